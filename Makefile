@@ -1,0 +1,46 @@
+# Everything a developer does here. `make demo` and `make test` need Python 3.11+ with its venv module, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := runtime scripts tests $(wildcard bench examples)
+
+.PHONY: help environment demo test test-unit test-long lint format lock bench
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | sort | expand -t 14
+
+environment: ## the virtual environment in .venv, made from the locks when they changed
+	@$(PYTHON) scripts/environment.py $(VENV)
+
+demo: environment ## copy the template, start the service on an embedded bus, talk to it in four ways
+	@$(BIN)/python scripts/demo.py
+
+test: lint ## lint, types and every test but the long ones
+	$(BIN)/python -m pytest
+
+test-unit: environment ## the fast tests, under a minute
+	$(BIN)/python -m pytest -m "not slow and not long and not docker"
+
+test-long: environment ## the tests that need minutes
+	$(BIN)/python -m pytest -m long
+
+lint: environment ## format, lint and types, without changing a file
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+
+format: environment ## format the code and apply the linter's safe fixes
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+# The dev lock follows the image's lock, so that what is tested is what is shipped.
+LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
+lock: environment ## resolve the requirements again; `make lock UPGRADE=--upgrade` takes newer versions
+	$(BIN)/$(LOCK) $(UPGRADE) --extra fast --extra embedded --output-file requirements/runtime.txt runtime/pyproject.toml
+	$(BIN)/$(LOCK) $(UPGRADE) --all-extras --constraints requirements/runtime.txt \
+		--output-file requirements/dev.txt requirements/dev.in runtime/pyproject.toml
+	$(BIN)/$(LOCK) $(UPGRADE) --constraints requirements/dev.txt \
+		--output-file requirements/build.txt requirements/build.in
+
+bench: environment ## the benchmarks, each beside its peers; see bench/README.md
+	$(BIN)/python -m bench
