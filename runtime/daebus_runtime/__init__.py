@@ -1,0 +1,89 @@
+"""Daebus: small services on gevent that talk over Redis, HTTP and WebSockets. Every public name is here.
+
+Names are loaded at first use: importing `Daebus` makes the standard library cooperative, importing `DaebusCaller` alone does not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Daebus": "app",
+    "Blueprint": "blueprint",
+    "DaebusCaller": "caller",
+    "DaebusHttp": "servers.http",
+    "HttpRequest": "servers.http",
+    "HttpResponse": "servers.http",
+    "DaebusWebSocket": "servers.websocket",
+    "WebSocketRequest": "servers.websocket",
+    "WebSocketResponse": "servers.websocket",
+    "PubSubRequest": "context",
+    "PubSubResponse": "context",
+    "request": "context",
+    "response": "context",
+    "broadcast": "context",
+    "cache": "context",
+    "get_daemon": "context",
+    "logger": "logs",
+    "direct_logger": "logs",
+    "DaebusError": "errors",
+    "ConfigurationError": "errors",
+    "BusUnavailable": "errors",
+    "CallTimeout": "errors",
+    "MessageTooLarge": "errors",
+    "RemoteError": "errors",
+}
+
+__all__ = [
+    "Blueprint",
+    "BusUnavailable",
+    "CallTimeout",
+    "ConfigurationError",
+    "Daebus",
+    "DaebusCaller",
+    "DaebusError",
+    "DaebusHttp",
+    "DaebusWebSocket",
+    "HttpRequest",
+    "HttpResponse",
+    "MessageTooLarge",
+    "PubSubRequest",
+    "PubSubResponse",
+    "RemoteError",
+    "WebSocketRequest",
+    "WebSocketResponse",
+    "__version__",
+    "broadcast",
+    "cache",
+    "direct_logger",
+    "get_daemon",
+    "logger",
+    "request",
+    "response",
+]
+
+if TYPE_CHECKING:
+    from .app import Daebus
+    from .blueprint import Blueprint
+    from .caller import DaebusCaller
+    from .context import PubSubRequest, PubSubResponse, broadcast, cache, get_daemon, request, response
+    from .errors import BusUnavailable, CallTimeout, ConfigurationError, DaebusError, MessageTooLarge, RemoteError
+    from .logs import direct_logger, logger
+    from .servers.http import DaebusHttp, HttpRequest, HttpResponse
+    from .servers.websocket import DaebusWebSocket, WebSocketRequest, WebSocketResponse
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,215 @@
+"""The application: what an author declares handlers on, and runs. Importing this module makes the standard library cooperative.
+
+It gathers declarations and components and answers questions about the service; starting and stopping is runner.py's.
+"""
+
+from __future__ import annotations
+
+from .patching import patch
+
+patch()
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import redis
+from gevent import monkey
+
+from . import context, logs, settings
+from .blueprint import Blueprint
+from .errors import ConfigurationError, RegistrationError
+from .metrics import Metrics
+from .registry import Declarations, Declared, Registry, Route
+from .settings import UNSET, Settings, given
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from .runner import Runner
+
+_ident = monkey.get_original("_thread", "get_ident")
+
+
+class Component(Protocol):
+    """What `attach` takes: DaebusHttp, DaebusWebSocket."""
+
+    kind: str
+
+    def bind(self, app: Daebus) -> None: ...
+
+
+class Daebus(Declarations):
+    """A service.
+
+    name: the service's name, or `__name__`: what stands before its first dot is used unless `run(service=)` or
+    `DAEBUS_SERVICE` say otherwise. max_workers: how many `blocking=True` handlers run at the same time, each in an OS thread;
+    other handlers are greenlets, `DAEBUS_CONCURRENCY` of them.
+
+    The object is also a WSGI application: `gunicorn -c python:daebus_runtime.gunicorn my_service.app:app`.
+    """
+
+    def __init__(self, name: str, max_workers: int = 10) -> None:
+        super().__init__()
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"Daebus(name): a name is a text such as 'my_service' or __name__, not {name!r}")
+        if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
+            raise ConfigurationError(f"Daebus(max_workers): a number of threads from 1, not {max_workers!r}")
+        self.name = name
+        self.max_workers = max_workers
+        self.metrics = Metrics()
+        self.logger = logs.logger
+        self.request = context.request
+        self.response = context.response
+        self.cache = context.cache
+        self.broadcast = context.broadcast
+        self.http: Any = None
+        self.websocket: Any = None
+        self.blueprints: list[Blueprint] = []
+        self.runner: Runner | None = None
+        self.arguments: dict[str, Any] = {}
+        self._transport: Transport | None = None
+        self._clients: dict[int, redis.Redis] = {}
+        self._client: Callable[[], redis.Redis] | None = None
+        self._wsgi: Callable[..., Iterable[bytes]] | None = None
+
+    # --- composition ----------------------------------------------------------------------------------------------
+    def attach(self, component: Component) -> None:
+        """Add HTTP or WebSocket support. The order of attaching and declaring does not matter."""
+        kind = getattr(component, "kind", None)
+        if kind not in ("http", "websocket"):
+            raise RegistrationError(f"attach takes a DaebusHttp or a DaebusWebSocket, not {component!r}")
+        if getattr(self, kind) is not None:
+            raise RegistrationError(f"a {type(component).__name__} is attached already; a service has one")
+        setattr(self, kind, component)
+        component.bind(self)
+
+    def register_blueprint(self, blueprint: Blueprint) -> None:
+        """Take over everything that the blueprint declares, now and later."""
+        if not isinstance(blueprint, Blueprint):
+            raise RegistrationError(f"register_blueprint takes a Blueprint, not {blueprint!r}")
+        if blueprint in self.blueprints:
+            raise RegistrationError(f"blueprint {blueprint.name!r} is registered already")
+        self.blueprints.append(blueprint)
+        prefix = blueprint.url_prefix
+
+        def take(item: Declared) -> None:
+            if isinstance(item, Route) and prefix:
+                item = dataclasses.replace(item, path=prefix + item.path if item.path != "/" else prefix)
+            self.registry.add(item)
+
+        blueprint.registry.follow(take)
+
+    # --- what it is and has ---------------------------------------------------------------------------------------
+    @property
+    def service(self) -> str | None:
+        """The service's name: `DAEBUS_SERVICE`, else `run(service=)`, else `Daebus(name)` up to its first dot."""
+        loaded = settings.load({"service": self.arguments.get("service", UNSET)}).settings.service
+        if loaded:
+            return loaded
+        own = self.name.partition(".")[0]
+        return None if own == "__main__" else settings.parse("service", own, "Daebus(name)")
+
+    @property
+    def transport(self) -> Transport:
+        """The bus the service runs on. ConfigurationError when it does not run."""
+        if self._transport is None:
+            raise ConfigurationError("the service does not run yet: there is no bus to use")
+        return self._transport
+
+    @property
+    def redis(self) -> redis.Redis:
+        """redis-py's client for the service's bus, one for each OS thread (gevent's sockets belong to one)."""
+        thread = _ident()
+        client = self._clients.get(thread)
+        if client is None:
+            if self._client is None:
+                raise ConfigurationError("the service does not run yet: there is no Redis client to use")
+            client = self._clients[thread] = self._client()
+        return client
+
+    def use_bus(self, transport: Transport | None, client: Callable[[], redis.Redis] | None) -> None:
+        """Told by the runner (or a test): the bus, and how to make a client for it."""
+        self._transport, self._client = transport, client
+        self._clients = {}
+
+    # --- running --------------------------------------------------------------------------------------------------
+    def run(
+        self,
+        service: str = UNSET,
+        debug: bool = UNSET,
+        redis_host: str = UNSET,
+        redis_port: int = UNSET,
+        redis_url: str = UNSET,
+    ) -> None:
+        """Serve until SIGINT or SIGTERM, then drain and return.
+
+        `DAEBUS_*` variables win over these arguments. `debug` shows errors' texts to clients, logs more, and starts the
+        service again when a file changes. A setting that cannot be used, a taken port and a refused password end the process
+        with an error text and exit code 1.
+        """
+        from .runner import run
+
+        if not given(redis_url) and (given(redis_host) or given(redis_port)):
+            host = redis_host if given(redis_host) else "localhost"
+            redis_url = settings.redis_url_of(host, redis_port if given(redis_port) else settings.DEFAULT_REDIS_PORT)
+        self.arguments = {"service": service, "debug": debug, "redis_url": redis_url}
+        run(self)
+
+    def stop(self) -> None:
+        """Drain and end, as on SIGTERM; returns at once. Does nothing when the service does not run."""
+        if self.runner is not None:
+            self.runner.request_stop()
+
+    def is_running(self) -> bool:
+        """Whether the service is up and not stopping."""
+        return self.runner is not None and self.runner.is_running()
+
+    def start_thread(self, name: str) -> None:
+        """Start a declared thread; does nothing when it runs. KeyError for a name that is not declared."""
+        self._threads().start(name)
+
+    def stop_thread(self, name: str, timeout: float = 5.0) -> bool:
+        """Tell a thread to end and wait for it; whether it did within `timeout` seconds."""
+        stopped: bool = self._threads().stop(name, timeout)
+        return stopped
+
+    def reschedule(self, name: str, interval: float | None = None, cron: str | None = None) -> None:
+        """Change when a task runs, from now on. KeyError for a name that is not declared."""
+        if self.runner is None:
+            raise ConfigurationError("the service does not run yet")
+        self.runner.scheduler.reschedule(name, interval=interval, cron=cron)
+
+    def _threads(self) -> Any:
+        if self.runner is None:
+            raise ConfigurationError("the service does not run yet")
+        return self.runner.threads
+
+    def load_settings(self) -> settings.Loaded:
+        """The settings of this service, from the environment, `run`'s arguments and the attached components."""
+        arguments = dict(self.arguments)
+        arguments["service"] = self.service or UNSET
+        for component in (self.http, self.websocket):
+            if component is not None:
+                arguments.update(component.arguments)
+        loaded = settings.load(arguments)
+        if loaded.settings.service is None:
+            raise ConfigurationError(
+                "the service has no name: write app.run(service='my_service'), Daebus('my_service'), or set DAEBUS_SERVICE"
+            )
+        return loaded
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """WSGI. Needs DaebusHttp or DaebusWebSocket to be attached."""
+        if self._wsgi is None:
+            from .servers.http import make_wsgi
+
+            self._wsgi = make_wsgi(self)
+        return self._wsgi(environ, start_response)
+
+    def __repr__(self) -> str:
+        return f"<Daebus {self.name!r}>"
+
+
+__all__ = ["Daebus", "Registry", "Settings"]

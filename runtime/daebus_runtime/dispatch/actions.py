@@ -1,0 +1,29 @@
+"""Which handler a request goes to. A request for an action that nobody registered is answered, not dropped."""
+
+from __future__ import annotations
+
+import difflib
+
+from ..envelope import error_reply
+from ..errors import UNKNOWN_ACTION
+from ..logs import runtime_logger
+from ..transport import Delivery
+from . import DONE, Handler, Outcome
+
+
+def route(handlers: dict[str, Handler], service: str) -> Handler:
+    """A handler that finds the handler by the request's action."""
+
+    def find(delivery: Delivery) -> Outcome:
+        action = delivery.request.action or ""
+        handler = handlers.get(action)
+        if handler is not None:
+            return handler(delivery)
+        near = difflib.get_close_matches(action[:100], handlers, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        runtime_logger.warning("service %r has no action %r", service, action[:100])
+        text = f"service {service!r} has no action {action[:100]!r}{hint}"
+        delivery.reply(error_reply(delivery.request.request_id, text, UNKNOWN_ACTION))
+        return DONE
+
+    return find

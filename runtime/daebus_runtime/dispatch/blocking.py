@@ -1,0 +1,27 @@
+"""Handlers in OS threads, for what blocks in C: serial ports, GPIO, vendor libraries. The loop goes on meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from gevent import get_hub
+from gevent.threadpool import ThreadPool
+
+T = TypeVar("T")
+
+
+class ThreadRunner:
+    """At most `size` functions at the same time, each in an OS thread; further ones wait for a free thread."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._pool: ThreadPool | None = None
+
+    def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Run in a thread and wait for it, letting other greenlets run. What it raises is raised here."""
+        if self._pool is None:
+            self._pool = ThreadPool(self.size, hub=get_hub())
+        result: T = self._pool.apply(function, args)
+        return result
+

@@ -1,0 +1,75 @@
+"""Notices when something holds the event loop, and names the handler in one log line while it is still at it.
+
+A timer on the loop ticks; an OS thread looks whether it does. When it does not, the thread reads the stack of the loop's
+thread and looks for a function that was registered as a handler.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any
+
+from gevent import get_hub, monkey
+
+from ..logs import runtime_logger
+from ..metrics import Metrics
+
+TICK_SECONDS = 0.05
+
+
+class Watchdog:
+    """Watches the hub of the thread that makes it. `names` maps a handler's code to what it is called."""
+
+    def __init__(self, names: dict[CodeType, str], limit: float, metrics: Metrics) -> None:
+        self._names, self._limit, self._metrics = names, limit, metrics
+        self._thread = monkey.get_original("_thread", "get_ident")()
+        self._timer = get_hub().loop.timer(TICK_SECONDS, TICK_SECONDS)
+        self._ticked = time.monotonic()
+        self._running = False
+        self._sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
+
+    def start(self) -> None:
+        self._running = True
+        self._ticked = time.monotonic()
+        self._timer.start(self._tick)
+        monkey.get_original("_thread", "start_new_thread")(self._watch, ())
+
+    def stop(self) -> None:
+        self._running = False
+        self._timer.stop()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._metrics.loop_lag = max(0.0, now - self._ticked - TICK_SECONDS)
+        self._ticked = now
+
+    def _watch(self) -> None:
+        reported = 0.0
+        while self._running:
+            self._sleep(self._limit / 2)
+            ticked = self._ticked
+            held = time.monotonic() - ticked - TICK_SECONDS
+            if held > self._limit and reported != ticked and self._running:
+                reported = ticked
+                frame = sys._current_frames().get(self._thread)
+                runtime_logger.warning("the event loop has been held for %.1f s by %s", held, self._describe(frame))
+
+    def _describe(self, frame: FrameType | None) -> str:
+        where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown code"
+        while frame is not None:
+            name = self._names.get(frame.f_code)
+            if name is not None:
+                return f"{name}, at {where}; blocking=True runs it in a thread of its own"
+            frame = frame.f_back
+        return f"code at {where}"
+
+
+def code_of(function: Any) -> CodeType | None:
+    """The code object of a handler, behind `functools.wraps` and bound methods."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return code if isinstance(code, CodeType) else None

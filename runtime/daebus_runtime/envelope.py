@@ -1,0 +1,128 @@
+"""The messages of the compatible wire format (wire.md §1) as objects, and their bytes. Knows no transport and no handler.
+
+A `Request` travels to a service, a `Reply` travels back; both directions of each are here, so that the format has one home.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from . import codec, keys
+from .errors import ERROR, MalformedMessage
+
+SUCCESS = "success"
+
+
+@dataclasses.dataclass(slots=True)
+class Request:
+    """One request as it travels. `raw` is the whole message object, with fields that this version does not know."""
+
+    service: str
+    action: str | None
+    payload: Any = None
+    reply_to: str | None = None
+    request_id: Any = None
+    raw: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """The bytes for PUBLISH on the service's channel."""
+        message = {
+            "action": self.action,
+            "payload": self.payload,
+            "reply_to": self.reply_to,
+            "request_id": self.request_id,
+            "service": self.service,
+        }
+        return codec.dumps(message)
+
+
+@dataclasses.dataclass(slots=True)
+class Reply:
+    """One reply as it travels. `final` is False for progress and for intermediate results."""
+
+    request_id: Any
+    payload: Any
+    status: str = SUCCESS
+    final: bool = True
+    code: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status != "error"
+
+    @property
+    def error_text(self) -> str:
+        """The error as text, whatever shape the other side gave it."""
+        error = self.payload.get("error", self.payload) if isinstance(self.payload, dict) else self.payload
+        return error if isinstance(error, str) else codec.dumps(error).decode()
+
+    def encode(self) -> bytes:
+        message = {"status": self.status, "payload": self.payload, "request_id": self.request_id, "final": self.final}
+        if self.code is not None:
+            message["code"] = self.code
+        return codec.dumps(message)
+
+
+def error_reply(request_id: Any, text: str, code: str = ERROR) -> Reply:
+    """A final error reply in the form that programs on the original understand."""
+    return Reply(request_id, {"error": text}, status="error", code=code)
+
+
+def parse_request(data: bytes, service: str) -> Request:
+    """The request in `data`, received by `service`.
+
+    Raises MalformedMessage for bytes that are no JSON object with an `action`; whom to tell travels in the exception.
+    """
+    message = _object(data)
+    reply_to = message.get("reply_to")
+    if not isinstance(reply_to, str) or not reply_to:
+        reply_to = None
+    action = message.get("action")
+    if not isinstance(action, str) or not action:
+        raise MalformedMessage(
+            "a request needs a text field 'action'", reply_to=reply_to, request_id=message.get("request_id")
+        )
+    return Request(
+        service=service,
+        action=action,
+        payload=parse_payload(message.get("payload")),
+        reply_to=reply_to or keys.responses_channel(service),
+        request_id=message.get("request_id"),
+        raw=message,
+    )
+
+
+def parse_payload(payload: Any) -> Any:
+    """The payload as handlers see it: a string that holds JSON is parsed, a missing one is `{}`."""
+    if payload is None:
+        return {}
+    if isinstance(payload, str):
+        try:
+            return codec.loads(payload)
+        except ValueError:
+            return payload
+    return payload
+
+
+def parse_reply(data: bytes) -> Reply:
+    """The reply in `data`; a missing `final` counts as true. Raises MalformedMessage."""
+    message = _object(data)
+    code = message.get("code")
+    return Reply(
+        request_id=message.get("request_id"),
+        payload=message.get("payload"),
+        status="error" if message.get("status") == "error" else str(message.get("status", SUCCESS)),
+        final=message.get("final", True) is not False,
+        code=code if isinstance(code, str) else None,
+    )
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        message = codec.loads(data)
+    except ValueError as error:
+        raise MalformedMessage(f"the message is not JSON: {error}") from None
+    if not isinstance(message, dict):
+        raise MalformedMessage(f"the message is JSON, but no object: {type(message).__name__}")
+    return message

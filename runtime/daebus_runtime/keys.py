@@ -1,0 +1,44 @@
+"""Every name that Daebus uses on the bus: channels now, keys with type, TTL and writer when the durable layer comes.
+
+    name                        kind      writer              reader
+    <service>                   channel   callers             the service's replicas
+    caller:<hex>                channel   services            the process that asked (one inbox a process)
+    <service>.responses         channel   the service         whoever listens; replies to requests without `reply_to`
+    any other channel           channel   broadcast.send      listeners
+"""
+
+from __future__ import annotations
+
+import uuid
+
+INBOX_PREFIX = "caller:"
+GLOB = frozenset("*?[")
+
+
+def service_channel(service: str) -> str:
+    """The channel on which a service receives requests: its name, verbatim."""
+    return service
+
+
+def inbox_channel() -> str:
+    """A fresh reply channel, unique to this process."""
+    return f"{INBOX_PREFIX}{uuid.uuid4()}"
+
+
+def responses_channel(service: str) -> str:
+    """Where replies to requests without `reply_to` go."""
+    return f"{service}.responses"
+
+
+def is_pattern(channel: str) -> bool:
+    """Whether a `listen` channel is a pattern (`*`, `?` or `[` as in Redis' PSUBSCRIBE)."""
+    return not GLOB.isdisjoint(channel)
+
+
+def check_channel(channel: object) -> str:
+    """The channel itself, when it can be published to; ValueError otherwise."""
+    if not isinstance(channel, str) or not channel:
+        raise ValueError(f"a channel name is a non-empty string, not {channel!r}")
+    if len(channel) > 512 or any(c.isspace() or ord(c) < 32 for c in channel):
+        raise ValueError(f"a channel name has at most 512 characters and no white space: {channel[:60]!r}")
+    return channel

@@ -1,0 +1,110 @@
+"""Counters of this process and their Prometheus text. Counting is a plain attribute increment: it sits on the hot path.
+
+Families (labels): daebus_requests_total, daebus_request_errors_total, daebus_request_seconds (kind, name);
+daebus_queue_length, daebus_bus_up, daebus_bus_reconnects_total, daebus_messages_dropped_total (reason),
+daebus_loop_lag_seconds, daebus_websocket_clients, daebus_messages_sent_total.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Work:
+    """What one handler did: how often, how long (seconds), how often it failed."""
+
+    __slots__ = ("kind", "name", "count", "errors", "seconds", "buckets")
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind = kind
+        self.name = name
+        self.count = 0
+        self.errors = 0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(BUCKETS) + 1)
+
+    def done(self, seconds: float, failed: bool) -> None:
+        self.count += 1
+        self.seconds += seconds
+        self.buckets[bisect.bisect_left(BUCKETS, seconds)] += 1
+        if failed:
+            self.errors += 1
+
+
+class Metrics:
+    """All counters of one service. `gauges` are functions asked at scrape time."""
+
+    def __init__(self) -> None:
+        self.work: dict[tuple[str, str], Work] = {}
+        self.dropped: dict[str, int] = {}
+        self.sent = 0
+        self.reconnects = 0
+        self.loop_lag = 0.0
+        self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self.registry = CollectorRegistry()
+        self.registry.register(self)  # type: ignore[arg-type]
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def handler(self, kind: str, name: str) -> Work:
+        """The counter of one handler; the same object each time. `kind` is action, listener, http, websocket or task."""
+        work = self.work.get((kind, name))
+        if work is None:
+            work = self.work[kind, name] = Work(kind, name)
+        return work
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """A message that will not be handled; `reason` is one of a small fixed set of words."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
+        self.gauges[name] = (about, read)
+
+    def text(self) -> bytes:
+        """The Prometheus exposition, CONTENT_TYPE."""
+        return generate_latest(self.registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """prometheus_client's collector protocol."""
+        yield from self._work_families()
+        dropped = CounterMetricFamily(
+            "daebus_messages_dropped", "Messages that were received and not handled.", labels=["reason"]
+        )
+        for reason, count in sorted(self.dropped.items()):
+            dropped.add_metric([reason], count)
+        yield dropped
+        yield CounterMetricFamily("daebus_messages_sent", "Messages published on the bus.", value=self.sent)
+        yield CounterMetricFamily("daebus_bus_reconnects", "Connections that had to be made again.", value=self.reconnects)
+        yield GaugeMetricFamily("daebus_loop_lag_seconds", "How late the event loop was last.", value=self.loop_lag)
+        for name, (about, read) in sorted(self.gauges.items()):
+            yield GaugeMetricFamily(name, about, value=read())
+
+    def _work_families(self) -> Iterator[Metric]:
+        labels = ["kind", "name"]
+        requests = CounterMetricFamily("daebus_requests", "Handler runs.", labels=labels)
+        errors = CounterMetricFamily("daebus_request_errors", "Handler runs that failed.", labels=labels)
+        seconds = HistogramMetricFamily("daebus_request_seconds", "Time in handlers.", labels=labels)
+        for work in list(self.work.values()):
+            who = [work.kind, work.name]
+            requests.add_metric(who, work.count)
+            errors.add_metric(who, work.errors)
+            total, cumulated = 0, []
+            for bound, count in zip([*map(str, BUCKETS), "+Inf"], work.buckets, strict=True):
+                total += count
+                cumulated.append((bound, total))
+            seconds.add_metric(who, buckets=cumulated, sum_value=work.seconds)
+        yield requests
+        yield errors
+        yield seconds

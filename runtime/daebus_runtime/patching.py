@@ -1,0 +1,66 @@
+"""Makes the standard library cooperative (gevent), also in programs that imported parts of it before us. Done once a process.
+
+gevent replaces `ssl.SSLContext` and `ssl.SSLSocket` with classes of its own. A module that imported them by name keeps the
+old ones, and the old SSLContext's setters, which look their own class up by name, then recurse for ever. So after patching,
+those names are set to the new classes, and the old class is made to behave, for contexts that exist already.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+import warnings
+from typing import Any
+
+from gevent import monkey
+
+SETTERS = ("options", "verify_flags", "verify_mode", "minimum_version", "maximum_version")
+_done = False
+
+
+def patch() -> None:
+    """Patch everything; at most one warning, which names what could not be made cooperative, and the cure."""
+    global _done
+    if _done:
+        return
+    _done = True
+    if monkey.is_module_patched("socket") and monkey.is_module_patched("ssl"):
+        return
+    old = {name: getattr(ssl, name) for name in ("SSLContext", "SSLSocket")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", monkey.MonkeyPatchWarning)
+        monkey.patch_all()
+    stubborn = _rebind(old) if ssl.SSLContext is not old["SSLContext"] else []
+    if stubborn:
+        warnings.warn(
+            f"{', '.join(stubborn)} took parts of ssl before Daebus could make them cooperative: TLS there blocks every other "
+            "handler meanwhile; import daebus first",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def _rebind(old: dict[str, Any]) -> list[str]:
+    """Point names taken from ssl to the new classes; the modules that subclassed an old one, which nothing can repair."""
+    _repair(old["SSLContext"], ssl.SSLContext)
+    for module in list(sys.modules.values()):
+        if module is None or module is ssl or getattr(module, "__name__", "").startswith("gevent"):
+            continue
+        names = getattr(module, "__dict__", None)
+        for name in [n for n, value in list((names or {}).items()) if any(value is o for o in old.values())]:
+            original = next(key for key, value in old.items() if value is names[name])  # type: ignore[index]
+            setattr(module, name, getattr(ssl, original))
+    new = set(map(id, (ssl.SSLContext, ssl.SSLSocket)))
+    derived = [c for o in old.values() for c in o.__subclasses__() if id(c) not in new]
+    return sorted({c.__module__ for c in derived if not c.__module__.startswith("gevent")})
+
+
+def _repair(old: Any, new: Any) -> None:
+    base = old.__mro__[1]
+    for name in SETTERS:
+        inherited = getattr(base, name, None)
+        if inherited is not None:
+            getter = vars(old)[name].fget if isinstance(vars(old).get(name), property) else inherited.__get__
+            setattr(old, name, property(getter, inherited.__set__))
+    # Contexts that were made before now wrap sockets cooperatively as well.
+    old.wrap_socket = new.wrap_socket

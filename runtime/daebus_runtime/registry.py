@@ -1,0 +1,305 @@
+"""What a service's author has declared: handlers, tasks, threads and hooks. Holds declarations, runs nothing.
+
+`Declarations` are the decorators, the same on the application and on a blueprint; `Registry` keeps what they declare and
+refuses what cannot work, at once and with both places named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from . import keys
+from .errors import RegistrationError
+
+F = TypeVar("F", bound=Callable[..., Any])
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+SOCKET_HOOKS = ("connect", "disconnect", "register")
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """Anything declared with a function. `where` is `file:line` of that function."""
+
+    function: Callable[..., Any]
+
+    @property
+    def where(self) -> str:
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(self.function)
+
+    @property
+    def key(self) -> tuple[Any, ...] | None:
+        """What must be unique, or None where several may stand side by side."""
+        return None
+
+    @property
+    def title(self) -> str:
+        return type(self).__name__.lower()
+
+
+@dataclasses.dataclass(frozen=True)
+class Action(Declared):
+    name: str
+    blocking: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("action", self.name)
+
+    @property
+    def title(self) -> str:
+        return f"action {self.name!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener(Declared):
+    channel: str
+    blocking: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"listener on {self.channel!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Route(Declared):
+    path: str
+    methods: tuple[str, ...]
+    blocking: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"route {' '.join(self.methods)} {self.path}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Socket(Declared):
+    type: str
+    blocking: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("socket", self.type)
+
+    @property
+    def title(self) -> str:
+        return f"socket {self.type!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class SocketHook(Declared):
+    kind: str
+
+    @property
+    def title(self) -> str:
+        return f"socket_{self.kind}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(Declared):
+    """A scheduled task: `interval` in seconds, or `cron` in the five-field form; `jitter` in seconds."""
+
+    name: str
+    interval: float | None = None
+    cron: str | None = None
+    timezone: str | None = None
+    jitter: float | None = None
+    blocking: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("task", self.name)
+
+    @property
+    def title(self) -> str:
+        return f"task {self.name!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Thread(Declared):
+    name: str
+    auto_start: bool = True
+    native: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("thread", self.name)
+
+    @property
+    def title(self) -> str:
+        return f"thread {self.name!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Hook(Declared):
+    kind: str
+
+    @property
+    def title(self) -> str:
+        return self.kind
+
+
+D = TypeVar("D", bound=Declared)
+
+
+class Registry:
+    """Declarations in the order they were made. Those who `follow` a registry get each one, past and future."""
+
+    def __init__(self) -> None:
+        self._items: list[Declared] = []
+        self._unique: dict[tuple[Any, ...], Declared] = {}
+        self._followers: list[Callable[[Declared], None]] = []
+
+    def add(self, item: Declared) -> None:
+        """Keep a declaration; RegistrationError for a duplicate or a function that could never be called."""
+        _check_function(item)
+        for key in self._keys(item):
+            other = self._unique.get(key)
+            if other is not None:
+                raise RegistrationError(f"{item.title} is declared twice: at {other.where} and at {item.where}")
+        for key in self._keys(item):
+            self._unique[key] = item
+        self._items.append(item)
+        for follower in self._followers:
+            follower(item)
+
+    def all(self, kind: type[D]) -> list[D]:
+        """The declarations of one kind."""
+        return [item for item in self._items if isinstance(item, kind)]
+
+    def follow(self, follower: Callable[[Declared], None]) -> None:
+        for item in self._items:
+            follower(item)
+        self._followers.append(follower)
+
+    @staticmethod
+    def _keys(item: Declared) -> Iterable[tuple[Any, ...]]:
+        if isinstance(item, Route):
+            return [("route", item.path, method) for method in item.methods]
+        return [item.key] if item.key is not None else []
+
+
+def _check_function(item: Declared) -> None:
+    function = inspect.unwrap(item.function) if callable(item.function) else item.function
+    if not callable(function):
+        raise RegistrationError(f"{item.title}: a handler is a function, not {function!r}")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise RegistrationError(
+            f"{item.title} at {item.where} is an async function, which Daebus would never await; write a plain `def` "
+            "(waiting for the network does not block others here)"
+        )
+
+
+def _check_name(kind: str, name: object) -> str:
+    if not isinstance(name, str) or not name.strip() or len(name) > 256:
+        raise RegistrationError(f"the name of {kind} is a text of 1 to 256 characters, not {name!r}")
+    return name
+
+
+def _check_path(path: object) -> str:
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise RegistrationError(f"a route's path starts with '/': {path!r}")
+    return path
+
+
+def _check_methods(methods: Iterable[str] | None) -> tuple[str, ...]:
+    words = ("GET",) if methods is None else (methods,) if isinstance(methods, str) else tuple(methods)
+    upper = tuple(dict.fromkeys(str(word).upper() for word in words))
+    unknown = [word for word in upper if word not in METHODS]
+    if unknown or not upper:
+        raise RegistrationError(f"a route's methods are some of {', '.join(METHODS)}, not {words!r}")
+    return upper
+
+
+class Declarations:
+    """The decorators. Each returns the function unchanged and raises RegistrationError for what cannot work."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+
+    def _declare(self, make: Callable[[Callable[..., Any]], Declared]) -> Callable[[F], F]:
+        def decorate(function: F) -> F:
+            self.registry.add(make(function))
+            return function
+
+        return decorate
+
+    def action(self, action_name: str, *, blocking: bool = False) -> Callable[[F], F]:
+        """Answer requests for an action; the handler takes no argument and reads `request`.
+
+        It answers with `response.*` or by what it returns. `blocking=True` runs it in an OS thread.
+        """
+        name = _check_name("an action", action_name)
+        return self._declare(lambda function: Action(function, name, blocking))
+
+    def listen(self, channel: str, *, blocking: bool = False) -> Callable[[F], F]:
+        """Receive broadcasts: the handler gets each JSON object. `channel` may be a pattern, as in "sensors.*"."""
+        try:
+            keys.check_channel(channel)
+        except ValueError as error:
+            raise RegistrationError(str(error)) from None
+        return self._declare(lambda function: Listener(function, channel, blocking))
+
+    def route(self, path: str, methods: Iterable[str] | None = None, *, blocking: bool = False) -> Callable[[F], F]:
+        """Answer HTTP: the handler gets `(request, **parameters)`; `<name>` in the path is a parameter. Default: GET."""
+        path, verbs = _check_path(path), _check_methods(methods)
+        return self._declare(lambda function: Route(function, path, verbs, blocking))
+
+    def socket(self, type: str, *, blocking: bool = False) -> Callable[[F], F]:
+        """Answer WebSocket messages of a type: the handler gets `(data, client_id)`; its result goes back as a frame."""
+        name = _check_name("a message type", type)
+        if name in SOCKET_HOOKS:
+            raise RegistrationError(f"{name!r} is no message type: use socket_{name}()")
+        return self._declare(lambda function: Socket(function, name, blocking))
+
+    def socket_connect(self) -> Callable[[F], F]:
+        """Run before a WebSocket is accepted: `(data, client_id)`; returning False refuses it with 403."""
+        return self._declare(lambda function: SocketHook(function, "connect"))
+
+    def socket_disconnect(self) -> Callable[[F], F]:
+        """Run after a WebSocket has gone: `(data, client_id)`."""
+        return self._declare(lambda function: SocketHook(function, "disconnect"))
+
+    def socket_register(self) -> Callable[[F], F]:
+        """Run once a WebSocket is open and can be sent to: `(data, client_id)`."""
+        return self._declare(lambda function: SocketHook(function, "register"))
+
+    def background(
+        self,
+        name: str,
+        interval: float | None = None,
+        *,
+        cron: str | None = None,
+        timezone: str | None = None,
+        jitter: float | None = None,
+        blocking: bool = False,
+    ) -> Callable[[F], F]:
+        """Run every `interval` seconds (first after one interval), or by `cron` ("*/5 * * * *", in `timezone`).
+
+        `jitter` (seconds) spreads the runs. Runs never overlap; an exception is logged and the task goes on.
+        """
+        _check_name("a task", name)
+        if (interval is None) == (cron is None):
+            raise RegistrationError(f"task {name!r} needs either an interval in seconds or cron=, and not both")
+        if interval is not None and (isinstance(interval, bool) or not isinstance(interval, (int, float)) or interval <= 0):
+            raise RegistrationError(f"task {name!r}: an interval is a number of seconds above 0, not {interval!r}")
+        return self._declare(lambda function: Task(function, name, interval, cron, timezone, jitter, blocking))
+
+    def thread(self, name: str, auto_start: bool = True, *, native: bool = False) -> Callable[[F], F]:
+        """Run for as long as the service does: `func(running)` or `func()`; `running()` is False once it should end.
+
+        Started again with backoff after an exception. `native=True` gives it an OS thread.
+        """
+        _check_name("a thread", name)
+        return self._declare(lambda function: Thread(function, name, auto_start, native))
+
+    def on_start(self) -> Callable[[F], F]:
+        """Run once everything is up, in the order of declaration."""
+        return self._declare(lambda function: Hook(function, "on_start"))
+
+    def on_stop(self) -> Callable[[F], F]:
+        """Run when the service has drained, before the bus is let go; in the order of declaration."""
+        return self._declare(lambda function: Hook(function, "on_stop"))

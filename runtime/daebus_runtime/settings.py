@@ -1,0 +1,234 @@
+"""The settings of a service: one dataclass, read from `DAEBUS_*`. Where a value comes from is decided here and nowhere else.
+
+Precedence: environment, then the explicit argument, then the default (one image, many sites). A value that does not parse
+raises ConfigurationError with the variable, the value and the expected form; a secret is never part of a text or a `repr`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from .errors import ConfigurationError
+
+PREFIX = "DAEBUS_"
+DEFAULT_REDIS_PORT = 6379
+T = TypeVar("T")
+
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "<not given>"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNSET: Final[Any] = _Unset()
+"""Stands for an argument that was not given, told apart from one given with its default's value."""
+
+
+def given(value: Any) -> bool:
+    """Whether an argument was given at all."""
+    return not isinstance(value, _Unset)
+
+
+def redact(url: str) -> str:
+    """A bus address that may be shown: user and password are replaced, query parameters are dropped."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    who = "***@" if "@" in parts.netloc else ""
+    return urllib.parse.urlunsplit((parts.scheme, who + host, parts.path, "", ""))
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError
+    return value.strip()
+
+
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        number = int(value)
+        if not least <= number <= most:
+            raise ValueError
+        return number
+
+    return parse
+
+
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        number = float(value)
+        if not least <= number <= most:
+            raise ValueError
+        return number
+
+    return parse
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in words:
+            raise ValueError
+        return value.lower()
+
+    return parse
+
+
+def _flag(value: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if value.lower() not in words:
+        raise ValueError
+    return words[value.lower()]
+
+
+def _service(value: str) -> str:
+    if not value or len(value) > 128 or any(c.isspace() or ord(c) < 32 or c in "*?[]" for c in value):
+        raise ValueError
+    return value
+
+
+def _redis_url(value: str) -> str:
+    parts = urllib.parse.urlsplit(value.strip())
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ValueError
+    if parts.scheme == "unix":
+        if not parts.path:
+            raise ValueError
+        return value.strip()
+    if not parts.hostname or (parts.port is not None and not 0 < parts.port < 65536):
+        raise ValueError
+    if parts.path.strip("/") and not parts.path.strip("/").isdigit():
+        raise ValueError
+    return value.strip()
+
+
+def setting(default: Any, parse: Callable[[str], Any], form: str, about: str, *, secret: bool = False) -> Any:
+    """One setting: how its text is read, the form that an error names, and what it is for."""
+    metadata = {"parse": parse, "form": form, "about": about, "secret": secret}
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+
+
+PORT = _integer(0, 65535)
+BYTES = _integer(1024, 512 * 1024 * 1024)  # Redis refuses a bulk string above 512 MiB
+MIB = 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a service may be told by its surroundings. The variable of a field is `DAEBUS_` and its name in capitals."""
+
+    service: str | None = setting(None, _service, "a name without white space or wildcards", "the service's name")
+    redis_url: str | None = setting(
+        None,
+        _redis_url,
+        "redis://[user:password@]host[:port][/db], rediss://… or unix:///path",
+        "the bus; without it DAEBUS_EMBEDDED decides",
+        secret=True,
+    )
+    embedded: str = setting(
+        "auto", _one_of("auto", "always", "never"), "auto, always or never", "whether to start a Redis of its own"
+    )
+    http_host: str = setting("0.0.0.0", _text, "an address", "the address that HTTP and WebSocket listen on")
+    http_port: int = setting(8080, PORT, "a port number, 0 to 65535", "the HTTP port; 0 takes a free one")
+    websocket_port: int | None = setting(
+        None, PORT, "a port number, 0 to 65535", "a second port for WebSockets; without it they share the HTTP port"
+    )
+    management_host: str = setting("0.0.0.0", _text, "an address", "the address that the management port listens on")
+    management_port: int | None = setting(
+        None, PORT, "a port number, 0 to 65535", "/livez, /readyz and /metrics; off unless set"
+    )
+    log_format: str = setting(
+        "auto", _one_of("auto", "text", "json"), "auto, text or json", "auto is text on a terminal, else JSON lines"
+    )
+    log_level: str = setting(
+        "info",
+        _one_of("debug", "info", "warning", "error"),
+        "debug, info, warning or error",
+        "the least severe record that is written",
+    )
+    message_limit: int = setting(16 * MIB, BYTES, "bytes, 1024 to 512 MiB", "the largest message on the bus")
+    websocket_message_limit: int = setting(
+        MIB, BYTES, "bytes, 1024 to 512 MiB", "the largest WebSocket message from a client"
+    )
+    http_body_limit: int = setting(10 * MIB, BYTES, "bytes, 1024 to 512 MiB", "the largest HTTP request body")
+    connection_limit: int = setting(
+        10_000, _integer(10, 1_000_000), "a number, 10 to 1,000,000", "connections at the same time, WebSockets included"
+    )
+    concurrency: int = setting(
+        1000, _integer(1, 100_000), "a number, 1 to 100,000", "messages handled at the same time; more of them wait"
+    )
+    queue_limit: int = setting(
+        10_000,
+        _integer(1, 1_000_000),
+        "a number, 1 to 1,000,000",
+        "messages that may wait; a request beyond it is answered `overloaded`",
+    )
+    send_seconds: float = setting(
+        5.0, _seconds(0, 3600), "seconds, 0 to 3600", "how long a publish waits for a lost bus before it fails"
+    )
+    drain_seconds: float = setting(
+        25.0, _seconds(0, 3600), "seconds, 0 to 3600", "how long work in flight may take after SIGTERM"
+    )
+    block_seconds: float = setting(
+        0.5, _seconds(0.05, 3600), "seconds, 0.05 to 3600", "a handler that holds the loop for longer is named in the log"
+    )
+    debug: bool = setting(False, _flag, "true or false", "errors' texts go to clients, verbose logs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """Settings, with the arguments that the environment overrode (name, variable): each is to be logged once."""
+
+    settings: Settings
+    overridden: tuple[str, ...]
+
+
+def load(arguments: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+    """The settings from the environment and the given arguments (`UNSET` values count as not given)."""
+    environ = os.environ if environ is None else environ
+    explicit = {name: value for name, value in (arguments or {}).items() if given(value)}
+    values: dict[str, Any] = {}
+    overridden = []
+    for field in dataclasses.fields(Settings):
+        variable = PREFIX + field.name.upper()
+        if environ.get(variable):
+            values[field.name] = parse(field.name, environ[variable], variable)
+            if field.name in explicit and values[field.name] != explicit[field.name]:
+                overridden.append(f"{field.name} is taken from {variable}, not from the program's argument")
+        elif field.name in explicit:
+            value = explicit[field.name]
+            values[field.name] = value if value is None else parse(field.name, str(value), f"argument {field.name}")
+    return Loaded(Settings(**values), tuple(overridden))
+
+
+def parse(name: str, text: str, source: str) -> Any:
+    """One setting from its text; ConfigurationError names `source`, the value and the expected form."""
+    metadata = next(f.metadata for f in dataclasses.fields(Settings) if f.name == name)
+    try:
+        return metadata["parse"](text)
+    except (ValueError, TypeError):
+        shown = "its value (not shown, it may hold a password)" if metadata["secret"] else repr(text)
+        raise ConfigurationError(f"{source}: {shown} is not {metadata['form']}") from None
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """A line for each `DAEBUS_*` variable that no setting reads, with the nearest name."""
+    environ = os.environ if environ is None else environ
+    known = [PREFIX + f.name.upper() for f in dataclasses.fields(Settings)]
+    lines = []
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known and not name.startswith(PREFIX + "_"):
+            near = difflib.get_close_matches(name, known, 1)
+            lines.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+    return lines
+
+
+def redis_url_of(host: str, port: int) -> str:
+    """The address for code that names host and port."""
+    return f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}"

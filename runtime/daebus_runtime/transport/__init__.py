@@ -1,0 +1,140 @@
+"""What features see of the bus: the `Transport` interface. Nothing here or below knows handlers, HTTP or the command line.
+
+    publish, subscribe            broadcasts: bytes on a channel, to whoever listens
+    send, consume                 requests: to a service, with a `Delivery` to answer and settle on the other side
+    request                       send, and wait for the reply
+    capabilities                  what this transport promises, asked before a feature relies on it
+
+Implementations: `redis.py` (pub/sub, the compatible layer) and `memory.py` (tests), both by way of `pubsub.py`. Callbacks run on
+the home loop (`home.py`) and must not block; every method may be called from any greenlet and any OS thread.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import enum
+from collections.abc import Callable
+
+from ..envelope import Reply, Request
+
+
+class State(enum.Enum):
+    """What a transport says about its connection."""
+
+    CONNECTING = "connecting"
+    UP = "up"
+    DOWN = "down"
+    CLOSED = "closed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Capabilities:
+    """What a transport promises.
+
+    durable: a sent request waits for its service. competing: one replica runs a request, not every one.
+    redelivery: `Delivery.retry`, `dead` and `extend` do something; without it they raise Unsupported.
+    """
+
+    durable: bool = False
+    competing: bool = False
+    redelivery: bool = False
+
+
+class Delivery(abc.ABC):
+    """One request as it was received, and the ways to settle it. Exactly one of ack, retry and dead ends it."""
+
+    __slots__ = ("request", "answered")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.answered = False
+        """Whether a final reply was given."""
+
+    def reply(self, reply: Reply) -> None:
+        """Send a reply; never blocks, never fails for a lost bus. Raises MessageTooLarge and TypeError (no JSON form)."""
+        self._send(reply)
+        self.answered = self.answered or reply.final
+
+    @abc.abstractmethod
+    def _send(self, reply: Reply) -> None: ...
+
+    @abc.abstractmethod
+    def ack(self) -> None:
+        """The outcome is known; the request is done with."""
+
+    @abc.abstractmethod
+    def retry(self, delay: float) -> None:
+        """Deliver again after `delay` seconds."""
+
+    @abc.abstractmethod
+    def dead(self, reason: str) -> None:
+        """Never deliver again; keep it for inspection."""
+
+    @abc.abstractmethod
+    def extend(self, seconds: float) -> None:
+        """Still at work: do not give it to another replica for `seconds`."""
+
+
+class Subscription(abc.ABC):
+    """What `subscribe` and `consume` give back."""
+
+    @abc.abstractmethod
+    def cancel(self) -> None:
+        """No callback begins after this returns on the home loop."""
+
+    @property
+    @abc.abstractmethod
+    def confirmed(self) -> bool:
+        """Whether the server has acknowledged it on the connection of this moment."""
+
+
+Message = Callable[[str, bytes], None]
+Progress = Callable[[Reply], None]
+
+
+class Transport(abc.ABC):
+    """One bus, as one process sees it."""
+
+    capabilities: Capabilities
+
+    @abc.abstractmethod
+    def open(self) -> None:
+        """Begin to connect; returns at once. Opening twice does nothing."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give back every connection; waiting calls fail with BusUnavailable."""
+
+    @property
+    @abc.abstractmethod
+    def state(self) -> State: ...
+
+    @abc.abstractmethod
+    def watch(self, callback: Callable[[State, str], None]) -> None:
+        """Be told each change of state, with its reason."""
+
+    @abc.abstractmethod
+    def publish(self, channel: str, data: bytes) -> int:
+        """Publish; the number of receivers. BusUnavailable when there is no bus for `send_seconds`; MessageTooLarge."""
+
+    @abc.abstractmethod
+    def subscribe(self, channel: str, callback: Message) -> Subscription:
+        """Call `callback(channel, data)` for each message; `channel` may be a pattern (`*`, `?`, `[`). Survives outages."""
+
+    @abc.abstractmethod
+    def send(self, request: Request) -> int:
+        """Send a request without waiting for its reply; the number of receivers."""
+
+    @abc.abstractmethod
+    def consume(self, service: str, callback: Callable[[Delivery], None]) -> Subscription:
+        """Receive the requests of `service`. What cannot be read as a request is answered where possible and counted."""
+
+    @abc.abstractmethod
+    def request(self, request: Request, timeout: float, on_progress: Progress | None = None) -> Reply:
+        """Send a request and wait for its final reply.
+
+        Intermediate replies go to `on_progress`, in the caller's own greenlet or thread. Fills `reply_to` and, when it is
+        None, `request_id`. CallTimeout after `timeout` seconds; BusUnavailable when the bus is away for all of them or is
+        lost while the request is on its way; MessageTooLarge.
+        """

@@ -1,0 +1,200 @@
+"""The loop on which connections live, and how anybody else in the process waits for something that happens there.
+
+A service has one gevent hub, the main thread's, and that is the home. A program that gevent has not patched (Flask's own
+server, asyncio, a notebook) gets a daemon thread with a hub of its own, so that it needs to know nothing of gevent. Callers may be
+greenlets of the home hub, greenlets of another one, or OS threads; `Waiter` blocks each in its own way.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from _queue import Empty, SimpleQueue  # the C class itself: gevent replaces the name in `queue`
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import gevent.event
+from gevent import get_hub, getcurrent, monkey
+from gevent.hub import Hub
+
+SWEEP_SECONDS = 0.02
+_native_thread = monkey.get_original("threading", "Thread")
+_native_lock = monkey.get_original("_thread", "allocate_lock")
+_ident = monkey.get_original("_thread", "get_ident")
+
+
+class Home:
+    """One hub, the thread it runs in, and the deadlines of all who wait on it."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.thread = _ident()
+        self.soon = hub.loop.run_callback
+        self._deadlines: dict[Waiter, float] = {}
+        self._sweeper = hub.loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
+        self._sweeping = False
+
+    def is_here(self) -> bool:
+        """Whether the calling thread is the one that the hub runs in."""
+        return bool(_ident() == self.thread)
+
+    def run(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Run a callback that does not block: at once when called from the home thread, else as soon as the loop turns."""
+        if _ident() == self.thread:
+            callback(*args)
+        else:
+            self.hub.loop.run_callback_threadsafe(callback, *args)
+
+    def watch_deadline(self, waiter: Waiter, deadline: float) -> None:
+        self._deadlines[waiter] = deadline
+        if not self._sweeping:
+            self._sweeping = True
+            self._sweeper.start(self._sweep)
+
+    def forget_deadline(self, waiter: Waiter) -> None:
+        self._deadlines.pop(waiter, None)
+
+    def _sweep(self) -> None:
+        # One timer for everybody who waits: a gevent.Timeout for each would cost more than the message itself.
+        now = time.monotonic()
+        for waiter in [w for w, deadline in self._deadlines.items() if deadline <= now]:
+            del self._deadlines[waiter]
+            waiter.expire()
+        if not self._deadlines:
+            self._sweeping = False
+            self._sweeper.stop()
+
+
+TIMEOUT: Any = object()
+"""What `Waiter.wait` returns when its time is up."""
+
+
+class Waiter:
+    """One caller that waits for values from the home loop. `wake` is called there, `wait` by the caller."""
+
+    __slots__ = ("home", "items", "greenlet", "_hub", "_queue")
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.items: deque[Any] = deque()
+        self.greenlet: Any = None
+        self._hub: Any = None
+        self._queue: SimpleQueue[Any] | None = None
+        if not home.is_here():
+            if isinstance(getcurrent().parent, Hub):
+                self._hub = get_hub()
+            else:
+                self._queue = SimpleQueue()
+
+    def wake(self, value: Any) -> None:
+        if self._queue is not None:
+            self._queue.put(value)
+            return
+        self.items.append(value)
+        if self._hub is not None:
+            self._hub.loop.run_callback_threadsafe(self._resume)
+        elif self.greenlet is not None:
+            self.home.soon(self._resume)
+
+    def wake_if_failed(self, value: Any) -> None:
+        """A callback for commands whose good answer is of no interest."""
+        if isinstance(value, Exception):
+            self.wake(value)
+
+    def wait(self, deadline: float) -> Any:
+        """The next value, or TIMEOUT once `time.monotonic()` passes `deadline`."""
+        if self._queue is not None:
+            try:
+                return self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                return TIMEOUT
+        if self._hub is not None:
+            return self._wait_elsewhere(deadline)
+        if self.items:
+            return self.items.popleft()
+        home = self.home
+        home.watch_deadline(self, deadline)
+        self.greenlet = getcurrent()
+        try:
+            while not self.items:
+                home.hub.switch()
+        finally:
+            # Also when the greenlet is killed while it waits: nobody may switch to it any more.
+            self.greenlet = None
+            home.forget_deadline(self)
+        return self.items.popleft()
+
+    def expire(self) -> None:
+        self.wake(TIMEOUT)
+
+    def _resume(self) -> None:
+        greenlet = self.greenlet
+        if greenlet is not None and self.items:
+            greenlet.switch()
+
+    def _wait_elsewhere(self, deadline: float) -> Any:
+        self.greenlet = getcurrent()
+        try:
+            with gevent.Timeout(max(0.0, deadline - time.monotonic()), False):
+                while not self.items:
+                    self._hub.switch()
+            return self.items.popleft() if self.items else TIMEOUT
+        finally:
+            self.greenlet = None
+
+
+_lock = _native_lock()
+_home: Home | None = None
+
+
+def current() -> Home:
+    """The home of this process, made at first use. Anew in a forked child: a hub does not survive a fork as it was."""
+    global _home
+    with _lock:
+        if _home is None:
+            _home = _main_home() if monkey.is_module_patched("socket") else _thread_home()
+        return _home
+
+
+def _main_home() -> Home:
+    if threading.current_thread() is threading.main_thread() or isinstance(getcurrent().parent, Hub):
+        return Home(get_hub())
+    raise RuntimeError("the first use of Daebus in a patched program must come from the main thread")
+
+
+def _thread_home() -> Home:
+    ready: SimpleQueue[Home] = SimpleQueue()
+    stop: SimpleQueue[Any] = SimpleQueue()
+
+    def live() -> None:
+        home = Home(get_hub())
+        ending = gevent.event.Event()
+        stop.put(ending)
+        ready.put(home)
+        ending.wait()
+
+    thread = _native_thread(target=live, name="daebus-bus", daemon=True)
+    thread.start()
+    home = ready.get()
+    ending = stop.get()
+
+    def end() -> None:
+        if os.getpid() == pid:
+            home.hub.loop.run_callback_threadsafe(ending.set)
+            thread.join(1.0)
+
+    pid = os.getpid()
+    atexit.register(end)
+    return home
+
+
+def _after_fork() -> None:
+    global _home, _lock
+    _home, _lock = None, _native_lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
