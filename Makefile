@@ -13,7 +13,7 @@ environment: ## the virtual environment in .venv, made from the locks when they 
 	@$(PYTHON) scripts/environment.py $(VENV)
 
 demo: environment ## copy the template, start the service on an embedded bus, talk to it in four ways
-	@$(BIN)/python scripts/demo.py
+	@$(BIN)/python -m scripts.demo
 
 test: lint ## lint, types and every test but the long ones
 	$(BIN)/python -m pytest

@@ -44,8 +44,8 @@ def fingerprint() -> str:
 
 def make(venv: Path) -> None:
     """Installs the locked requirements, each checked by its hash, and the runtime as an editable package."""
-    subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-    pip = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
+    pip: list[str | Path] = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     subprocess.run([*pip, "--require-hashes", "--requirement", LOCK], check=True)
     # The build backend is among the locked requirements: nothing is fetched unchecked.
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--editable", RUNTIME], check=True)
