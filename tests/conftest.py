@@ -1,0 +1,80 @@
+"""The fixtures of all tests. They run in a process patched by gevent, as a service does."""
+
+# Before anything else: what is imported first keeps the unpatched library. Only pytest's plugins come earlier, and the
+# one of anyio imports ssl; nothing here uses anyio's TLS, so gevent's warning about it is of no use.
+import warnings
+
+from gevent import monkey
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message=r"Monkey-patching ssl after ssl.*\['anyio[^,]*\]")
+    monkey.patch_all()
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.ports import free_port as find_free_port
+from tests.support.process import ServiceProcess
+from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No `DAEBUS_*` variable of the developer's shell reaches a test."""
+    for name in [name for name in os.environ if name.startswith("DAEBUS_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server for this test alone, running; the test may kill, pause and restart it."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def session_redis() -> Iterator[RedisServer]:
+    """The server behind `shared_redis`."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def shared_redis(session_redis: RedisServer) -> RedisServer:
+    """An empty Redis server that many tests use one after the other: do not stop it, leave nothing subscribed."""
+    client = session_redis.client()
+    client.flushall()
+    client.close()
+    return session_redis
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A free TCP port on loopback."""
+    return find_free_port()
+
+
+@pytest.fixture
+def start_process(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
+    """Starts programs as `ServiceProcess(…)` does, in the test's folder; at the end each must leave nothing behind."""
+    started: list[ServiceProcess] = []
+
+    def start(program: Any, **options: Any) -> ServiceProcess:
+        options.setdefault("directory", tmp_path)
+        options.setdefault("name", f"program{len(started)}.py")
+        process = ServiceProcess(program, **options)
+        started.append(process)
+        return process
+
+    yield start
+    failures = []
+    for process in reversed(started):
+        try:
+            process.close()
+        except AssertionError as error:
+            failures.append(str(error))
+    assert not failures, "\n".join(failures)

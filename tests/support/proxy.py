@@ -1,0 +1,130 @@
+"""A TCP proxy on loopback that breaks connections on demand: the network between a program and its Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+from types import TracebackType
+from typing import Self
+
+import gevent
+from gevent.server import StreamServer
+
+LINGER_NONE = struct.pack("ii", 1, 0)
+CHUNK = 262_144
+
+
+class _Pair:
+    """One client connection and its counterpart at the target."""
+
+    def __init__(self, client: socket.socket, target: socket.socket) -> None:
+        self.sockets = (client, target)
+        self.dark = False
+
+    def forward(self) -> None:
+        """Returns when either side has closed, or the pair was cut."""
+        ways = [gevent.spawn(self._one_way, *self.sockets), gevent.spawn(self._one_way, *reversed(self.sockets))]
+        gevent.joinall(ways, count=1)
+        self.close()
+        gevent.joinall(ways)
+
+    def _one_way(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(CHUNK):
+                # In the dark the bytes are taken and lost, and no end of the other side is passed on.
+                if not self.dark:
+                    sink.sendall(data)
+            while self.dark:
+                gevent.sleep(0.05)
+
+    def close(self, *, reset: bool = False) -> None:
+        self.dark = False
+        for end in self.sockets:
+            with contextlib.suppress(OSError):
+                if reset:
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
+                else:
+                    end.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                end.close()
+
+
+class FaultProxy:
+    """Passes everything on to `host:port` until told otherwise. `tls` makes it a TLS end in front of a plain server."""
+
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        self._target = (host, port)
+        self._pairs: set[_Pair] = set()
+        self._tls = tls
+        self._server: StreamServer | None = None
+        self._port = 0
+        self.accepted = 0
+        """Connections accepted so far."""
+
+    @property
+    def port(self) -> int:
+        assert self._port, "the proxy is not started"
+        return self._port
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that pass data right now; those in the dark are not counted."""
+        return sum(not pair.dark for pair in self._pairs)
+
+    def start(self) -> Self:
+        """Listens; after `refuse()` or `stop()` on the same port as before."""
+        assert self._server is None, "the proxy is already started"
+        address = ("127.0.0.1", self._port)
+        if self._tls:
+            self._server = StreamServer(address, self._serve, ssl_context=self._tls)
+        else:
+            self._server = StreamServer(address, self._serve)
+        self._server.start()
+        self._port = self._server.server_port or 0
+        return self
+
+    def cut(self) -> None:
+        """Resets every connection. New ones are accepted."""
+        for pair in list(self._pairs):
+            pair.close(reset=True)
+
+    def black_hole(self) -> None:
+        """Existing connections stay open and carry nothing any more, in neither direction; new ones work."""
+        for pair in self._pairs:
+            pair.dark = True
+
+    def refuse(self) -> None:
+        """Resets every connection and refuses new ones, until `start()`."""
+        if self._server:
+            self._server.stop(timeout=0)
+            self._server = None
+        self.cut()
+
+    stop = refuse
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _serve(self, client: socket.socket, _address: object) -> None:
+        self.accepted += 1
+        try:
+            target = socket.create_connection(self._target, timeout=5)
+        except OSError:
+            client.close()
+            return
+        for end in (client, target):
+            end.settimeout(None)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        pair = _Pair(client, target)
+        self._pairs.add(pair)
+        try:
+            pair.forward()
+        finally:
+            self._pairs.discard(pair)

@@ -1,0 +1,221 @@
+"""The wire as other programs see it: raw Redis messages (wire.md, section 1) and raw WebSocket frames (section 4)."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+import websocket
+
+from .waiting import wait_until
+
+JSON = Any
+ABSENT: Any = object()
+"""Leaves a field out of a message, where None would send null."""
+
+
+class Listener:
+    """A plain subscription to channels; a name with `*` is a pattern. Ready when the constructor returns."""
+
+    def __init__(self, client: redis.Redis, *channels: str) -> None:
+        self._pubsub = client.pubsub()  # type: ignore[no-untyped-call]
+        self.received: list[tuple[str, JSON]] = []
+        """(channel, message) in the order of arrival; the message as text where it is no JSON."""
+        patterns = [name for name in channels if "*" in name]
+        plain = [name for name in channels if "*" not in name]
+        if plain:
+            self._pubsub.subscribe(*plain)
+        if patterns:
+            self._pubsub.psubscribe(*patterns)
+        confirmed = 0
+        while confirmed < len(channels):
+            message = self._pubsub.get_message(timeout=5)
+            assert message is not None, f"no confirmation of a subscription to {channels}"
+            confirmed += message["type"] in ("subscribe", "psubscribe")
+
+    @property
+    def messages(self) -> list[JSON]:
+        """The messages alone, including those that wait to be read."""
+        self.poll()
+        return [message for _, message in self.received]
+
+    def poll(self, timeout: float = 0.0) -> None:
+        """Reads what has arrived; waits up to `timeout` seconds for the first."""
+        while (message := self._pubsub.get_message(ignore_subscribe_messages=True, timeout=timeout)) is not None:
+            timeout = 0.0
+            data = message["data"]
+            with suppress(ValueError):
+                data = json.loads(data)
+            self.received.append((message["channel"], data))
+
+    def wait_for(self, count: int = 1, timeout: float = 5.0) -> list[JSON]:
+        """The first `count` messages or more; fails when fewer come in time."""
+        wait_until(lambda: len(self.messages) >= count, timeout, lambda: f"{count} messages, got {self.received}")
+        return self.messages
+
+    def wait_where(self, condition: Callable[[JSON], object], timeout: float = 5.0) -> JSON:
+        """The first message that fulfils the condition."""
+        found = wait_until(
+            lambda: [message for message in self.messages if condition(message)],
+            timeout,
+            lambda: f"a certain message among {self.received}",
+        )
+        return found[0]
+
+    def close(self) -> None:
+        self._pubsub.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def publish(client: redis.Redis, channel: str, message: JSON) -> int:
+    """Publishes a message: text and bytes as they are, anything else as JSON. Returns how many received it."""
+    data = message if isinstance(message, str | bytes) else json.dumps(message)
+    count: int = client.publish(channel, data)
+    return count
+
+
+def subscribers(client: redis.Redis, channel: str) -> int:
+    """How many connections are subscribed to a channel."""
+    (_, count), *_ = client.pubsub_numsub(channel)
+    return int(count)
+
+
+def wait_for_subscriber(client: redis.Redis, channel: str, count: int = 1, timeout: float = 15.0) -> None:
+    """Returns once exactly `count` connections are subscribed to the channel."""
+    wait_until(
+        lambda: subscribers(client, channel) == count,
+        timeout,
+        lambda: f"{count} subscribers of {channel!r}, there are {subscribers(client, channel)}",
+    )
+
+
+def request(
+    client: redis.Redis,
+    service: str,
+    action: JSON = ABSENT,
+    payload: JSON = ABSENT,
+    *,
+    request_id: JSON = None,
+    timeout: float = 5.0,
+    **fields: JSON,
+) -> list[JSON]:
+    """Sends one request as the original caller does, and returns its replies, the final one last.
+
+    Without `action` or `payload` the message has no such field; `fields` are added at the top level. Fails when no
+    final reply comes in time.
+    """
+    inbox = f"caller:{uuid.uuid4()}"
+    identity = str(uuid.uuid4()) if request_id is None else request_id
+    message = {
+        "action": action,
+        "payload": payload,
+        "reply_to": inbox,
+        "request_id": identity,
+        "service": service,
+        **fields,
+    }
+    with Listener(client, inbox) as replies:
+        publish(client, service, {key: value for key, value in message.items() if value is not ABSENT})
+        replies.wait_where(lambda reply: reply.get("final", True), timeout)
+        return [reply for reply in replies.messages if reply.get("request_id") == identity]
+
+
+class WebSocketClient:
+    """One WebSocket connection: JSON or raw frames, and the code and reason of its end."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        subprotocols: Sequence[str] = (),
+        timeout: float = 5.0,
+    ) -> None:
+        """Raises `websocket.WebSocketBadStatusException` when the upgrade is refused."""
+        self._timeout = timeout
+        self._socket = websocket.create_connection(
+            url, timeout=timeout, header=dict(headers or {}), subprotocols=list(subprotocols) or None
+        )
+        self.closed: tuple[int | None, str] | None = None
+        """(code, reason) of the peer's close frame, (None, "") when the connection was lost without one."""
+
+    def send(self, message: JSON) -> None:
+        """Sends a text frame: text as it is, anything else as JSON."""
+        self._socket.send(message if isinstance(message, str) else json.dumps(message))
+
+    def send_bytes(self, data: bytes) -> None:
+        self._socket.send_binary(data)
+
+    def ping(self, data: str = "") -> None:
+        self._socket.ping(data)
+
+    def receive_raw(self, timeout: float | None = None) -> str | bytes | None:
+        """The next data message: str or bytes; None when the peer has closed, see `closed`. Fails after the timeout."""
+        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+        while True:
+            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                kind, data = self._socket.recv_data(control_frame=True)
+            except websocket.WebSocketTimeoutException:
+                raise AssertionError("no WebSocket message in time") from None
+            except (websocket.WebSocketException, OSError):
+                self.closed = self.closed or (None, "")
+                return None
+            if kind == websocket.ABNF.OPCODE_TEXT:
+                return str(data, "utf-8")
+            if kind == websocket.ABNF.OPCODE_BINARY:
+                return bytes(data)
+            if kind == websocket.ABNF.OPCODE_CLOSE:
+                code = struct.unpack("!H", data[:2])[0] if len(data) >= 2 else None
+                self.closed = (code, str(data[2:], "utf-8"))
+                return None
+
+    def receive(self, timeout: float | None = None) -> JSON:
+        """The next message as JSON; fails when the connection ends instead."""
+        raw = self.receive_raw(timeout)
+        assert raw is not None, f"the WebSocket was closed: {self.closed}"
+        return json.loads(raw)
+
+    def ask(self, kind: str, data: JSON = ABSENT, timeout: float | None = None, **fields: JSON) -> JSON:
+        """Sends `{"type": kind, "data": data}` and returns the next message."""
+        message = {"type": kind, "data": data, **fields}
+        self.send({key: value for key, value in message.items() if value is not ABSENT})
+        return self.receive(timeout)
+
+    def wait_closed(self, timeout: float = 5.0) -> tuple[int | None, str]:
+        """(code, reason) once the peer has closed; other messages on the way are dropped."""
+        deadline = time.monotonic() + timeout
+        while self.closed is None:
+            self.receive_raw(max(0.001, deadline - time.monotonic()))
+        return self.closed
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Closes in good order and waits briefly for the answer."""
+        with suppress(websocket.WebSocketException, OSError):
+            self._socket.close(status=code, reason=reason.encode(), timeout=2)
+
+    def drop(self) -> None:
+        """Closes the TCP connection without a close frame."""
+        self._socket.shutdown()  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
