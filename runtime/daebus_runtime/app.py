@@ -1,4 +1,5 @@
-"""The application: what an author declares handlers on, and runs. Importing this module makes the standard library cooperative.
+"""The application: what an author declares handlers on, and runs. Importing this module makes the standard library
+cooperative.
 
 It gathers declarations and components and answers questions about the service; starting and stopping is runner.py's.
 """
@@ -10,13 +11,11 @@ from .patching import patch
 patch()
 
 import dataclasses
-import logging
-import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-import redis
 from gevent import monkey
+from redis import Redis
 
 from . import context, logs, settings
 from .blueprint import Blueprint
@@ -27,7 +26,7 @@ from .settings import UNSET, Settings, given
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from .runner import Runner
+    from .runner import Prepared, Runner
 
 _ident = monkey.get_original("_thread", "get_ident")
 
@@ -44,8 +43,8 @@ class Daebus(Declarations):
     """A service.
 
     name: the service's name, or `__name__`: what stands before its first dot is used unless `run(service=)` or
-    `DAEBUS_SERVICE` say otherwise. max_workers: how many `blocking=True` handlers run at the same time, each in an OS thread;
-    other handlers are greenlets, `DAEBUS_CONCURRENCY` of them.
+    `DAEBUS_SERVICE` say otherwise. max_workers: how many `blocking=True` handlers run at the same time, each in an OS
+    thread; other handlers are greenlets, `DAEBUS_CONCURRENCY` of them.
 
     The object is also a WSGI application: `gunicorn -c python:daebus_runtime.gunicorn my_service.app:app`.
     """
@@ -68,10 +67,11 @@ class Daebus(Declarations):
         self.websocket: Any = None
         self.blueprints: list[Blueprint] = []
         self.runner: Runner | None = None
+        self.prepared: Prepared | None = None
         self.arguments: dict[str, Any] = {}
         self._transport: Transport | None = None
-        self._clients: dict[int, redis.Redis] = {}
-        self._client: Callable[[], redis.Redis] | None = None
+        self._clients: dict[int, Redis] = {}
+        self._client: Callable[[], Redis] | None = None
         self._wsgi: Callable[..., Iterable[bytes]] | None = None
 
     # --- composition ----------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Daebus(Declarations):
         return self._transport
 
     @property
-    def redis(self) -> redis.Redis:
+    def redis(self) -> Redis:
         """redis-py's client for the service's bus, one for each OS thread (gevent's sockets belong to one)."""
         thread = _ident()
         client = self._clients.get(thread)
@@ -129,7 +129,7 @@ class Daebus(Declarations):
             client = self._clients[thread] = self._client()
         return client
 
-    def use_bus(self, transport: Transport | None, client: Callable[[], redis.Redis] | None) -> None:
+    def use_bus(self, transport: Transport | None, client: Callable[[], Redis] | None) -> None:
         """Told by the runner (or a test): the bus, and how to make a client for it."""
         self._transport, self._client = transport, client
         self._clients = {}
@@ -146,8 +146,8 @@ class Daebus(Declarations):
         """Serve until SIGINT or SIGTERM, then drain and return.
 
         `DAEBUS_*` variables win over these arguments. `debug` shows errors' texts to clients, logs more, and starts the
-        service again when a file changes. A setting that cannot be used, a taken port and a refused password end the process
-        with an error text and exit code 1.
+        service again when a file changes. A setting that cannot be used, a taken port and a refused password end the
+        process with an error text and exit code 1.
         """
         from .runner import run
 
@@ -166,12 +166,13 @@ class Daebus(Declarations):
         """Whether the service is up and not stopping."""
         return self.runner is not None and self.runner.is_running()
 
-    def start_thread(self, name: str) -> None:
-        """Start a declared thread; does nothing when it runs. KeyError for a name that is not declared."""
-        self._threads().start(name)
+    def start_thread(self, name: str) -> bool:
+        """Start a declared thread; whether it runs now. False, with a warning, for a name that is not declared."""
+        started: bool = self._threads().start(name)
+        return started
 
     def stop_thread(self, name: str, timeout: float = 5.0) -> bool:
-        """Tell a thread to end and wait for it; whether it did within `timeout` seconds."""
+        """Tell a thread to end and wait for it; whether it did within `timeout` seconds. False for an unknown name."""
         stopped: bool = self._threads().stop(name, timeout)
         return stopped
 
@@ -196,7 +197,8 @@ class Daebus(Declarations):
         loaded = settings.load(arguments)
         if loaded.settings.service is None:
             raise ConfigurationError(
-                "the service has no name: write app.run(service='my_service'), Daebus('my_service'), or set DAEBUS_SERVICE"
+                "the service has no name: write app.run(service='my_service') or Daebus('my_service'), "
+                "or set DAEBUS_SERVICE"
             )
         return loaded
 

@@ -1,6 +1,7 @@
 """Calling other services, from anywhere: a handler, a script, Flask, asyncio, a notebook, any number of OS threads.
 
-Importing this module does not patch the standard library. All callers of a process share one reply inbox and its connections.
+Importing this module does not patch the standard library. All callers of a process share one reply inbox and its
+connections.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from .transport import Transport, shared
 class DaebusCaller:
     """A service to call. Making one never connects and never fails; it is safe to share between greenlets and threads.
 
-    target_service: the service's name. redis_host, redis_port, redis_url: the bus; when none is given, `DAEBUS_REDIS_URL`, else
-    the bus of the service that runs in this process, else localhost:6379. timeout: seconds, for calls that give none.
+    target_service: the service's name. redis_host, redis_port, redis_url: the bus; when none is given,
+    `DAEBUS_REDIS_URL`, else the bus of the service that runs in this process, else localhost:6379. timeout: seconds,
+    for calls that give none.
     """
 
     def __init__(
@@ -45,19 +47,20 @@ class DaebusCaller:
     def send_request(
         self,
         action: str,
-        payload: Any = None,
+        payload: Any = UNSET,
         timeout: float | None = None,
         on_progress: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Call an action and return the reply's payload.
 
         timeout: seconds. on_progress: gets the payload of each intermediate reply, in the calling greenlet or thread.
-        Raises RemoteError (the error's text, with `code`), CallTimeout (a TimeoutError), BusUnavailable (a ConnectionError),
-        MessageTooLarge (a ValueError), TypeError for a payload without JSON form. Each names service and action.
+        Raises RemoteError (the error's text, with `code`), CallTimeout (a TimeoutError), BusUnavailable (a
+        ConnectionError), MessageTooLarge (a ValueError), TypeError for a payload without JSON form. Each names
+        service and action.
         """
         seconds = self.timeout if timeout is None else timeout
         bus = self._bus()
-        request = Request(self.target_service, action, {} if payload is None else payload)
+        request = Request(self.target_service, action, payload if given(payload) else {})
         progress = None if on_progress is None else (lambda reply: on_progress(reply.payload))
         try:
             reply = bus.request(request, seconds, progress)

@@ -1,13 +1,12 @@
 """JSON in and out, one place for every part of Daebus. Compact, UTF-8, always valid: NaN and infinities become null.
 
-Beside JSON's own types these are written: datetime, date and time (ISO 8601), Decimal and UUID (text), Enum (its value),
-set and frozenset (array), dataclass (object; fields that start with `_` are left out), bytes (UTF-8 text when it is that,
-else Base64). Anything else is a TypeError: attributes of unknown objects are never written out.
+Beside JSON's own types these are written: datetime, date and time (ISO 8601), Decimal (number), UUID (text), Enum
+(its value), set and frozenset (array), dataclass (object; fields that start with `_` are left out), bytes (UTF-8 text
+when it is that, else hexadecimal). Anything else is a TypeError: attributes of unknown objects are never written out.
 """
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime
 import decimal
@@ -63,7 +62,9 @@ def _default(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, enum.Enum):
         return value.value
-    if isinstance(value, (decimal.Decimal, uuid.UUID)):
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    if isinstance(value, uuid.UUID):
         return str(value)
     if isinstance(value, (set, frozenset)):
         return list(value)
@@ -78,7 +79,7 @@ def _text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return base64.b64encode(value).decode()
+        return value.hex()
 
 
 def _without_nan(value: Any) -> Any:

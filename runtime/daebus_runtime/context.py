@@ -1,9 +1,9 @@
 """`request`, `response`, `broadcast`, `cache` and `logger`: always those of the message being handled here.
 
-"Here" is the handler's greenlet and every greenlet it spawns: gevent hands a greenlet's `spawn_tree_locals` to its children, and
-each message gets a fresh one. OS threads of blocking handlers set theirs for the length of the run. Nothing else is kept
-between messages. Outside a handler `request` and `response` raise OutsideHandler; `broadcast` and `cache` then belong to the
-service that runs in this process.
+"Here" is the handler's greenlet and every greenlet it spawns: gevent hands a greenlet's `spawn_tree_locals` to its
+children, and each message gets a fresh one. OS threads of blocking handlers set theirs for the length of the run.
+Nothing else is kept between messages. Outside a handler `request` and `response` raise OutsideHandler; `broadcast` and
+`cache` then belong to the service that runs in this process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Service(Protocol):
 class Context:
     """One message, task run or thread, and what may be said about it."""
 
-    __slots__ = ("app", "request", "response", "_trace_id")
+    __slots__ = ("_trace_id", "app", "request", "response")
 
     def __init__(self, app: Service, request: Any = None, response: Any = None) -> None:
         self.app = app
@@ -94,15 +94,14 @@ def carried(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def _carry_into_executors() -> None:
-    # A pool's thread lives longer than the message during which it was started: without this, work handed to it later would see
-    # that message instead of its own.
+    # A pool's thread lives longer than the message during which it was started: without this, work handed to it later
+    # would see that message instead of its own.
     submit = concurrent.futures.ThreadPoolExecutor.submit
 
-    @functools.wraps(submit)
     def submit_carried(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         return submit(self, carried(fn), *args, **kwargs)
 
-    concurrent.futures.ThreadPoolExecutor.submit = submit_carried  # type: ignore[method-assign,assignment]
+    concurrent.futures.ThreadPoolExecutor.submit = submit_carried  # type: ignore[method-assign]
 
 
 _carry_into_executors()
@@ -119,7 +118,8 @@ def running(app: Service, is_running: bool) -> None:
 
 
 def get_daemon() -> Any:
-    """The application whose message is handled here, else the one that runs in this process. OutsideHandler when there is none."""
+    """The application whose message is handled here, else the one that runs in this process. OutsideHandler when
+    there is none."""
     context = current()
     if context is not None:
         return context.app
@@ -128,7 +128,8 @@ def get_daemon() -> Any:
     raise OutsideHandler("no Daebus application runs in this process yet")
 
 
-# --- messages on the bus ------------------------------------------------------------------------------------------------
+# --- messages on the bus
+# ------------------------------------------------------------------------------------------------
 
 
 class PubSubRequest:
@@ -138,7 +139,7 @@ class PubSubRequest:
     action, service, reply_to: text; request_id: as the caller sent it, of any JSON type.
     """
 
-    __slots__ = ("payload", "raw", "reply_to", "request_id", "service", "action")
+    __slots__ = ("action", "payload", "raw", "reply_to", "request_id", "service")
 
     def __init__(self, delivery: Delivery) -> None:
         request = delivery.request
@@ -155,7 +156,7 @@ class PubSubRequest:
 
 
 class PubSubResponse:
-    """The ways an action answers. A final reply ends the exchange; what is sent after it is an error in the program."""
+    """The ways an action answers. A final reply ends the exchange; one that is sent after it is logged and dropped."""
 
     __slots__ = ("_delivery",)
 
@@ -174,7 +175,9 @@ class PubSubResponse:
 
     def error(self, err: Any, final: bool = True) -> None:
         """Send an error; the caller's exception carries its text."""
-        text = err if isinstance(err, str) else str(err) if isinstance(err, BaseException) else err
+        text = (
+            err if isinstance(err, str) else str(err) if isinstance(err, BaseException) else codec.dumps(err).decode()
+        )
         reply = error_reply(self._delivery.request.request_id, text, getattr(err, "code", ERROR))
         reply.final = bool(final)
         self._reply(reply)
@@ -184,15 +187,18 @@ class PubSubResponse:
         data = dict(payload) if isinstance(payload, Mapping) else {"data": payload}
         if percentage is not None:
             data["progress_percentage"] = percentage
-        self._reply(Reply(self._delivery.request.request_id, data, status="progress", final=False))
+        self._reply(Reply(self._delivery.request.request_id, data, final=False))
 
     def _reply(self, reply: Reply) -> None:
         if self._delivery.answered:
-            raise RuntimeError("this request was answered already; a final reply ends the exchange")
-        self._delivery.reply(reply)
+            logs.runtime_logger.warning("a reply after the final one was not sent (request %s)", reply.request_id)
+        else:
+            self._delivery.reply(reply)
 
 
-def answering(app: Service, function: Callable[[], Any], run: Callable[..., Any] | None = None) -> Callable[[Delivery], Outcome]:
+def answering(
+    app: Service, function: Callable[[], Any], run: Callable[..., Any] | None = None
+) -> Callable[[Delivery], Outcome]:
     """The innermost handler of an action: the author's function in its context. `run` puts it into an OS thread."""
 
     def handle(delivery: Delivery) -> Outcome:
@@ -218,7 +224,9 @@ def _in_context(context: Context, function: Callable[..., T], *args: Any) -> T:
         return function(*args)
 
 
-def call_in_context(context: Context, function: Callable[..., T], *args: Any, run: Callable[..., Any] | None = None) -> T:
+def call_in_context(
+    context: Context, function: Callable[..., T], *args: Any, run: Callable[..., Any] | None = None
+) -> T:
     """Call the author's function in a context, here or, with `run`, in an OS thread."""
     if run is None:
         return _in_context(context, function, *args)
@@ -229,7 +237,7 @@ def call_in_context(context: Context, function: Callable[..., T], *args: Any, ru
 class ListenRequest:
     """A broadcast as a listener sees it through `request`."""
 
-    __slots__ = ("payload", "raw", "channel", "request_id", "service", "traceparent")
+    __slots__ = ("channel", "payload", "raw", "request_id", "service", "traceparent")
 
     def __init__(self, service: str | None, channel: str, payload: Any) -> None:
         self.payload = self.raw = payload
@@ -242,7 +250,7 @@ class ListenRequest:
 class TaskRequest:
     """A scheduled run as a task sees it: `scheduled` is the planned time in Unix seconds."""
 
-    __slots__ = ("name", "scheduled", "service", "request_id", "payload")
+    __slots__ = ("name", "payload", "request_id", "scheduled", "service")
 
     def __init__(self, service: str | None, name: str, scheduled: float) -> None:
         self.name, self.scheduled, self.service = name, scheduled, service
@@ -250,7 +258,8 @@ class TaskRequest:
         self.payload: dict[str, Any] = {}
 
 
-# --- what is imported by name -------------------------------------------------------------------------------------------
+# --- what is imported by name
+# -------------------------------------------------------------------------------------------
 
 
 class _Here:
@@ -263,7 +272,9 @@ class _Here:
         slot: str = object.__getattribute__(self, "_slot")
         context = current()
         if context is None:
-            raise OutsideHandler(f"`{slot}` can be used only while a message is handled (in a handler or what it calls)")
+            raise OutsideHandler(
+                f"`{slot}` can be used only while a message is handled (in a handler or what it calls)"
+            )
         target = getattr(context, slot)
         if target is None:
             raise OutsideHandler(f"there is no `{slot}` here: nobody waits for an answer to what is handled now")
@@ -285,8 +296,8 @@ class Broadcast:
     def send(self, channel: str, payload: dict[str, Any]) -> int:
         """Publish a JSON object; the number of receivers that this server saw.
 
-        ValueError for a bad channel name, TypeError for a payload that is no dict or has no JSON form, MessageTooLarge above
-        `DAEBUS_MESSAGE_LIMIT`, BusUnavailable when there is no bus for `DAEBUS_SEND_SECONDS`.
+        ValueError for a bad channel name, TypeError for a payload that is no dict or has no JSON form,
+        MessageTooLarge above `DAEBUS_MESSAGE_LIMIT`, BusUnavailable when there is no bus for `DAEBUS_SEND_SECONDS`.
         """
         return publish_object(get_daemon().transport, channel, payload)
 

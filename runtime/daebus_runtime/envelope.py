@@ -1,6 +1,8 @@
-"""The messages of the compatible wire format (wire.md §1) as objects, and their bytes. Knows no transport and no handler.
+"""The messages of the compatible wire format (wire.md §1) as objects, and their bytes. Knows no transport and no
+handler.
 
-A `Request` travels to a service, a `Reply` travels back; both directions of each are here, so that the format has one home.
+A `Request` travels to a service, a `Reply` travels back; both directions of each are here, so that the format has one
+home.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ def parse_request(data: bytes, service: str) -> Request:
     return Request(
         service=service,
         action=action,
-        payload=parse_payload(message.get("payload")),
+        payload=parse_payload(message.get("payload", {})),
         reply_to=reply_to or keys.responses_channel(service),
         request_id=message.get("request_id"),
         raw=message,
@@ -94,9 +96,7 @@ def parse_request(data: bytes, service: str) -> Request:
 
 
 def parse_payload(payload: Any) -> Any:
-    """The payload as handlers see it: a string that holds JSON is parsed, a missing one is `{}`."""
-    if payload is None:
-        return {}
+    """The payload as handlers see it: a string that holds JSON is parsed."""
     if isinstance(payload, str):
         try:
             return codec.loads(payload)

@@ -3,6 +3,7 @@
     DaebusError                       daebus_error
     ├── ConfigurationError            configuration     a setting or an argument cannot be used; stops the start
     │   ├── RegistrationError         registration      a handler cannot be registered (duplicate, async, bad name)
+    │   ├── MissingComponent          missing_component routes without DaebusHttp, sockets without DaebusWebSocket
     │   └── AddressInUse              address_in_use    a port is taken
     ├── OutsideHandler                outside_handler   `request`/`response` used where no message is being handled
     ├── BusError                      bus
@@ -45,6 +46,12 @@ class RegistrationError(ConfigurationError):
     """A handler cannot be registered. The text names both places where there are two."""
 
     code = "registration"
+
+
+class MissingComponent(ConfigurationError, RuntimeError):
+    """Routes or sockets are declared, and nothing is attached that could serve them."""
+
+    code = "missing_component"
 
 
 class AddressInUse(ConfigurationError):

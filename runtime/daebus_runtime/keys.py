@@ -1,10 +1,10 @@
 """Every name that Daebus uses on the bus: channels now, keys with type, TTL and writer when the durable layer comes.
 
-    name                        kind      writer              reader
-    <service>                   channel   callers             the service's replicas
-    caller:<hex>                channel   services            the process that asked (one inbox a process)
-    <service>.responses         channel   the service         whoever listens; replies to requests without `reply_to`
-    any other channel           channel   broadcast.send      listeners
+name                        kind      writer              reader
+<service>                   channel   callers             the service's replicas
+caller:<hex>                channel   services            the process that asked (one inbox a process)
+<service>.responses         channel   the service         whoever listens; replies to requests without `reply_to`
+any other channel           channel   broadcast.send      listeners
 """
 
 from __future__ import annotations

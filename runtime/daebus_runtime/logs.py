@@ -1,8 +1,8 @@
 """What log records look like: lines for people on a terminal, JSON lines elsewhere. Decides no content, only form.
 
-`direct_logger` is the plain logger; `logger` adds service, request id and trace id of the message being handled (context.py
-tells them through `bind`). Both write through one handler whose lock is a native one: it is never held across a switch of
-greenlets, so records may come from greenlets and from OS threads.
+`direct_logger` is the plain logger; `logger` adds service, request id and trace id of the message being handled
+(context.py tells them through `bind`). Both write through one handler whose lock is a native one: it is never held
+across a switch of greenlets, so records may come from greenlets and from OS threads.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TextFormatter(logging.Formatter):
         self.colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        when = datetime.datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
+        when = datetime.datetime.fromtimestamp(record.created, datetime.UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
         level = f"{record.levelname:<7}"
         fields = " ".join(f"{k}={v}" for k, v in _fields(record).items())
         if self.colour:
@@ -97,8 +97,14 @@ class _Handler(logging.StreamHandler[TextIO]):
         self.lock = monkey.get_original("threading", "RLock")()
 
 
+def is_json() -> bool:
+    """Whether records are written as JSON lines."""
+    return any(isinstance(h.formatter, JsonFormatter) for h in logging.getLogger().handlers if h.get_name() == "daebus")
+
+
 def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:
-    """Send Daebus' records to `stream` (stderr). Other libraries' warnings go the same way; a root handler is left alone."""
+    """Send Daebus' records to `stream` (stderr). Other libraries' warnings go the same way; a root handler is left
+    alone."""
     stream = stream or sys.stderr
     terminal = stream.isatty()
     if log_format == "auto":

@@ -24,7 +24,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 class Work:
     """What one handler did: how often, how long (seconds), how often it failed."""
 
-    __slots__ = ("kind", "name", "count", "errors", "seconds", "buckets")
+    __slots__ = ("buckets", "count", "errors", "kind", "name", "seconds")
 
     def __init__(self, kind: str, name: str) -> None:
         self.kind = kind
@@ -53,13 +53,14 @@ class Metrics:
         self.loop_lag = 0.0
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self.registry = CollectorRegistry()
-        self.registry.register(self)  # type: ignore[arg-type]
+        self.registry.register(self)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
     def handler(self, kind: str, name: str) -> Work:
-        """The counter of one handler; the same object each time. `kind` is action, listener, http, websocket or task."""
+        """The counter of one handler; the same object each time. `kind` is action, listener, http, websocket or
+        task."""
         work = self.work.get((kind, name))
         if work is None:
             work = self.work[kind, name] = Work(kind, name)
@@ -86,7 +87,9 @@ class Metrics:
             dropped.add_metric([reason], count)
         yield dropped
         yield CounterMetricFamily("daebus_messages_sent", "Messages published on the bus.", value=self.sent)
-        yield CounterMetricFamily("daebus_bus_reconnects", "Connections that had to be made again.", value=self.reconnects)
+        yield CounterMetricFamily(
+            "daebus_bus_reconnects", "Connections that had to be made again.", value=self.reconnects
+        )
         yield GaugeMetricFamily("daebus_loop_lag_seconds", "How late the event loop was last.", value=self.loop_lag)
         for name, (about, read) in sorted(self.gauges.items()):
             yield GaugeMetricFamily(name, about, value=read())

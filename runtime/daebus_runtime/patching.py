@@ -1,8 +1,10 @@
-"""Makes the standard library cooperative (gevent), also in programs that imported parts of it before us. Done once a process.
+"""Makes the standard library cooperative (gevent), also in programs that imported parts of it before us. Done once a
+process.
 
-gevent replaces `ssl.SSLContext` and `ssl.SSLSocket` with classes of its own. A module that imported them by name keeps the
-old ones, and the old SSLContext's setters, which look their own class up by name, then recurse for ever. So after patching,
-those names are set to the new classes, and the old class is made to behave, for contexts that exist already.
+gevent replaces `ssl.SSLContext` and `ssl.SSLSocket` with classes of its own. A module that imported them by name
+keeps the old ones, and the old SSLContext's setters, which look their own class up by name, then recurse for ever. So
+after patching, those names are set to the new classes, and the old class is made to behave, for contexts that exist
+already.
 """
 
 from __future__ import annotations
@@ -33,15 +35,16 @@ def patch() -> None:
     stubborn = _rebind(old) if ssl.SSLContext is not old["SSLContext"] else []
     if stubborn:
         warnings.warn(
-            f"{', '.join(stubborn)} took parts of ssl before Daebus could make them cooperative: TLS there blocks every other "
-            "handler meanwhile; import daebus first",
+            f"{', '.join(stubborn)} took parts of ssl before Daebus could make them cooperative: "
+            "TLS there blocks every other handler meanwhile; import daebus first",
             RuntimeWarning,
             stacklevel=4,
         )
 
 
 def _rebind(old: dict[str, Any]) -> list[str]:
-    """Point names taken from ssl to the new classes; the modules that subclassed an old one, which nothing can repair."""
+    """Point names taken from ssl to the new classes; the modules that subclassed an old one, which nothing can
+    repair."""
     _repair(old["SSLContext"], ssl.SSLContext)
     for module in list(sys.modules.values()):
         if module is None or module is ssl or getattr(module, "__name__", "").startswith("gevent"):

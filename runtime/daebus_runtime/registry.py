@@ -1,7 +1,7 @@
 """What a service's author has declared: handlers, tasks, threads and hooks. Holds declarations, runs nothing.
 
-`Declarations` are the decorators, the same on the application and on a blueprint; `Registry` keeps what they declare and
-refuses what cannot work, at once and with both places named.
+`Declarations` are the decorators, the same on the application and on a blueprint; `Registry` keeps what they declare
+and refuses what cannot work, at once and with both places named.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from . import keys
 from .errors import RegistrationError
+from .schedule import make_trigger
 
 F = TypeVar("F", bound=Callable[..., Any])
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -244,12 +245,14 @@ class Declarations:
         return self._declare(lambda function: Listener(function, channel, blocking))
 
     def route(self, path: str, methods: Iterable[str] | None = None, *, blocking: bool = False) -> Callable[[F], F]:
-        """Answer HTTP: the handler gets `(request, **parameters)`; `<name>` in the path is a parameter. Default: GET."""
+        """Answer HTTP: the handler gets `(request, **parameters)`; `<name>` in the path is a parameter. Default:
+        GET."""
         path, verbs = _check_path(path), _check_methods(methods)
         return self._declare(lambda function: Route(function, path, verbs, blocking))
 
     def socket(self, type: str, *, blocking: bool = False) -> Callable[[F], F]:
-        """Answer WebSocket messages of a type: the handler gets `(data, client_id)`; its result goes back as a frame."""
+        """Answer WebSocket messages of a type: the handler gets `(data, client_id)`; its result goes back as a
+        frame."""
         name = _check_name("a message type", type)
         if name in SOCKET_HOOKS:
             raise RegistrationError(f"{name!r} is no message type: use socket_{name}()")
@@ -282,10 +285,7 @@ class Declarations:
         `jitter` (seconds) spreads the runs. Runs never overlap; an exception is logged and the task goes on.
         """
         _check_name("a task", name)
-        if (interval is None) == (cron is None):
-            raise RegistrationError(f"task {name!r} needs either an interval in seconds or cron=, and not both")
-        if interval is not None and (isinstance(interval, bool) or not isinstance(interval, (int, float)) or interval <= 0):
-            raise RegistrationError(f"task {name!r}: an interval is a number of seconds above 0, not {interval!r}")
+        make_trigger(name, interval, cron, timezone, jitter)  # refuses now what could never run
         return self._declare(lambda function: Task(function, name, interval, cron, timezone, jitter, blocking))
 
     def thread(self, name: str, auto_start: bool = True, *, native: bool = False) -> Callable[[F], F]:

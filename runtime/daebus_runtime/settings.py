@@ -1,7 +1,9 @@
-"""The settings of a service: one dataclass, read from `DAEBUS_*`. Where a value comes from is decided here and nowhere else.
+"""The settings of a service: one dataclass, read from `DAEBUS_*`. Where a value comes from is decided here and
+nowhere else.
 
-Precedence: environment, then the explicit argument, then the default (one image, many sites). A value that does not parse
-raises ConfigurationError with the variable, the value and the expected form; a secret is never part of a text or a `repr`.
+Precedence: environment, then the explicit argument, then the default (one image, many sites). A value that does not
+parse raises ConfigurationError with the variable, the value and the expected form; a secret is never part of a text or
+a `repr`.
 """
 
 from __future__ import annotations
@@ -158,7 +160,10 @@ class Settings:
     )
     http_body_limit: int = setting(10 * MIB, BYTES, "bytes, 1024 to 512 MiB", "the largest HTTP request body")
     connection_limit: int = setting(
-        10_000, _integer(10, 1_000_000), "a number, 10 to 1,000,000", "connections at the same time, WebSockets included"
+        10_000,
+        _integer(10, 1_000_000),
+        "a number, 10 to 1,000,000",
+        "connections at the same time, WebSockets included",
     )
     concurrency: int = setting(
         1000, _integer(1, 100_000), "a number, 1 to 100,000", "messages handled at the same time; more of them wait"
@@ -176,7 +181,10 @@ class Settings:
         25.0, _seconds(0, 3600), "seconds, 0 to 3600", "how long work in flight may take after SIGTERM"
     )
     block_seconds: float = setting(
-        0.5, _seconds(0.05, 3600), "seconds, 0.05 to 3600", "a handler that holds the loop for longer is named in the log"
+        0.5,
+        _seconds(0.05, 3600),
+        "seconds, 0.05 to 3600",
+        "a handler that holds the loop for longer is named in the log",
     )
     debug: bool = setting(False, _flag, "true or false", "errors' texts go to clients, verbose logs")
 

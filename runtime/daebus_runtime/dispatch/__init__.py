@@ -1,4 +1,5 @@
-"""How a received message becomes a handler's run: `handler(delivery) -> Outcome`, with middleware around it, one feature a file.
+"""How a received message becomes a handler's run: `handler(delivery) -> Outcome`, with middleware around it, one
+feature a file.
 
     actions.py    which handler; an unknown action is answered        pool.py      worker greenlets, bounded queue
     faults.py     an exception is logged and answered                 blocking.py  handlers in OS threads
@@ -17,7 +18,7 @@ from ..transport import Delivery
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. The final reply was given through the delivery; `error` is what the handler raised, if it did."""
+    """How a run ended. The final reply was given through the delivery; `error` is what the handler raised, if any."""
 
     error: BaseException | None = None
 

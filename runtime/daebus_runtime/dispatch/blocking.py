@@ -24,4 +24,3 @@ class ThreadRunner:
             self._pool = ThreadPool(self.size, hub=get_hub())
         result: T = self._pool.apply(function, args)
         return result
-

@@ -1,4 +1,5 @@
-"""An exception in a handler ends this message only: it is logged with its traceback, and whoever waits is answered at once."""
+"""An exception in a handler ends this message only: it is logged with its traceback, and whoever waits is answered at
+once."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def answer_faults(handler: Handler) -> Handler:
                 delivery.reply(error_reply(request.request_id, text[:10_000], code))
             return Outcome(error)
         if not delivery.answered:
-            runtime_logger.warning("action %r returned without a reply (request %s)", request.action, request.request_id)
+            runtime_logger.warning(
+                "action %r returned without a reply (request %s)", request.action, request.request_id
+            )
             text = f"action {request.action!r} returned without a reply"
             delivery.reply(error_reply(request.request_id, text, NO_REPLY))
         return outcome

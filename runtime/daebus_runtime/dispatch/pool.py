@@ -1,7 +1,7 @@
 """Worker greenlets that handlers run on, and the bounded queue before them.
 
-Workers are kept, not spawned for each message (a spawn costs more than a small handler). Each run has a copy of an empty
-context, so that a context variable set by one message is never seen by the next.
+Workers are kept, not spawned for each message (a spawn costs more than a small handler). Each run has a copy of an
+empty context, so that a context variable set by one message is never seen by the next.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _EMPTY = contextvars.Context()
 
 
 class WorkerPool:
-    """Runs `function(argument)` on at most `concurrency` greenlets; at most `queue_limit` wait. Used from the home loop only."""
+    """Runs `function(argument)` on at most `concurrency` greenlets; at most `queue_limit` wait. Used from the home
+    loop only."""
 
     def __init__(self, concurrency: int, queue_limit: int) -> None:
         self.concurrency, self.queue_limit = concurrency, queue_limit

@@ -1,7 +1,7 @@
 """Notices when something holds the event loop, and names the handler in one log line while it is still at it.
 
-A timer on the loop ticks; an OS thread looks whether it does. When it does not, the thread reads the stack of the loop's
-thread and looks for a function that was registered as a handler.
+A timer on the loop ticks; an OS thread looks whether it does. When it does not, the thread reads the stack of the
+loop's thread and looks for a function that was registered as a handler.
 """
 
 from __future__ import annotations

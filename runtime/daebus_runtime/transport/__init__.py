@@ -1,12 +1,14 @@
-"""What features see of the bus: the `Transport` interface. Nothing here or below knows handlers, HTTP or the command line.
+"""What features see of the bus: the `Transport` interface. Nothing here or below knows handlers, HTTP or the command
+line.
 
     publish, subscribe            broadcasts: bytes on a channel, to whoever listens
     send, consume                 requests: to a service, with a `Delivery` to answer and settle on the other side
     request                       send, and wait for the reply
     capabilities                  what this transport promises, asked before a feature relies on it
 
-Implementations: `redis.py` (pub/sub, the compatible layer) and `memory.py` (tests), both by way of `pubsub.py`. Callbacks run on
-the home loop (`home.py`) and must not block; every method may be called from any greenlet and any OS thread.
+Implementations: `redis.py` (pub/sub, the compatible layer) and `memory.py` (tests), both by way of `pubsub.py`.
+Callbacks run on the home loop (`home.py`) and must not block; every method may be called from any greenlet and any OS
+thread.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class Capabilities:
 class Delivery(abc.ABC):
     """One request as it was received, and the ways to settle it. Exactly one of ack, retry and dead ends it."""
 
-    __slots__ = ("request", "answered")
+    __slots__ = ("answered", "request")
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -52,7 +54,8 @@ class Delivery(abc.ABC):
         """Whether a final reply was given."""
 
     def reply(self, reply: Reply) -> None:
-        """Send a reply; never blocks, never fails for a lost bus. Raises MessageTooLarge and TypeError (no JSON form)."""
+        """Send a reply; never blocks, never fails for a lost bus. Raises MessageTooLarge and TypeError (no JSON
+        form)."""
         self._send(reply)
         self.answered = self.answered or reply.final
 
@@ -106,6 +109,10 @@ class Transport(abc.ABC):
     def close(self) -> None:
         """Give back every connection; waiting calls fail with BusUnavailable."""
 
+    @abc.abstractmethod
+    def flush(self, timeout: float) -> bool:
+        """Wait until the bus has taken in what was sent so far; False when it has not within `timeout` seconds."""
+
     @property
     @abc.abstractmethod
     def state(self) -> State: ...
@@ -120,7 +127,8 @@ class Transport(abc.ABC):
 
     @abc.abstractmethod
     def subscribe(self, channel: str, callback: Message) -> Subscription:
-        """Call `callback(channel, data)` for each message; `channel` may be a pattern (`*`, `?`, `[`). Survives outages."""
+        """Call `callback(channel, data)` for each message; `channel` may be a pattern (`*`, `?`, `[`). Survives
+        outages."""
 
     @abc.abstractmethod
     def send(self, request: Request) -> int:
@@ -128,13 +136,14 @@ class Transport(abc.ABC):
 
     @abc.abstractmethod
     def consume(self, service: str, callback: Callable[[Delivery], None]) -> Subscription:
-        """Receive the requests of `service`. What cannot be read as a request is answered where possible and counted."""
+        """Receive the requests of `service`. What cannot be read as a request is answered where possible and
+        counted."""
 
     @abc.abstractmethod
     def request(self, request: Request, timeout: float, on_progress: Progress | None = None) -> Reply:
         """Send a request and wait for its final reply.
 
-        Intermediate replies go to `on_progress`, in the caller's own greenlet or thread. Fills `reply_to` and, when it is
-        None, `request_id`. CallTimeout after `timeout` seconds; BusUnavailable when the bus is away for all of them or is
-        lost while the request is on its way; MessageTooLarge.
+        Intermediate replies go to `on_progress`, in the caller's own greenlet or thread. Fills `reply_to` and, when
+        it is None, `request_id`. CallTimeout after `timeout` seconds; BusUnavailable when the bus is away for all of
+        them or is lost while the request is on its way; MessageTooLarge.
         """

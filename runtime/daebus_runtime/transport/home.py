@@ -1,8 +1,8 @@
 """The loop on which connections live, and how anybody else in the process waits for something that happens there.
 
-A service has one gevent hub, the main thread's, and that is the home. A program that gevent has not patched (Flask's own
-server, asyncio, a notebook) gets a daemon thread with a hub of its own, so that it needs to know nothing of gevent. Callers may be
-greenlets of the home hub, greenlets of another one, or OS threads; `Waiter` blocks each in its own way.
+A service has one gevent hub, the main thread's, and that is the home. A program that gevent has not patched (Flask's
+own server, asyncio, a notebook) gets a daemon thread with a hub of its own, so that it needs to know nothing of gevent.
+Callers may be greenlets of the home hub, greenlets of another one, or OS threads; `Waiter` blocks each in its own way.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Home:
         return bool(_ident() == self.thread)
 
     def run(self, callback: Callable[..., Any], *args: Any) -> None:
-        """Run a callback that does not block: at once when called from the home thread, else as soon as the loop turns."""
+        """Run a callback that does not block: at once when called from the home thread, else as soon as the loop
+        turns."""
         if _ident() == self.thread:
             callback(*args)
         else:
@@ -76,7 +77,7 @@ TIMEOUT: Any = object()
 class Waiter:
     """One caller that waits for values from the home loop. `wake` is called there, `wait` by the caller."""
 
-    __slots__ = ("home", "items", "greenlet", "_hub", "_queue")
+    __slots__ = ("_hub", "_queue", "greenlet", "home", "items")
 
     def __init__(self, home: Home) -> None:
         self.home = home
@@ -139,7 +140,7 @@ class Waiter:
     def _wait_elsewhere(self, deadline: float) -> Any:
         self.greenlet = getcurrent()
         try:
-            with gevent.Timeout(max(0.0, deadline - time.monotonic()), False):
+            with gevent.Timeout(max(0.0, deadline - time.monotonic()), False):  # type: ignore[arg-type]
                 while not self.items:
                     self._hub.switch()
             return self.items.popleft() if self.items else TIMEOUT

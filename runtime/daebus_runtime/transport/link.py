@@ -1,18 +1,19 @@
 """One connection to Redis that pipelines by itself and heals by itself. Knows commands and bytes, no messages.
 
-redis-py makes the connection (URL, TLS, user, HELLO 3); from then on the socket is ours. `post` appends a packed command and
-one `send` per turn of the loop carries all that gathered. One greenlet reads; replies go to callbacks in order, RESP3
-pushes to `on_push`. Everything here runs on the home loop; others come in through `Home.run`.
+redis-py makes the connection (URL, TLS, user, HELLO 3); from then on the socket is ours. `post` appends a packed
+command and one `send` per turn of the loop carries all that gathered. One greenlet reads; replies go to callbacks in
+order, RESP3 pushes to `on_push`. Everything here runs on the home loop; others come in through `Home.run`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import gevent
 import hiredis
@@ -24,7 +25,8 @@ from ..logs import runtime_logger
 from .home import Home
 from .topology import Role, Topology
 
-# Noticing a half-open connection within 3 s: silent for 1 s, asked, 1.25 s without an answer, looked at 4 times a second.
+# Noticing a half-open connection within 3 s: silent for 1 s, asked, 1.25 s without an answer, looked at 4 times a
+# second.
 SILENT_SECONDS = 1.0
 ANSWER_SECONDS = 1.25
 BEAT_SECONDS = 0.25
@@ -39,7 +41,7 @@ Callback = Callable[[Any], None]
 
 def pack(*words: bytes | str) -> bytes:
     """One command in Redis' protocol."""
-    packed: bytes = hiredis.pack_command(words)
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]
     return packed
 
 
@@ -257,10 +259,8 @@ class Link:
         # Closing under a greenlet that waits for the socket wakes nobody: shut it down, and the reader sees the end.
         self._asked = 0.0
         self._why = f"no answer for {SILENT_SECONDS + ANSWER_SECONDS:g} s"
-        try:
+        with contextlib.suppress(OSError):
             self._socket.shutdown(2)
-        except OSError:
-            pass
 
     def _expire_held(self, now: float) -> None:
         held = self._held
@@ -278,9 +278,10 @@ class Link:
 
 
 class Subscriptions:
-    """The channels and patterns wanted on a link, sent again after each connect, and those that the server confirmed."""
+    """The channels and patterns wanted on a link, sent again after each connect, and those that the server
+    confirmed."""
 
-    COMMANDS = {False: ("SUBSCRIBE", "UNSUBSCRIBE"), True: ("PSUBSCRIBE", "PUNSUBSCRIBE")}
+    COMMANDS: ClassVar = {False: ("SUBSCRIBE", "UNSUBSCRIBE"), True: ("PSUBSCRIBE", "PUNSUBSCRIBE")}
 
     def __init__(self, link: Link) -> None:
         self._link = link

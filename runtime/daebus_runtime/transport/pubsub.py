@@ -1,7 +1,7 @@
 """Requests and replies over anything that can publish and subscribe: the compatible layer (wire.md §1). Not durable.
 
-A subclass brings `_post`, `_listen` and `_unlisten` and tells `_arrived` and `_confirmed`; all of these run on the home loop.
-One reply inbox serves every caller of the process: replies find their caller by request id.
+A subclass brings `_post`, `_listen` and `_unlisten` and tells `_arrived` and `_confirmed`; all of these run on the
+home loop. One reply inbox serves every caller of the process: replies find their caller by request id.
 """
 
 from __future__ import annotations
@@ -250,8 +250,8 @@ class PubSub(Transport):
     def _check_size(self, data: bytes) -> None:
         if len(data) > self.message_limit:
             raise MessageTooLarge(
-                f"the message has {len(data)} bytes, more than the {self.message_limit} that DAEBUS_MESSAGE_LIMIT allows; "
-                "it was not sent"
+                f"the message has {len(data)} bytes, more than the {self.message_limit} that DAEBUS_MESSAGE_LIMIT "
+                "allows; it was not sent"
             )
 
     def _fail_all(self, error: Exception) -> None:

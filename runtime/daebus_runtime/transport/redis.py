@@ -56,6 +56,15 @@ class RedisTransport(PubSub):
         self._changed(State.CLOSED)
         self._fail_all(BusUnavailable("the bus connection was closed"))
 
+    def flush(self, timeout: float) -> bool:
+        if not self._commands.up:
+            return False
+        try:
+            self.ask("PING", seconds=timeout)  # commands are answered in order
+        except BusError:
+            return False
+        return True
+
     # --- links ----------------------------------------------------------------------------------------------------
     def _up(self) -> None:
         if self._commands.connects > 1:

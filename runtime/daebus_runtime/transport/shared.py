@@ -31,15 +31,23 @@ def _changed() -> None:
     generation += 1
 
 
-def acquire(url: str, settings: Settings, metrics: Metrics | None = None) -> Transport:
+def acquire(url: str, settings: Settings) -> Transport:
     """The open transport for an address, made at first use."""
     if _overrides:
         return _overrides[-1]
     with _lock:
         transport = _transports.get(url)
         if transport is None or transport.state is State.CLOSED:
-            transport = _transports[url] = _make(url, settings, metrics)
+            transport = _transports[url] = _make(url, settings, None)
     transport.open()
+    return transport
+
+
+def make(url: str, settings: Settings, metrics: Metrics) -> Transport:
+    """A service's own transport, not yet open; callers of this process with the same address share it."""
+    with _lock:
+        transport = _transports[url] = _make(url, settings, metrics)
+        _changed()
     return transport
 
 

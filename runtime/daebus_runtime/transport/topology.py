@@ -1,6 +1,8 @@
-"""Which server a link talks to. One server now; Sentinel, Cluster and a local replica are further classes here, and nothing else moves.
+"""Which server a link talks to. One server now; Sentinel, Cluster and a local replica are further classes here, and
+nothing else moves.
 
-A link asks `connection(role, key)` for every attempt, so a topology that learns of a new address is heard at the next one.
+A link asks `connection(role, key)` for every attempt, so a topology that learns of a new address is heard at the next
+one.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import abc
 import enum
 import os
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -28,7 +31,7 @@ class Role(enum.Enum):
 
 class Topology(abc.ABC):
     @abc.abstractmethod
-    def connection(self, role: Role, key: str | None = None) -> redis.Connection:
+    def connection(self, role: Role, key: str | None = None) -> Any:
         """An unconnected redis-py connection (address, TLS, user, HELLO) to the server for this role and key."""
 
     @abc.abstractmethod
@@ -56,9 +59,8 @@ class SingleServer(Topology):
             client_name=f"{name}-{os.getpid()}",
         )
 
-    def connection(self, role: Role, key: str | None = None) -> redis.Connection:
-        made: redis.Connection = self._pool.make_connection()
-        return made
+    def connection(self, role: Role, key: str | None = None) -> Any:
+        return self._pool.make_connection()
 
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(

@@ -1,0 +1,93 @@
+"""`python -m daebus_runtime.health`: asks the management port of a service on this machine how it is. For images without curl.
+
+    python -m daebus_runtime.health              /readyz: may it be sent work?
+    python -m daebus_runtime.health --live       /livez: does its loop turn?
+    python -m daebus_runtime.health --url URL    at another address
+
+Prints one line. Exit code: 0 healthy, 1 not healthy or no answer within 2 s, 2 no management port is configured. It runs every
+few seconds beside a service, so it takes the standard library only, and no gevent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import sys
+import urllib.parse
+from collections.abc import Mapping, Sequence
+
+from .errors import ConfigurationError
+from .settings import parse
+
+SECONDS = 2.0
+HEALTHY, UNHEALTHY, NOT_CONFIGURED = 0, 1, 2
+EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def management_address(environ: Mapping[str, str] | None = None) -> tuple[str, int] | None:
+    """Where the management port answers on this machine; None when it is off. ConfigurationError for a bad value."""
+    environ = os.environ if environ is None else environ
+    text = environ.get("DAEBUS_MANAGEMENT_PORT")
+    if not text:
+        return None
+    host = environ.get("DAEBUS_MANAGEMENT_HOST", "").strip()
+    return EVERYWHERE.get(host, host), parse("management_port", text, "DAEBUS_MANAGEMENT_PORT")
+
+
+def ask(host: str, port: int, path: str, seconds: float = SECONDS) -> tuple[bool, str]:
+    """Whether `path` is answered with a 2xx status, and the answer's first line or why there is none."""
+    connection = http.client.HTTPConnection(host, port, timeout=seconds)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        text = answer.read(4096).decode("utf-8", "replace").strip()
+    except TimeoutError:
+        return False, f"no answer within {seconds:g} s"
+    except (OSError, http.client.HTTPException) as error:
+        return False, getattr(error, "strerror", None) or str(error) or type(error).__name__
+    finally:
+        connection.close()
+    return 200 <= answer.status < 300, f"{answer.status} {text.splitlines()[0] if text else answer.reason}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m daebus_runtime.health", description="How is the service here?")
+    parser.add_argument(
+        "--live", action="store_true", help="ask /livez (does it run) instead of /readyz (may it be sent work)"
+    )
+    parser.add_argument("--url", help="where to ask; default http://127.0.0.1:$DAEBUS_MANAGEMENT_PORT")
+    options = parser.parse_args(arguments)
+    path = "/livez" if options.live else "/readyz"
+    try:
+        address = _address_of(options.url) if options.url else management_address()
+    except ConfigurationError as error:
+        return _say(NOT_CONFIGURED, str(error))
+    if address is None:
+        return _say(
+            NOT_CONFIGURED, "no management port: set DAEBUS_MANAGEMENT_PORT for the service and for this command"
+        )
+    if options.url:
+        path = urllib.parse.urlsplit(options.url).path.rstrip("/") or path
+    healthy, text = ask(*address, path)
+    return _say(HEALTHY if healthy else UNHEALTHY, f"{path}: {text}")
+
+
+def _address_of(url: str) -> tuple[str, int]:
+    parts = urllib.parse.urlsplit(url)
+    try:
+        if parts.scheme == "http" and parts.hostname:
+            return parts.hostname, parts.port or 80
+    except ValueError:
+        pass
+    raise ConfigurationError(f"--url: {url!r} is not http://host:port[/path]")
+
+
+def _say(code: int, text: str) -> int:
+    sys.stdout.write(text + "\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

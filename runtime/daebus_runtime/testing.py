@@ -1,0 +1,262 @@
+"""Testing a service: `TestApp` runs it in this process, in memory, without Redis and without a port; or, unchanged,
+on a real bus.
+
+    with TestApp(app) as service:
+        assert service.call("add", {"a": 1, "b": 2}) == {"sum": 3}
+        service.broadcast("sensors.door", {"open": True})
+        assert service.http("GET", "/doors").json == [{"open": True}]
+
+The same code runs as in production: messages are encoded and decoded, handlers run on worker greenlets, HTTP goes
+through the whole WSGI application. What is missing is the network. `TestApp(app, redis_url=…)` takes a real bus
+instead of memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import falcon.testing
+import gevent
+from gevent.event import Event
+
+from . import codec, settings
+from .app import Daebus
+from .caller import DaebusCaller
+from .errors import ConfigurationError
+from .registry import Task
+from .runner import Runner
+from .schedule import make_trigger
+from .servers.scheduler import run_task
+from .transport import Transport, home, shared
+from .transport.embedded import resolve
+from .transport.memory import MemoryBroker, MemoryTransport
+
+DRAIN_SECONDS = 2.0
+MARKER = "daebus-test:"
+
+
+@dataclasses.dataclass(frozen=True)
+class HttpResult:
+    """An HTTP answer: status code, headers (lower-case names), text, and the JSON value (None when the body is no
+    JSON)."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        try:
+            return codec.loads(self.content)
+        except ValueError:
+            return None
+
+
+class Clock:
+    """The time of scheduled tasks: it moves only when the test says so."""
+
+    def __init__(self, test: TestApp) -> None:
+        self._test = test
+        self.now = datetime.datetime.now(datetime.UTC)
+        self._triggers: dict[str, tuple[Task, Any, datetime.datetime | None]] = {}
+        test.app.registry.follow(self._take)
+
+    def _take(self, item: Any) -> None:
+        if isinstance(item, Task):
+            trigger = make_trigger(item.name, item.interval, item.cron, item.timezone, None, start=self.now)
+            self._triggers[item.name] = (item, trigger, trigger.get_next_fire_time(None, self.now))
+
+    def advance(self, seconds: float) -> int:
+        """Move on, running each task at each of its planned times in order; how many runs that were."""
+        end = self.now + datetime.timedelta(seconds=seconds)
+        runs = 0
+        while due := [
+            (when, name) for name, (_, _, when) in self._triggers.items() if when is not None and when <= end
+        ]:
+            when, name = min(due)
+            task, trigger, _ = self._triggers[name]
+            self.now = max(self.now, when)
+            self._triggers[name] = (task, trigger, trigger.get_next_fire_time(when, when))
+            self._test.run(
+                run_task, self._test.app, task, when.timestamp(), self._test.runner.blocking, self._test.app.metrics
+            )
+            runs += 1
+        self.now = end
+        self._test.settle()
+        return runs
+
+
+class TestApp:
+    """A running service under test; use it with `with`. Every `DaebusCaller` of the process reaches the same bus
+    meanwhile.
+
+    app: the application. redis_url: a real bus instead of memory. service: the name it runs under, when the app has
+    none.
+    """
+
+    __test__ = False  # pytest: not a test class, whatever its name says
+
+    def __init__(self, app: Daebus, redis_url: str | None = None, service: str | None = None) -> None:
+        self.app = app
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        """What was sent to services: (service, message)."""
+        self.broadcasts: list[tuple[str, dict[str, Any]]] = []
+        """What was broadcast: (channel, payload)."""
+        self._redis_url = redis_url
+        if service is not None:
+            app.arguments["service"] = service
+        self._ends = contextlib.ExitStack()
+        self._cache: Any = None
+
+    def __enter__(self) -> TestApp:
+        loaded = self.app.load_settings().settings
+        transport = self._make_transport(loaded)
+        self._ends.enter_context(shared.override(transport))
+        self.runner = Runner(self.app, transport)
+        self.app.use_bus(transport, self._client)
+        self.clock = Clock(self)
+        self.runner.start(timers=False)
+        self.app.use_bus(transport, self._client)
+        self._ends.callback(self._stop)
+        self._until(lambda: not self.runner.not_ready(), "the service did not become ready")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ends.close()
+
+    # --- talking to the service -----------------------------------------------------------------------------------
+    def call(
+        self, action: str, payload: Any = None, timeout: float = 5.0, on_progress: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """Call an action; the reply's payload. RemoteError and the others as `DaebusCaller.send_request`."""
+        service = self.runner.service
+        return DaebusCaller(service).send_request(action, {} if payload is None else payload, timeout, on_progress)
+
+    def broadcast(self, channel: str, payload: dict[str, Any]) -> int:
+        """Broadcast a message and wait until its listeners here have run; the number of receivers."""
+        receivers = DaebusCaller(self.runner.service).send_message(channel, payload)
+        self.settle()
+        return receivers
+
+    def http(
+        self,
+        method: str,
+        path: str,
+        json: Any = settings.UNSET,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, Any] | None = None,
+        body: bytes | str | None = None,
+    ) -> HttpResult:
+        """An HTTP request through the whole application. `json` is encoded as the body."""
+        if settings.given(json):
+            body, headers = codec.dumps(json), {"content-type": "application/json", **(headers or {})}
+        client = falcon.testing.TestClient(self.app)
+        result = self.run(client.simulate_request, method, path, headers=headers, params=query, body=body)
+        lower = {name.lower(): value for name, value in result.headers.items()}
+        return HttpResult(result.status_code, lower, result.text, result.content)
+
+    @contextlib.contextmanager
+    def websocket(self, path: str = "/ws", headers: Mapping[str, str] | None = None) -> Iterator[TestSocket]:
+        """A WebSocket client. ConnectionRefusedError when the service refuses the connection."""
+        if self.app.websocket is None:
+            raise ConfigurationError("the application has no DaebusWebSocket attached")
+        client = TestSocket()
+        served = client.open(self.app.websocket, path, headers or {})
+        try:
+            yield client
+        finally:
+            client.close()
+            served.join(DRAIN_SECONDS)
+
+    # --- waiting --------------------------------------------------------------------------------------------------
+    def settle(self, timeout: float = 5.0) -> None:
+        """Wait until the service has handled what it has received. TimeoutError after `timeout` seconds."""
+        # A message to ourselves: a bus delivers to one receiver in order, so what was sent before it has arrived as
+        # well.
+        arrived = Event()
+        marker = self.runner.transport.subscribe(MARKER + str(uuid.uuid4()), lambda channel, data: arrived.set())
+        self._until(lambda: marker.confirmed, "the bus did not confirm a subscription", timeout)
+        self.runner.transport.publish(marker.name, b"{}")  # type: ignore[attr-defined]
+        if not arrived.wait(timeout):
+            raise TimeoutError(f"the bus did not deliver a message within {timeout:g} s")
+        marker.cancel()
+        self._until(
+            lambda: not self.runner.pool.running and not self.runner.pool.waiting, "the service is still busy", timeout
+        )
+
+    def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a function in a greenlet of its own, as handlers are; what it returns is returned, what it raises raised."""
+        return gevent.spawn(function, *args, **kwargs).get()
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+    def _make_transport(self, loaded: settings.Settings) -> Transport:
+        limits: dict[str, Any] = {
+            "message_limit": loaded.message_limit,
+            "send_seconds": loaded.send_seconds,
+            "metrics": self.app.metrics,
+        }
+        if self._redis_url is not None:
+            transport = shared.make(self._redis_url, loaded, self.app.metrics)
+            post = transport._post  # type: ignore[attr-defined]
+            transport._post = self._recording(post)  # type: ignore[attr-defined]
+            return transport
+        broker = MemoryBroker()
+        broker.record = self._record
+        return MemoryTransport(broker, home.current(), **limits)
+
+    def _recording(self, post: Callable[..., None]) -> Callable[..., None]:
+        def recorded(channel: str, data: bytes, *args: Any) -> None:
+            self._record(channel, data)
+            post(channel, data, *args)
+
+        return recorded
+
+    def _record(self, channel: str, data: bytes) -> None:
+        message = codec.loads(data)
+        if not isinstance(message, dict) or channel.startswith(("caller:", MARKER)):
+            return
+        (self.sent if "action" in message else self.broadcasts).append((channel, message))
+
+    def _client(self) -> Any:
+        if self._redis_url is not None:
+            from .transport.topology import SingleServer
+
+            return SingleServer(self._redis_url).client()
+        if self._cache is None:
+            try:
+                import fakeredis
+            except ImportError:
+                raise ConfigurationError(
+                    "`cache` in a test without Redis needs fakeredis: pip install 'daebus-runtime[dev]'"
+                ) from None
+            self._cache = fakeredis.FakeRedis(decode_responses=True)
+        return self._cache
+
+    def _stop(self) -> None:
+        self.run(self.runner.finish, time.monotonic() + DRAIN_SECONDS)
+        self.app.use_bus(None, None)
+
+    def _until(self, condition: Callable[[], bool], text: str, timeout: float = 5.0) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{text} within {timeout:g} s: {self.runner.not_ready()}")
+            gevent.sleep(0.002)
+
+
+@contextlib.contextmanager
+def embedded_redis() -> Iterator[str]:
+    """A Redis or Valkey server of its own for the length of the block; its address. Nothing of it stays behind."""
+    bus = resolve(dataclasses.replace(settings.Settings(), embedded="always"))
+    try:
+        yield bus.url
+    finally:
+        if bus.server is not None:
+            bus.server.stop()
