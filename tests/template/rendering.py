@@ -1,0 +1,52 @@
+"""Copying the template as its users do, for the tests beside this file."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from copier import run_copy
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FEATURES = ("http", "websocket", "tasks")
+COMBINATIONS = [list(some) for count in range(4) for some in itertools.combinations(FEATURES, count)]
+
+
+def title(features: list[str]) -> str:
+    """How a combination of features is called in the tests' names."""
+    return "+".join(features) or "none"
+
+
+def plain_template(target: Path) -> Path:
+    """Only what Copier reads, without git: the quickest way to render."""
+    target.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "copier.yml", target)
+    shutil.copytree(REPOSITORY / "template", target / "template")
+    return target
+
+
+def copy_project(template: Path, target: Path, **answers: Any) -> Path:
+    """Copies the template with defaults where no answer is given. Raises what Copier raises."""
+    run_copy(str(template), target, data=answers, defaults=True, quiet=True, vcs_ref="HEAD")
+    return target
+
+
+def copier(*words: str | Path, at: Path) -> subprocess.CompletedProcess[str]:
+    """The command line, without a terminal; its output and errors are in `.stdout` together."""
+    command = [sys.executable, "-m", "copier", *map(str, words)]
+    return subprocess.run(
+        command, cwd=at, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """Every file below a folder with its text, git's own left out."""
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".git" not in path.relative_to(folder).parts
+    }
