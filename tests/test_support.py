@@ -186,7 +186,7 @@ def test_a_running_process_is_killed_with_its_children(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/usr/bin/setpriv"), reason="only the Linux kernel ends orphans (setpriv)")
-def test_a_killed_test_run_leaves_no_server(start_process: Start) -> None:
+def test_a_killed_test_run_leaves_no_server(start_process: Start, tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     process = start_process(
         """
@@ -196,7 +196,7 @@ def test_a_killed_test_run_leaves_no_server(start_process: Start) -> None:
         print("pid", RedisServer().start().pid, flush=True)
         time.sleep(60)
         """,
-        env={"PYTHONPATH": str(root)},
+        env={"PYTHONPATH": str(root), "TMPDIR": str(tmp_path)},
     )
     pid = int(process.wait_line(r"pid (\d+)")[1])
     process.kill()
