@@ -51,7 +51,23 @@ GOOD_DESCRIPTIONS = [
     "C++ / C@home; a+b?",
 ]
 
-BAD_PORTS = ["0", "80", "1023", "65536", "99999", "9000", "-8080", "8080.5", "08080", "8e3", "0x1F90", "٨٠٨٠", "http", "", "8080\n"]
+BAD_PORTS = [
+    "0",
+    "80",
+    "1023",
+    "65536",
+    "99999",
+    "9000",
+    "-8080",
+    "8080.5",
+    "08080",
+    "8e3",
+    "0x1F90",
+    "٨٠٨٠",
+    "http",
+    "",
+    "8080\n",
+]
 
 
 @pytest.mark.parametrize("text", BAD_DESCRIPTIONS.values(), ids=BAD_DESCRIPTIONS.keys())

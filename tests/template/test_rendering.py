@@ -1,0 +1,129 @@
+"""What comes out: for every combination of features exactly the files that it needs, clean as they are."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.template.rendering import COMBINATIONS, FEATURES, copy_project, files_of, title
+
+ALWAYS = {
+    ".copier-answers.yml",
+    ".gitignore",
+    "Makefile",
+    "README.md",
+    "pyproject.toml",
+    "requirements/dev.txt",
+    "src/cold_store/__init__.py",
+    "src/cold_store/app.py",
+    "src/cold_store/blueprints/__init__.py",
+    "src/cold_store/blueprints/watering.py",
+    "src/cold_store/events.py",
+    "src/cold_store/garden.py",
+    "src/cold_store/py.typed",
+    "tests/conftest.py",
+    "tests/test_on_a_real_bus.py",
+    "tests/test_watering.py",
+}
+BY_FEATURE = {
+    "http": {"src/cold_store/blueprints/plants.py", "tests/test_plants.py"},
+    "websocket": {"src/cold_store/blueprints/live.py", "tests/test_live.py"},
+    "tasks": {"src/cold_store/blueprints/drying.py", "tests/test_drying.py"},
+}
+
+each_combination = pytest.mark.parametrize("features", COMBINATIONS, ids=title)
+
+
+@pytest.fixture(scope="session")
+def projects(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One generated repository for every combination, by its title."""
+    folder = tmp_path_factory.mktemp("rendered")
+    return {
+        title(features): copy_project(
+            repository, folder / title(features), service_name="cold-store", features=features
+        )
+        for features in COMBINATIONS
+    }
+
+
+@each_combination
+def test_exactly_the_files_that_are_needed(projects: dict[str, Path], features: list[str]) -> None:
+    expected = ALWAYS.union(*(BY_FEATURE[feature] for feature in features))
+    assert set(files_of(projects[title(features)])) == expected
+    assert len(expected) <= 35
+
+
+@each_combination
+def test_nothing_is_left_of_the_template(projects: dict[str, Path], features: list[str]) -> None:
+    for name, text in files_of(projects[title(features)]).items():
+        assert not re.search(r"\{\{|\{%|\{#|%\}|#\}", text), name
+        assert text.endswith("\n") or not text, name
+        assert not text.endswith("\n\n"), name
+        assert not re.search(r"[ \t]$", text, re.MULTILINE), name
+        assert "\n\n\n\n" not in text, name
+
+
+@each_combination
+def test_only_chosen_features_are_mentioned(projects: dict[str, Path], features: list[str]) -> None:
+    code = "".join(text for name, text in files_of(projects[title(features)]).items() if name.endswith(".py"))
+    assert ("DaebusHttp" in code) == ("http" in features)
+    assert ("DaebusWebSocket" in code) == ("websocket" in features)
+    assert ("background" in code) == ("tasks" in features)
+    readme = (projects[title(features)] / "README.md").read_text()
+    for feature in FEATURES:
+        names = {Path(name).name for name in BY_FEATURE[feature] if name.startswith("src")}
+        assert all((name in readme) == (feature in features) for name in names)
+    assert ("Adding what was left out" in readme) == (len(features) < len(FEATURES))
+
+
+@each_combination
+def test_the_readme_is_short(projects: dict[str, Path], features: list[str]) -> None:
+    assert len((projects[title(features)] / "README.md").read_text().splitlines()) < 80
+
+
+@each_combination
+def test_the_readme_names_make_targets_that_exist(projects: dict[str, Path], features: list[str]) -> None:
+    makefile = (projects[title(features)] / "Makefile").read_text()
+    targets = set(re.findall(r"make ([a-z]+)", (projects[title(features)] / "README.md").read_text()))
+    assert {"run", "check"} <= targets
+    assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+
+
+@each_combination
+def test_formatter_and_linter_have_nothing_to_say(projects: dict[str, Path], features: list[str]) -> None:
+    project = projects[title(features)]
+    for words in (["format", "--check", "--diff"], ["check"]):
+        run_quietly("ruff", *words, "--no-cache", ".", at=project)
+
+
+def test_names_of_any_length_leave_the_code_formatted(plain: Path, tmp_path: Path) -> None:
+    for name in ("a", "zebra", "a" * 40, "x-" * 19 + "x"):
+        project = copy_project(plain, tmp_path / name, service_name=name)
+        run_quietly("ruff", "format", "--check", "--diff", "--no-cache", ".", at=project)
+        run_quietly("ruff", "check", "--no-cache", ".", at=project)
+
+
+@pytest.mark.slow
+@each_combination
+def test_the_strict_type_checker_has_nothing_to_say(projects: dict[str, Path], features: list[str]) -> None:
+    project = projects[title(features)]
+    # One cache for all combinations: what is shared, the runtime and the libraries, is checked once.
+    run_quietly("mypy", "--cache-dir", str(project.parent / "mypy-cache"), at=project)
+
+
+def test_the_service_is_a_package_of_its_own(projects: dict[str, Path]) -> None:
+    settings = tomllib.loads((projects["none"] / "pyproject.toml").read_text())
+    assert settings["project"]["name"] == "cold-store"
+    assert settings["project"]["requires-python"] == ">=3.11"
+    assert settings["tool"]["mypy"]["strict"] is True
+
+
+def run_quietly(tool: str, *words: str, at: Path) -> None:
+    """Runs one of the environment's tools; its words are shown when it complains."""
+    done = subprocess.run([sys.executable, "-m", tool, *words], cwd=at, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
