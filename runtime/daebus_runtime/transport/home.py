@@ -176,7 +176,8 @@ def _thread_home() -> Home:
         ending = gevent.event.Event()
         stop.put(ending)
         ready.put(home)
-        ending.wait()
+        while not ending.wait(3600):
+            pass  # a loop without a timer has nothing to wait for, and ends
 
     thread = _native_thread(target=live, name="daebus-bus", daemon=True)
     thread.start()
