@@ -14,6 +14,7 @@ import enum
 import json
 import math
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 try:
@@ -35,10 +36,7 @@ def dumps(value: Any) -> bytes:
     return _dumps_plain(value)
 
 
-def loads(data: bytes | bytearray | memoryview | str) -> Any:
-    """Decode strict JSON (no NaN, no trailing text); ValueError otherwise, also for nesting that is too deep."""
-    if orjson is not None:
-        return orjson.loads(data)  # JSONDecodeError is a ValueError; nesting is limited to 1024
+def _loads_plain(data: bytes | bytearray | memoryview | str) -> Any:
     try:
         return json.loads(data if isinstance(data, str) else bytes(data).decode(), parse_constant=_refuse_constant)
     except RecursionError:
@@ -99,3 +97,6 @@ def _refuse_constant(name: str) -> Any:
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default)
+
+loads: Callable[[bytes | bytearray | memoryview | str], Any] = _loads_plain if orjson is None else orjson.loads
+"""Decode strict JSON (no NaN, no trailing text); ValueError otherwise, also for nesting that is too deep."""

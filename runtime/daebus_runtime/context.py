@@ -21,6 +21,7 @@ from gevent import getcurrent
 from . import codec, keys, logs
 from .dispatch import DONE, Outcome
 from .envelope import Reply, error_reply
+from .envelope import Request as PubSubRequest
 from .errors import ERROR, OutsideHandler
 from .transport import Delivery, Transport
 
@@ -132,29 +133,6 @@ def get_daemon() -> Any:
 # ------------------------------------------------------------------------------------------------
 
 
-class PubSubRequest:
-    """A request as an action sees it.
-
-    payload: any JSON value (a text that holds JSON is parsed, `{}` when there was none); raw: the whole message object;
-    action, service, reply_to: text; request_id: as the caller sent it, of any JSON type.
-    """
-
-    __slots__ = ("action", "payload", "raw", "reply_to", "request_id", "service")
-
-    def __init__(self, delivery: Delivery) -> None:
-        request = delivery.request
-        self.payload = request.payload
-        self.raw = request.raw
-        self.reply_to = request.reply_to
-        self.request_id = request.request_id
-        self.service = request.service
-        self.action = request.action
-
-    @property
-    def traceparent(self) -> Any:
-        return self.raw.get("traceparent")
-
-
 class PubSubResponse:
     """The ways an action answers. A final reply ends the exchange; one that is sent after it is logged and dropped."""
 
@@ -202,7 +180,7 @@ def answering(
     """The innermost handler of an action: the author's function in its context. `run` puts it into an OS thread."""
 
     def handle(delivery: Delivery) -> Outcome:
-        context = Context(app, PubSubRequest(delivery), PubSubResponse(delivery))
+        context = Context(app, delivery.request, PubSubResponse(delivery))
         if run is None:
             greenlet: Any = getcurrent()
             greenlet.spawn_tree_locals = {_SLOT: context}
@@ -339,3 +317,5 @@ def _about() -> Mapping[str, Any]:
 
 
 logs.bind(_about)
+
+__all__ = ["PubSubRequest", "PubSubResponse", "broadcast", "cache", "get_daemon", "request", "response"]

@@ -27,6 +27,11 @@ class Request:
     request_id: Any = None
     raw: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def traceparent(self) -> Any:
+        """The W3C trace context, when the sender gave one."""
+        return self.raw.get("traceparent")
+
     def encode(self) -> bytes:
         """The bytes for PUBLISH on the service's channel."""
         message = {
@@ -71,50 +76,49 @@ def error_reply(request_id: Any, text: str, code: str = ERROR) -> Reply:
     return Reply(request_id, {"error": text}, status="error", code=code)
 
 
+_MISSING: Any = object()
+
+
 def parse_request(data: bytes, service: str) -> Request:
     """The request in `data`, received by `service`.
 
     Raises MalformedMessage for bytes that are no JSON object with an `action`; whom to tell travels in the exception.
     """
     message = _object(data)
-    reply_to = message.get("reply_to")
-    if not isinstance(reply_to, str) or not reply_to:
+    get = message.get
+    action, reply_to, payload = get("action"), get("reply_to"), get("payload", _MISSING)
+    if type(reply_to) is not str:
         reply_to = None
-    action = message.get("action")
-    if not isinstance(action, str) or not action:
+    if type(action) is not str or not action:
         raise MalformedMessage(
-            "a request needs a text field 'action'", reply_to=reply_to, request_id=message.get("request_id")
+            "a request needs a text field 'action'", reply_to=reply_to or None, request_id=get("request_id")
         )
-    return Request(
-        service=service,
-        action=action,
-        payload=parse_payload(message.get("payload", {})),
-        reply_to=reply_to or keys.responses_channel(service),
-        request_id=message.get("request_id"),
-        raw=message,
-    )
+    if payload is _MISSING:
+        payload = {}
+    elif type(payload) is str:
+        payload = _parse_text(payload)
+    return Request(service, action, payload, reply_to or keys.responses_channel(service), get("request_id"), message)
 
 
-def parse_payload(payload: Any) -> Any:
-    """The payload as handlers see it: a string that holds JSON is parsed."""
-    if isinstance(payload, str):
-        try:
-            return codec.loads(payload)
-        except ValueError:
-            return payload
-    return payload
+def _parse_text(payload: str) -> Any:
+    """A payload that came as text: parsed when it holds JSON."""
+    try:
+        return codec.loads(payload)
+    except ValueError:
+        return payload
 
 
 def parse_reply(data: bytes) -> Reply:
     """The reply in `data`; a missing `final` counts as true. Raises MalformedMessage."""
     message = _object(data)
-    code = message.get("code")
+    get = message.get
+    status, code = get("status", SUCCESS), get("code")
     return Reply(
-        request_id=message.get("request_id"),
-        payload=message.get("payload"),
-        status="error" if message.get("status") == "error" else str(message.get("status", SUCCESS)),
-        final=message.get("final", True) is not False,
-        code=code if isinstance(code, str) else None,
+        get("request_id"),
+        get("payload"),
+        status if type(status) is str else SUCCESS,
+        get("final", True) is not False,
+        code if type(code) is str else None,
     )
 
 
@@ -123,6 +127,6 @@ def _object(data: bytes) -> dict[str, Any]:
         message = codec.loads(data)
     except ValueError as error:
         raise MalformedMessage(f"the message is not JSON: {error}") from None
-    if not isinstance(message, dict):
+    if type(message) is not dict:
         raise MalformedMessage(f"the message is JSON, but no object: {type(message).__name__}")
     return message

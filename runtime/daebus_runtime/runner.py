@@ -169,9 +169,7 @@ class Runner:
             self.transport.watch(self._bus_changed)
             self.transport.open()
             route = actions.route(self.handlers, self.service)
-            self._subscriptions.append(
-                self.transport.consume(self.service, lambda delivery: self._deliver(route, delivery))
-            )
+            self._subscriptions.append(self.transport.consume(self.service, self._delivering(route)))
         app.registry.follow(self.take)
         self.threads.start_all()
         if timers:
@@ -226,15 +224,18 @@ class Runner:
                     runtime_logger.exception("a hook failed: %s at %s", kind, hook.where)
 
     # --- messages -------------------------------------------------------------------------------------------------
-    def _deliver(self, route: Handler, delivery: Delivery) -> None:
+    def _delivering(self, route: Handler) -> Callable[[Delivery], None]:
         def handle(delivery: Delivery) -> None:
             route(delivery)
             delivery.ack()
 
-        if not self.pool.submit(handle, delivery):
-            self.metrics.drop(OVERLOADED)
-            text = f"service {self.service!r} has {self.pool.queue_limit} messages waiting and takes no more just now"
-            delivery.reply(error_reply(delivery.request.request_id, text, OVERLOADED))
+        def deliver(delivery: Delivery) -> None:
+            if not self.pool.submit(handle, delivery):
+                self.metrics.drop(OVERLOADED)
+                text = f"service {self.service!r} has {self.pool.queue_limit} messages waiting and takes no more now"
+                delivery.reply(error_reply(delivery.request.request_id, text, OVERLOADED))
+
+        return deliver
 
     def _listening(self, listener: Listener) -> Callable[[str, bytes], None]:
         work = self.metrics.handler("listener", listener.channel)

@@ -30,6 +30,7 @@ def answer_faults(handler: Handler) -> Handler:
             )
             text = f"action {request.action!r} returned without a reply"
             delivery.reply(error_reply(request.request_id, text, NO_REPLY))
+            return Outcome(DaebusError(text))
         return outcome
 
     return guarded

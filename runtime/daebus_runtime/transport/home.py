@@ -85,7 +85,7 @@ class Waiter:
         self.greenlet: Any = None
         self._hub: Any = None
         self._queue: SimpleQueue[Any] | None = None
-        if not home.is_here():
+        if _ident() != home.thread:
             if isinstance(getcurrent().parent, Hub):
                 self._hub = get_hub()
             else:

@@ -185,14 +185,16 @@ class Link:
             self._held.append((time.monotonic() + hold, data, callback))
             return
         self._pending.append(callback)
-        self._write(data)
+        self._out.append(data)
+        self._queued += len(data)
+        if not self._scheduled:
+            self._scheduled = True
+            self.home.soon(self._flush)
 
     def post_unanswered(self, data: bytes) -> None:
         """Send a command that is answered by a push only (SUBSCRIBE and its kin)."""
-        if self.up:
-            self._write(data)
-
-    def _write(self, data: bytes) -> None:
+        if not self.up:
+            return
         self._out.append(data)
         self._queued += len(data)
         if not self._scheduled:

@@ -31,8 +31,7 @@ class PubSubDelivery(Delivery):
     __slots__ = ("_transport",)
 
     def __init__(self, request: Request, transport: PubSub) -> None:
-        super().__init__(request)
-        self._transport = transport
+        self.request, self.answered, self._transport = request, False, transport
 
     def _send(self, reply: Reply) -> None:
         reply_to = self.request.reply_to
@@ -78,7 +77,7 @@ class PubSub(Transport):
         self._watchers: list[Callable[[State, str], None]] = []
         self._inbox: _ChannelSubscription | None = None
         self._inbox_name = keys.inbox_channel()
-        self._ids = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count(1))
+        self._prefix, self._count = uuid.uuid4().hex, itertools.count(1)
         self._waiting: dict[Any, Waiter] = {}
         self._before_inbox: list[tuple[Any, str, bytes, float]] = []
 
@@ -181,7 +180,7 @@ class PubSub(Transport):
     def request(self, request: Request, timeout: float, on_progress: Progress | None = None) -> Reply:
         deadline = time.monotonic() + timeout
         if request.request_id is None:
-            request.request_id = next(self._ids)
+            request.request_id = f"{self._prefix}-{next(self._count)}"
         key = request.request_id
         request.reply_to = self._inbox_name
         data = request.encode()

@@ -1,0 +1,122 @@
+"""Bytes on their way to one client: in order, never waiting for the client, never more than a bound.
+
+The first try is a plain non-blocking send. What the kernel does not take waits in a queue, with a greenlet that writes
+for as long as the queue has something. Used on the home loop only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import gevent.socket
+
+MOST_FRAMES = 1024
+"""How many frames may wait for a client."""
+MOST_BYTES = 4 * 1024 * 1024
+"""How many bytes may wait; a single frame may be larger."""
+CROWDED = 64
+BATCH = 65_536
+
+
+class Outbox:
+    """`full` is called when more waits than may wait. What then happens (the client is dropped, its oldest messages
+    are, …) is decided there; the outbox itself takes every frame it is given."""
+
+    def __init__(self, sock: Any, full: Callable[[], None]) -> None:
+        self._sock, self._full = sock, full
+        # A TLS socket has no plain send below it: its frames all go through the writer.
+        self._plain = sock._sock if type(sock) is gevent.socket.socket else None
+        self._queue: deque[bytes | memoryview] = deque()
+        self._size = 0
+        self._writer: gevent.Greenlet[..., None] | None = None
+        self.lost = False
+        """Whether the connection can take nothing any more."""
+
+    @property
+    def waiting(self) -> int:
+        """How many frames (or batches of them) wait."""
+        return len(self._queue)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a sender does well to let the loop turn."""
+        return len(self._queue) > CROWDED or self._size > BATCH
+
+    def put(self, data: bytes) -> None:
+        """Send now, as far as that goes without waiting, and the rest as soon as the client reads."""
+        if self.lost:
+            return
+        rest: bytes | memoryview = data
+        if not self._queue and self._plain is not None:
+            try:
+                sent = self._plain.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.stop()
+                return
+            if sent == len(data):
+                return
+            rest = memoryview(data)[sent:]
+        self._queue.append(rest)
+        self._size += len(rest)
+        if self._writer is None:
+            self._writer = gevent.spawn(self._write)
+        if len(self._queue) > MOST_FRAMES or (self._size > MOST_BYTES and len(self._queue) > 1):
+            self._full()
+
+    def shorten(self) -> None:
+        """Forget what has not begun to leave. The first entry stays: half a frame would break the stream."""
+        first = self._queue[0] if self._queue else None
+        self._queue.clear()
+        self._size = 0
+        if first is not None:
+            self._queue.append(first)
+            self._size = len(first)
+
+    def flush(self, timeout: float) -> None:
+        """Wait until nothing waits any more, at most `timeout` seconds."""
+        if self._writer is not None:
+            self._writer.join(timeout)
+
+    def stop(self) -> None:
+        """Nothing leaves any more."""
+        self.lost = True
+        self._queue.clear()
+        self._size = 0
+        writer, self._writer = self._writer, None
+        if writer is not None and writer is not gevent.getcurrent():
+            writer.kill(block=False)
+
+    def _write(self) -> None:
+        queue = self._queue
+        try:
+            while queue:
+                data = queue[0] if len(queue) == 1 else self._batch()
+                sent = self._sock.send(data)
+                if not queue:  # stopped meanwhile
+                    return
+                self._size -= sent
+                if sent == len(data):
+                    queue.popleft()
+                else:
+                    queue[0] = memoryview(data)[sent:]
+        except OSError:
+            self.stop()
+        finally:
+            self._writer = None
+
+    def _batch(self) -> bytes | memoryview:
+        """The first entry, with the small ones behind it taken into it."""
+        queue = self._queue
+        parts = [queue.popleft()]
+        size = len(parts[0])
+        while queue and size + len(queue[0]) <= BATCH:
+            parts.append(queue.popleft())
+            size += len(parts[-1])
+        joined = b"".join(parts) if len(parts) > 1 else parts[0]
+        queue.appendleft(joined)
+        return joined
