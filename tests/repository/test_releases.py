@@ -1,0 +1,81 @@
+"""One version for everything, locks that fit what is declared, workflows that nobody can change from outside."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+REQUIREMENTS = REPOSITORY / "requirements"
+PROJECT = tomllib.loads((REPOSITORY / "runtime" / "pyproject.toml").read_text())["project"]
+WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+
+
+def test_one_version_for_runtime_chart_and_image() -> None:
+    import daebus_runtime
+
+    chart = yaml.safe_load((REPOSITORY / "helm" / "daebus" / "Chart.yaml").read_text())
+    assert {PROJECT["version"], daebus_runtime.__version__, chart["version"], chart["appVersion"]} == {
+        PROJECT["version"]
+    }
+    newest = re.search(r"^## (\S+?),? ", (REPOSITORY / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == PROJECT["version"]
+
+
+@pytest.mark.parametrize("lock", ["runtime.txt", "dev.txt", "build.txt"])
+def test_every_locked_requirement_has_one_version_and_hashes(lock: str) -> None:
+    text = (REQUIREMENTS / lock).read_text()
+    entries = re.split(r"\n(?=[^\s#])", text)[1:]
+    assert len(entries) == len(locked(lock)) > 0
+    for entry in entries:
+        assert re.match(r"[a-z0-9-]+==\S+ ", entry), entry.splitlines()[0]
+        assert "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def test_the_locks_fit_what_the_runtime_declares() -> None:
+    declared = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["fast"]]
+    declared += PROJECT["optional-dependencies"]["embedded"]
+    for text in declared:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(locked("runtime.txt")[requirement.name]), text
+
+
+def test_what_is_tested_is_what_is_shipped() -> None:
+    tested = locked("dev.txt")
+    assert {name: tested.get(name) for name in locked("runtime.txt")} == locked("runtime.txt")
+    assert {name: tested.get(name) for name in locked("build.txt")} == locked("build.txt")
+
+
+def test_no_lock_names_a_host() -> None:
+    for lock in REQUIREMENTS.iterdir():
+        assert not re.search(r"https?:|--index|--find-links|--trusted-host", lock.read_text()), lock.name
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_are_pinned_and_begin_with_no_rights(workflow: Path) -> None:
+    text = workflow.read_text()
+    assert yaml.safe_load(text)["permissions"] == {}
+    for action in re.findall(r"uses: (\S+)", text):
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action), action
+    assert text.count("persist-credentials: false") == text.count("uses: actions/checkout@")
+
+
+@pytest.mark.parametrize("script", [".ci/run", ".ci/offline-images"])
+def test_scripts_can_be_run(script: str) -> None:
+    mode = subprocess.run(
+        ["git", "ls-files", "--stage", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    assert mode.startswith("100755")
+    assert subprocess.run(["bash", "-n", REPOSITORY / script]).returncode == 0
+
+
+def locked(lock: str) -> dict[str, str]:
+    """Name and version of everything in a lock."""
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (REQUIREMENTS / lock).read_text(), re.MULTILINE))
