@@ -30,7 +30,6 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING
 
@@ -38,22 +37,18 @@ import gevent
 import redis
 from gevent.event import Event
 
-from . import __version__, codec, context, logs
-from .dispatch import Handler, actions, compose
+from . import __version__, context, logs
 from .dispatch.blocking import ThreadRunner
-from .dispatch.faults import answer_faults
-from .dispatch.measure import measure
-from .dispatch.pool import WorkerPool
 from .dispatch.watchdog import Watchdog, code_of
-from .envelope import error_reply
-from .errors import MALFORMED, OVERLOADED, ConfigurationError
+from .errors import ConfigurationError
 from .logs import direct_logger, runtime_logger
 from .registry import Action, Declared, Hook, Listener, Task, Thread
 from .servers.management import Management
+from .servers.messages import Messages
 from .servers.scheduler import Scheduler
 from .servers.threads import Threads
 from .settings import Settings, redact, unknown_variables
-from .transport import Delivery, State, Subscription, Transport, shared
+from .transport import State, Transport, shared
 from .transport.embedded import Bus, resolve
 from .transport.topology import Role, SingleServer
 
@@ -134,16 +129,14 @@ class Runner:
         self.service = self.settings.service or app.name
         self.metrics = app.metrics
         self.transport = transport or self._open_bus()
-        self.pool = WorkerPool(self.settings.concurrency, self.settings.queue_limit)
         self.blocking = ThreadRunner(app.max_workers)
+        self.messages = Messages(app, self.service, self.transport, self.settings, self.blocking, self.metrics)
         self.threads = Threads(app)
         self.scheduler = Scheduler(app, self.blocking, self.metrics)
         self.management: Management | None = None
-        self.handlers: dict[str, Handler] = {}
         self.draining = False
         self.stopped = Event()
         self._hooked = self._started = False
-        self._subscriptions: list[Subscription] = []
         self._names: dict[CodeType, str] = {}
         self._watchdog = Watchdog(self._names, self.settings.block_seconds, self.metrics)
         self._master = 0
@@ -165,11 +158,9 @@ class Runner:
         app.use_bus(self.transport, self._client if self.bus else None)
         context.running(app, True)
         self._measure()
+        self.transport.watch(self._bus_changed)
         if uses_bus(app):
-            self.transport.watch(self._bus_changed)
             self.transport.open()
-            route = actions.route(self.handlers, self.service)
-            self._subscriptions.append(self.transport.consume(self.service, self._delivering(route)))
         app.registry.follow(self.take)
         self.threads.start_all()
         if timers:
@@ -187,8 +178,6 @@ class Runner:
         return SingleServer(self.bus.url).client()
 
     def _measure(self) -> None:
-        self.metrics.gauge("daebus_queue_length", "Messages that wait for a worker.", lambda: self.pool.waiting)
-        self.metrics.gauge("daebus_in_flight", "Messages being handled.", lambda: self.pool.running)
         self.metrics.gauge("daebus_bus_up", "1 while the bus is connected.", lambda: self.transport.state is State.UP)
         self.metrics.gauge("daebus_ready", "1 while the service is ready.", lambda: not self.not_ready())
 
@@ -198,18 +187,16 @@ class Runner:
         if code is not None:
             self._names[code] = item.title
         if isinstance(item, Action):
-            work = self.metrics.handler("action", item.name)
-            inner = context.answering(self.app, item.function, self.blocking.run if item.blocking else None)
-            self.handlers[item.name] = compose(inner, measure(work), answer_faults)
+            self.messages.add_action(item)
         elif isinstance(item, Listener):
-            self._subscriptions.append(self.transport.subscribe(item.channel, self._listening(item)))
+            self.messages.add_listener(item)
         elif isinstance(item, Task):
             self.scheduler.add(item)
         elif isinstance(item, Thread):
             self.threads.add(item)
 
     def _run_start_hooks(self) -> None:
-        while self._unconfirmed() and not self.draining:
+        while not self.messages.confirmed and not self.draining:
             gevent.sleep(HOOK_POLL_SECONDS)
         if not self.draining:
             self._run_hooks("on_start")
@@ -223,59 +210,13 @@ class Runner:
                 except Exception:
                     runtime_logger.exception("a hook failed: %s at %s", kind, hook.where)
 
-    # --- messages -------------------------------------------------------------------------------------------------
-    def _delivering(self, route: Handler) -> Callable[[Delivery], None]:
-        def handle(delivery: Delivery) -> None:
-            route(delivery)
-            delivery.ack()
-
-        def deliver(delivery: Delivery) -> None:
-            if not self.pool.submit(handle, delivery):
-                self.metrics.drop(OVERLOADED)
-                text = f"service {self.service!r} has {self.pool.queue_limit} messages waiting and takes no more now"
-                delivery.reply(error_reply(delivery.request.request_id, text, OVERLOADED))
-
-        return deliver
-
-    def _listening(self, listener: Listener) -> Callable[[str, bytes], None]:
-        work = self.metrics.handler("listener", listener.channel)
-        run = self.blocking.run if listener.blocking else None
-
-        def handle(message: tuple[str, bytes]) -> None:
-            channel, data = message
-            begun, failed = time.perf_counter(), False
-            try:
-                payload = codec.loads(data)
-                if not isinstance(payload, dict):
-                    raise ValueError("the message is no JSON object")
-            except ValueError as error:
-                self.metrics.drop(MALFORMED)
-                runtime_logger.warning("a message on channel %r was refused: %s", channel, error)
-                return
-            about = context.Context(self.app, context.ListenRequest(self.service, channel, payload))
-            try:
-                context.call_in_context(about, listener.function, payload, run=run)
-            except Exception:
-                failed = True
-                runtime_logger.exception("%s failed", listener.title)
-            work.done(time.perf_counter() - begun, failed)
-
-        def arrived(channel: str, data: bytes) -> None:
-            if not self.pool.submit(handle, (channel, data)):
-                self.metrics.drop(OVERLOADED)
-
-        return arrived
-
     # --- state ----------------------------------------------------------------------------------------------------
-    def _unconfirmed(self) -> bool:
-        return not all(subscription.confirmed for subscription in self._subscriptions)
-
     def not_ready(self) -> list[str]:
         """Why the service is not ready; empty when it is."""
         reasons = []
         if self.draining:
             reasons.append("draining: the service is stopping")
-        if uses_bus(self.app) and (self.transport.state is not State.UP or self._unconfirmed()):
+        if self.messages.wanted and not (self.transport.state is State.UP and self.messages.confirmed):
             reasons.append("bus: not connected")
         if not self._hooked and not reasons:
             reasons.append("starting: on_start hooks have not finished")
@@ -323,18 +264,15 @@ class Runner:
         if self.draining:
             return
         self.draining = True
-        runtime_logger.info("draining: %d messages in flight", self.pool.running + self.pool.waiting)
-        for subscription in self._subscriptions:
-            subscription.cancel()
+        runtime_logger.info("draining: %d messages in flight", self.messages.busy)
+        self.messages.cancel()
         self.scheduler.pause()
         self.threads.tell_all()
 
     def finish(self, deadline: float) -> None:
         """Wait for work in flight until `deadline` (time.monotonic), then let go of everything. Blocks."""
         self.begin_drain()
-        if not self.pool.drain(deadline):
-            left = self.pool.running + self.pool.discard()
-            runtime_logger.warning("%d messages did not finish within DAEBUS_DRAIN_SECONDS and are cut off", left)
+        self.messages.drain(deadline)
         self.scheduler.drain(deadline)
         self.threads.drain(max(deadline, time.monotonic() + 0.1))
         with gevent.Timeout(STOP_HOOK_SECONDS, False):  # type: ignore[arg-type]

@@ -187,12 +187,10 @@ class TestApp:
         if not arrived.wait(timeout):
             raise TimeoutError(f"the bus did not deliver a message within {timeout:g} s")
         marker.cancel()
-        self._until(
-            lambda: not self.runner.pool.running and not self.runner.pool.waiting, "the service is still busy", timeout
-        )
+        self._until(lambda: not self.runner.messages.busy, "the service is still busy", timeout)
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run a function in a greenlet of its own, as handlers are; what it returns is returned, what it raises raised."""
+        """Run a function in a greenlet of its own, as a handler is; gives what it returns and raises what it raises."""
         return gevent.spawn(function, *args, **kwargs).get()
 
     # --- inside ---------------------------------------------------------------------------------------------------
