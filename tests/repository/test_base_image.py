@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.docker]
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Debian's client understands BuildKit; another one on the PATH may not.
 DOCKER = next((path for path in ("/usr/bin/docker", shutil.which("docker")) if path and Path(path).exists()), "docker")
+REQUIRED = bool(os.environ.get("DAEBUS_REQUIRE_DOCKER"))  # the tests themselves see no `DAEBUS_*` variable
 SERVICE_IMAGE = """\
 ARG BASE
 FROM ${BASE}
@@ -51,7 +52,7 @@ def no_engine() -> str | None:
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An image with a generated service in it, on a base image that was just built."""
     reason = no_engine()
-    if reason and not os.environ.get("DAEBUS_REQUIRE_DOCKER"):
+    if reason and not REQUIRED:
         pytest.skip(reason)
     assert reason is None, f"DAEBUS_REQUIRE_DOCKER is set, but there is {reason}"
     tag = uuid.uuid4().hex[:12]

@@ -70,6 +70,7 @@ BAD_PORTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", BAD_DESCRIPTIONS.values(), ids=BAD_DESCRIPTIONS.keys())
 def test_a_description_that_would_render_wrong_is_refused(plain: Path, tmp_path: Path, text: str) -> None:
     with pytest.raises(ValueError, match=r"cannot be the description: .*\.\Z"):
@@ -77,6 +78,7 @@ def test_a_description_that_would_render_wrong_is_refused(plain: Path, tmp_path:
     assert not (tmp_path / "target").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", GOOD_DESCRIPTIONS)
 def test_a_description_is_the_same_text_everywhere(plain: Path, tmp_path: Path, text: str) -> None:
     target = copy_project(plain, tmp_path / "target", service_name="svc", description=text)
@@ -88,6 +90,7 @@ def test_a_description_is_the_same_text_everywhere(plain: Path, tmp_path: Path, 
     assert not re.search(r"(?<!\\)[_&]", paragraph)  # Markdown would take them for emphasis and entities
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("port", BAD_PORTS)
 def test_a_bad_port_is_refused(plain: Path, tmp_path: Path, port: str) -> None:
     with pytest.raises(ValueError, match=r"cannot be the port: .*\.\Z"):
@@ -111,6 +114,7 @@ def test_with_neither_there_is_no_port(plain: Path, tmp_path: Path) -> None:
     assert "port" not in yaml.safe_load((target / ".copier-answers.yml").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["[htp]", "[http, 'x']", "http", "{}", "7"])
 def test_an_unknown_feature_is_refused(plain: Path, tmp_path: Path, features: str) -> None:
     done = copier("copy", "--defaults", "-d", f"features={features}", plain, "target", at=tmp_path)

@@ -12,6 +12,8 @@ import pytest
 
 from tests.template.rendering import COMBINATIONS, FEATURES, copy_project, files_of, title
 
+pytestmark = pytest.mark.slow
+
 ALWAYS = {
     ".copier-answers.yml",
     ".gitignore",
@@ -108,7 +110,6 @@ def test_names_of_any_length_leave_the_code_formatted(plain: Path, tmp_path: Pat
         run_quietly("ruff", "check", "--no-cache", ".", at=project)
 
 
-@pytest.mark.slow
 @each_combination
 def test_the_strict_type_checker_has_nothing_to_say(projects: dict[str, Path], features: list[str]) -> None:
     project = projects[title(features)]

@@ -102,6 +102,7 @@ FOLDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_NAMES.values(), ids=BAD_NAMES.keys())
 def test_a_bad_name_is_refused_and_nothing_is_written(plain: Path, tmp_path: Path, name: str) -> None:
     target = tmp_path / "target"
@@ -113,6 +114,7 @@ def test_a_bad_name_is_refused_and_nothing_is_written(plain: Path, tmp_path: Pat
     assert not target.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOOD_NAMES)
 def test_a_good_name_names_everything(plain: Path, tmp_path: Path, name: str) -> None:
     target = copy_project(plain, tmp_path / "target", service_name=name)
@@ -121,6 +123,7 @@ def test_a_good_name_names_everything(plain: Path, tmp_path: Path, name: str) ->
     assert answers_of(target)["service_name"] == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "name"), FOLDERS.items())
 def test_the_folder_proposes_a_name_that_is_allowed(plain: Path, tmp_path: Path, folder: str, name: str) -> None:
     target = copy_project(plain, tmp_path / folder)
