@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts import environment
+from tests.support.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -52,3 +53,36 @@ def test_other_locks_make_it_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     other.write_text(environment.LOCK.read_text() + "# another\n")
     monkeypatch.setattr(environment, "LOCK", other)
     assert environment.fingerprint() != before
+
+
+SLOW_MAKE = """
+import sys, time
+from pathlib import Path
+from scripts import environment
+
+def make(venv):
+    venv.mkdir()
+    with open("makes", "a") as makes:
+        makes.write("made\\n")
+    while not Path("second").exists():
+        time.sleep(0.01)
+
+environment.make = make
+sys.argv = ["environment", "venv"]
+Path(ROLE).touch()
+raise SystemExit(environment.main())
+"""
+
+
+def test_two_at_once_make_it_once(tmp_path: Path) -> None:
+    """The first is at it until the second has begun; the second then finds everything done."""
+
+    def start(role: str) -> subprocess.Popen[bytes]:
+        code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); ROLE = {role!r}\n{SLOW_MAKE}"
+        return subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.DEVNULL)
+
+    first = start("first")
+    wait_until((tmp_path / "makes").exists, 10, "the first run at work")
+    second = start("second")
+    assert [first.wait(30), second.wait(30)] == [0, 0]
+    assert (tmp_path / "makes").read_text() == "made\n"
