@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any
 
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from .errors import RegistrationError
+
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")  # as cron counts them: Sunday is 0, and 7 too
+NUMBERS = re.compile(r"(?:\*|(?P<first>[0-7])(?:-(?P<last>[0-7]))?)(?:/(?P<step>[1-7]))?")
 
 
 def make_trigger(
@@ -40,7 +44,7 @@ def make_trigger(
             jitter=jitter,
         )
     try:
-        trigger = CronTrigger.from_crontab(cron, timezone=timezone)
+        trigger = CronTrigger.from_crontab(_named_weekdays(cron), timezone=timezone)
     except Exception as error:
         raise RegistrationError(
             f"task {name!r}: cron={cron!r}, timezone={timezone!r} cannot be used ({error}); "
@@ -48,3 +52,22 @@ def make_trigger(
         ) from None
     trigger.jitter = jitter
     return trigger
+
+
+def _named_weekdays(cron: Any) -> str:
+    """The expression with names instead of numbers in its last field: APScheduler counts weekdays from Monday."""
+    *fields, weekdays = str(cron).split() or [""]
+    return " ".join([*fields, ",".join(map(_names, weekdays.split(",")))])
+
+
+def _names(part: str) -> str:
+    numbers = NUMBERS.fullmatch(part)
+    if numbers is None or part == "*":
+        return part
+    first, last, step = numbers.group("first", "last", "step")
+    begin = int(first or 0)
+    end = int(last) if last else begin if first and not step else 6
+    names = WEEKDAYS[begin : end + 1 : int(step or 1)]
+    if not names:
+        raise ValueError(f"the weekdays {part} end before they begin")
+    return ",".join(dict.fromkeys(names))

@@ -1,0 +1,54 @@
+"""`cron=` counts weekdays as cron does, Sunday first, and not as APScheduler does."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from daebus_runtime.errors import RegistrationError
+from daebus_runtime.schedule import make_trigger
+
+SUNDAY = datetime.datetime(2026, 11, 22, 0, 0, 30, tzinfo=datetime.UTC)
+WEEK_LONG = datetime.timedelta(days=7)
+WEEK = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+
+
+def days(field: str) -> list[str]:
+    """The weekdays of one week, from a Sunday on, at whose noon a task with this field runs."""
+    trigger = make_trigger("x", None, f"0 12 * * {field}", "UTC")
+    found, when = [], SUNDAY
+    while (when := trigger.get_next_fire_time(None, when + datetime.timedelta(seconds=1))) < SUNDAY + WEEK_LONG:
+        found.append(when.strftime("%a"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("*", list(WEEK)),
+        ("0", ["Sun"]),
+        ("7", ["Sun"]),
+        ("1", ["Mon"]),
+        ("1-5", list(WEEK[1:6])),
+        ("0-6", list(WEEK)),
+        ("5-7", ["Sun", "Fri", "Sat"]),
+        ("*/2", ["Sun", "Tue", "Thu", "Sat"]),
+        ("1/2", ["Mon", "Wed", "Fri"]),
+        ("1,3", ["Mon", "Wed"]),
+        ("mon-fri", list(WEEK[1:6])),
+        ("sat", ["Sat"]),
+    ],
+)
+def test_a_weekday_field_means_what_cron_means(field: str, expected: list[str]) -> None:
+    assert days(field) == expected
+
+
+@pytest.mark.parametrize("field", ["8", "5-1", "funday", "", "1-"])
+def test_a_weekday_field_that_means_nothing_is_refused(field: str) -> None:
+    with pytest.raises(RegistrationError, match="five fields are expected"):
+        make_trigger("x", None, f"0 12 * * {field}")
+
+
+def test_no_expression_at_all_is_refused() -> None:
+    with pytest.raises(RegistrationError, match="five fields are expected"):
+        make_trigger("x", None, "")
