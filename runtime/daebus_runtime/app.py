@@ -105,6 +105,8 @@ class Daebus(Declarations):
     @property
     def service(self) -> str | None:
         """The service's name: `DAEBUS_SERVICE`, else `run(service=)`, else `Daebus(name)` up to its first dot."""
+        if self.runner is not None:
+            return self.runner.service
         loaded = settings.load({"service": self.arguments.get("service", UNSET)}).settings.service
         if loaded:
             return loaded

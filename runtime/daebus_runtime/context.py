@@ -243,29 +243,33 @@ class TaskRequest:
 class _Here:
     """Leads each attribute to the object of the message being handled here."""
 
+    __slots__ = ("_slot",)
+
     def __init__(self, slot: str) -> None:
         object.__setattr__(self, "_slot", slot)
 
-    def _target(self) -> Any:
-        slot: str = object.__getattribute__(self, "_slot")
-        context = current()
-        if context is None:
-            raise OutsideHandler(
-                f"`{slot}` can be used only while a message is handled (in a handler or what it calls)"
-            )
-        target = getattr(context, slot)
-        if target is None:
-            raise OutsideHandler(f"there is no `{slot}` here: nobody waits for an answer to what is handled now")
-        return target
-
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._target(), name)
+        try:
+            return getattr(getattr(getcurrent().spawn_tree_locals[_SLOT], self._slot), name)
+        except (AttributeError, KeyError):
+            return getattr(self._target(), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._target(), name, value)
 
     def __repr__(self) -> str:
-        return f"<{object.__getattribute__(self, '_slot')} of the message being handled>"
+        return f"<{self._slot} of the message being handled>"
+
+    def _target(self) -> Any:
+        context = current()
+        if context is None:
+            raise OutsideHandler(
+                f"`{self._slot}` can be used only while a message is handled: in a handler or what it calls"
+            )
+        target = getattr(context, self._slot)
+        if target is None:
+            raise OutsideHandler(f"there is no `{self._slot}` here: nobody waits for an answer to what is handled now")
+        return target
 
 
 class Broadcast:

@@ -84,8 +84,11 @@ def parse_request(data: bytes, service: str) -> Request:
 
     Raises MalformedMessage for bytes that are no JSON object with an `action`; whom to tell travels in the exception.
     """
-    message = _object(data)
-    get = message.get
+    try:
+        message = codec.loads(data)
+        get = message.get
+    except (ValueError, AttributeError):
+        get = _object(data).get  # says what is wrong with it
     action, reply_to, payload = get("action"), get("reply_to"), get("payload", _MISSING)
     if type(reply_to) is not str:
         reply_to = None
@@ -110,8 +113,11 @@ def _parse_text(payload: str) -> Any:
 
 def parse_reply(data: bytes) -> Reply:
     """The reply in `data`; a missing `final` counts as true. Raises MalformedMessage."""
-    message = _object(data)
-    get = message.get
+    try:
+        message = codec.loads(data)
+        get = message.get
+    except (ValueError, AttributeError):
+        get = _object(data).get  # says what is wrong with it
     status, code = get("status", SUCCESS), get("code")
     return Reply(
         get("request_id"),

@@ -176,6 +176,10 @@ class Registry:
             follower(item)
         self._followers.append(follower)
 
+    def unfollow(self, follower: Callable[[Declared], None]) -> None:
+        if follower in self._followers:
+            self._followers.remove(follower)
+
     @staticmethod
     def _keys(item: Declared) -> Iterable[tuple[Any, ...]]:
         if isinstance(item, Route):

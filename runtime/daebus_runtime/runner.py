@@ -44,7 +44,7 @@ from .errors import ConfigurationError
 from .logs import direct_logger, runtime_logger
 from .registry import Action, Declared, Hook, Listener, Task, Thread
 from .servers.management import Management
-from .servers.messages import Messages
+from .servers.consumer import Consumer
 from .servers.scheduler import Scheduler
 from .servers.threads import Threads
 from .settings import Settings, redact, unknown_variables
@@ -130,7 +130,7 @@ class Runner:
         self.metrics = app.metrics
         self.transport = transport or self._open_bus()
         self.blocking = ThreadRunner(app.max_workers)
-        self.messages = Messages(app, self.service, self.transport, self.settings, self.blocking, self.metrics)
+        self.consumer = Consumer(app, self.service, self.transport, self.settings, self.blocking, self.metrics)
         self.threads = Threads(app)
         self.scheduler = Scheduler(app, self.blocking, self.metrics)
         self.management: Management | None = None
@@ -187,16 +187,16 @@ class Runner:
         if code is not None:
             self._names[code] = item.title
         if isinstance(item, Action):
-            self.messages.add_action(item)
+            self.consumer.add_action(item)
         elif isinstance(item, Listener):
-            self.messages.add_listener(item)
+            self.consumer.add_listener(item)
         elif isinstance(item, Task):
             self.scheduler.add(item)
         elif isinstance(item, Thread):
             self.threads.add(item)
 
     def _run_start_hooks(self) -> None:
-        while not self.messages.confirmed and not self.draining:
+        while not self.consumer.confirmed and not self.draining:
             gevent.sleep(HOOK_POLL_SECONDS)
         if not self.draining:
             self._run_hooks("on_start")
@@ -216,7 +216,7 @@ class Runner:
         reasons = []
         if self.draining:
             reasons.append("draining: the service is stopping")
-        if self.messages.wanted and not (self.transport.state is State.UP and self.messages.confirmed):
+        if self.consumer.wanted and not (self.transport.state is State.UP and self.consumer.confirmed):
             reasons.append("bus: not connected")
         if not self._hooked and not reasons:
             reasons.append("starting: on_start hooks have not finished")
@@ -264,15 +264,15 @@ class Runner:
         if self.draining:
             return
         self.draining = True
-        runtime_logger.info("draining: %d messages in flight", self.messages.busy)
-        self.messages.cancel()
+        runtime_logger.info("draining: %d messages in flight", self.consumer.busy)
+        self.consumer.cancel()
         self.scheduler.pause()
         self.threads.tell_all()
 
     def finish(self, deadline: float) -> None:
         """Wait for work in flight until `deadline` (time.monotonic), then let go of everything. Blocks."""
         self.begin_drain()
-        self.messages.drain(deadline)
+        self.consumer.drain(deadline)
         self.scheduler.drain(deadline)
         self.threads.drain(max(deadline, time.monotonic() + 0.1))
         with gevent.Timeout(STOP_HOOK_SECONDS, False):  # type: ignore[arg-type]
@@ -284,6 +284,7 @@ class Runner:
             self.management.stop()
         self._watchdog.stop()
         context.running(self.app, False)
+        self.app.registry.unfollow(self.take)
         self.app.runner = None
         runtime_logger.info("service %s stopped", self.service)
 

@@ -66,9 +66,9 @@ class Clock:
         self._test = test
         self.now = datetime.datetime.now(datetime.UTC)
         self._triggers: dict[str, tuple[Task, Any, datetime.datetime | None]] = {}
-        test.app.registry.follow(self._take)
+        test.app.registry.follow(self.take)
 
-    def _take(self, item: Any) -> None:
+    def take(self, item: Any) -> None:
         if isinstance(item, Task):
             trigger = make_trigger(item.name, item.interval, item.cron, item.timezone, None, start=self.now)
             self._triggers[item.name] = (item, trigger, trigger.get_next_fire_time(None, self.now))
@@ -187,7 +187,7 @@ class TestApp:
         if not arrived.wait(timeout):
             raise TimeoutError(f"the bus did not deliver a message within {timeout:g} s")
         marker.cancel()
-        self._until(lambda: not self.runner.messages.busy, "the service is still busy", timeout)
+        self._until(lambda: not self.runner.consumer.busy, "the service is still busy", timeout)
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a function in a greenlet of its own, as a handler is; gives what it returns and raises what it raises."""
@@ -239,6 +239,7 @@ class TestApp:
 
     def _stop(self) -> None:
         self.run(self.runner.finish, time.monotonic() + DRAIN_SECONDS)
+        self.app.registry.unfollow(self.clock.take)
         self.app.use_bus(None, None)
 
     def _until(self, condition: Callable[[], bool], text: str, timeout: float = 5.0) -> None:

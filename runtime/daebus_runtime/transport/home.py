@@ -34,13 +34,15 @@ class Home:
         self.hub = hub
         self.thread = _ident()
         self.soon = hub.loop.run_callback
-        self._deadlines: dict[Waiter, float] = {}
+        self.deadlines: dict[Waiter, float] = {}
+        """When each waiter of the home thread gives up (time.monotonic)."""
+        self.sweeping = False
         self._sweeper = hub.loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
-        self._sweeping = False
 
     def is_here(self) -> bool:
         """Whether the calling thread is the one that the hub runs in."""
-        return bool(_ident() == self.thread)
+        here: bool = _ident() == self.thread
+        return here
 
     def run(self, callback: Callable[..., Any], *args: Any) -> None:
         """Run a callback that does not block: at once when called from the home thread, else as soon as the loop
@@ -50,23 +52,19 @@ class Home:
         else:
             self.hub.loop.run_callback_threadsafe(callback, *args)
 
-    def watch_deadline(self, waiter: Waiter, deadline: float) -> None:
-        self._deadlines[waiter] = deadline
-        if not self._sweeping:
-            self._sweeping = True
-            self._sweeper.start(self._sweep)
-
-    def forget_deadline(self, waiter: Waiter) -> None:
-        self._deadlines.pop(waiter, None)
+    def sweep(self) -> None:
+        """Look after `deadlines` until there are none; called when the first is put there."""
+        self.sweeping = True
+        self._sweeper.start(self._sweep)
 
     def _sweep(self) -> None:
         # One timer for everybody who waits: a gevent.Timeout for each would cost more than the message itself.
         now = time.monotonic()
-        for waiter in [w for w, deadline in self._deadlines.items() if deadline <= now]:
-            del self._deadlines[waiter]
+        for waiter in [w for w, deadline in self.deadlines.items() if deadline <= now]:
+            del self.deadlines[waiter]
             waiter.expire()
-        if not self._deadlines:
-            self._sweeping = False
+        if not self.deadlines:
+            self.sweeping = False
             self._sweeper.stop()
 
 
@@ -118,7 +116,9 @@ class Waiter:
         if self.items:
             return self.items.popleft()
         home = self.home
-        home.watch_deadline(self, deadline)
+        home.deadlines[self] = deadline
+        if not home.sweeping:
+            home.sweep()
         self.greenlet = getcurrent()
         try:
             while not self.items:
@@ -126,7 +126,7 @@ class Waiter:
         finally:
             # Also when the greenlet is killed while it waits: nobody may switch to it any more.
             self.greenlet = None
-            home.forget_deadline(self)
+            home.deadlines.pop(self, None)
         return self.items.popleft()
 
     def expire(self) -> None:

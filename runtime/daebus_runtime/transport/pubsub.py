@@ -113,7 +113,8 @@ class PubSub(Transport):
 
     # --- broadcasts -----------------------------------------------------------------------------------------------
     def publish(self, channel: str, data: bytes) -> int:
-        self._check_size(data)
+        if len(data) > self.message_limit:
+            self._refuse_size(data)
         self.open()
         waiter = Waiter(self.home)
         self.home.run(self._post, channel, data, waiter.wake, self.send_seconds)
@@ -128,9 +129,13 @@ class PubSub(Transport):
 
     def post(self, channel: str, data: bytes) -> None:
         """Publish without waiting for the number of receivers; held for `send_seconds` while there is no bus."""
-        self._check_size(data)
+        if len(data) > self.message_limit:
+            self._refuse_size(data)
         self.metrics.sent += 1
-        self.home.run(self._post, channel, data, None, self.send_seconds)
+        if self.home.is_here():
+            self._post(channel, data, None, self.send_seconds)
+        else:
+            self.home.run(self._post, channel, data, None, self.send_seconds)
 
     def subscribe(self, channel: str, callback: Message) -> Subscription:
         subscription = _ChannelSubscription(self, channel, callback)
@@ -184,12 +189,15 @@ class PubSub(Transport):
         key = request.request_id
         request.reply_to = self._inbox_name
         data = request.encode()
-        self._check_size(data)
+        if len(data) > self.message_limit:
+            self._refuse_size(data)
         self.open()
-        waiter = Waiter(self.home)
-        self._waiting[key] = waiter
+        waiter = self._waiting[key] = Waiter(self.home)
         try:
-            self.home.run(self._begin, key, request.service, data, deadline)
+            if self.home.is_here():
+                self._begin(key, request.service, data, deadline)
+            else:
+                self.home.run(self._begin, key, request.service, data, deadline)
             while True:
                 value = waiter.wait(deadline)
                 if isinstance(value, Reply):
@@ -212,17 +220,17 @@ class PubSub(Transport):
         return BusUnavailable(f"{who}: the bus was not reachable{why}; gave up after {timeout:g} seconds")
 
     def _begin(self, key: Any, service: str, data: bytes, deadline: float) -> None:
-        if self._inbox is None:
-            self._inbox = _ChannelSubscription(self, self._inbox_name, self._replied)
-            self._add(self._inbox)
         if not self._is_confirmed(self._inbox_name):
             # A reply that nobody hears yet would be lost: ask only once the server has confirmed the inbox.
             self._before_inbox.append((key, service, data, deadline))
+            if self._inbox is None:
+                self._inbox = _ChannelSubscription(self, self._inbox_name, self._replied)
+                self._add(self._inbox)
             return
         waiter = self._waiting.get(key)
         if waiter is not None:
             self.metrics.sent += 1
-            hold = max(0.001, deadline - time.monotonic())
+            hold = 0.0 if self._state is State.UP else deadline - time.monotonic()
             self._post(keys.service_channel(service), data, waiter.wake_if_failed, hold)
 
     def _confirmed(self) -> None:
@@ -246,12 +254,11 @@ class PubSub(Transport):
         else:
             waiter.wake(reply)
 
-    def _check_size(self, data: bytes) -> None:
-        if len(data) > self.message_limit:
-            raise MessageTooLarge(
-                f"the message has {len(data)} bytes, more than the {self.message_limit} that DAEBUS_MESSAGE_LIMIT "
-                "allows; it was not sent"
-            )
+    def _refuse_size(self, data: bytes) -> None:
+        raise MessageTooLarge(
+            f"the message has {len(data)} bytes, more than the {self.message_limit} that DAEBUS_MESSAGE_LIMIT allows; "
+            "it was not sent"
+        )
 
     def _fail_all(self, error: Exception) -> None:
         for waiter in list(self._waiting.values()):
