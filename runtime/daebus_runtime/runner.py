@@ -217,7 +217,7 @@ class Runner:
         if self.draining:
             reasons.append("draining: the service is stopping")
         if self.consumer.wanted and not (self.transport.state is State.UP and self.consumer.confirmed):
-            reasons.append("bus: not connected")
+            reasons.append(f"bus: not connected ({self.transport.reason or 'subscriptions are not confirmed yet'})")
         if not self._hooked and not reasons:
             reasons.append("starting: on_start hooks have not finished")
         return reasons

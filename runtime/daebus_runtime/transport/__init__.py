@@ -117,6 +117,11 @@ class Transport(abc.ABC):
     @abc.abstractmethod
     def state(self) -> State: ...
 
+    @property
+    @abc.abstractmethod
+    def reason(self) -> str:
+        """Why the state is what it is, as far as that is known: the latest error while there is no connection."""
+
     @abc.abstractmethod
     def watch(self, callback: Callable[[State, str], None]) -> None:
         """Be told each change of state, with its reason."""

@@ -161,6 +161,8 @@ class Link:
             while (value := take()) is not False:
                 if type(value) is push:
                     self.on_push(value)
+                elif not pending:
+                    raise redis.ResponseError(str(value))  # a SUBSCRIBE was refused; only errors are not pushed
                 elif (callback := pending.popleft()) is not None:
                     callback(value)
             # A sender that never pauses must not keep everybody else from running.
@@ -173,8 +175,11 @@ class Link:
         Without a connection the command is held for `hold` seconds and then fails with BusUnavailable.
         """
         if self._queued + self._held_bytes + len(data) > QUEUE_BYTES:
+            text = f"more than {QUEUE_BYTES} bytes wait to be sent to the bus"
             if callback is not None:
-                callback(BusError(f"more than {QUEUE_BYTES} bytes wait to be sent to the bus"))
+                callback(BusError(text))
+            else:
+                runtime_logger.error("a message was dropped: %s", text)
             return
         if not self.up:
             if hold <= 0:

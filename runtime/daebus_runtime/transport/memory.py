@@ -61,7 +61,7 @@ class MemoryTransport(PubSub):
         self.home.run(self._close)
 
     def flush(self, timeout: float) -> bool:
-        return True
+        return self._state is State.UP
 
     def _close(self) -> None:
         self._changed(State.CLOSED)

@@ -100,14 +100,19 @@ class PubSub(Transport):
     def state(self) -> State:
         return self._state
 
+    @property
+    def reason(self) -> str:
+        return self._reason
+
     def watch(self, callback: Callable[[State, str], None]) -> None:
         self._watchers.append(callback)
         callback(self._state, self._reason)
 
     def _changed(self, state: State, reason: str = "") -> None:
-        if (state, reason) == (self._state, self._reason) or self._state is State.CLOSED:
+        self._reason = reason
+        if self._state in (state, State.CLOSED):
             return
-        self._state, self._reason = state, reason
+        self._state = state
         for watcher in list(self._watchers):
             watcher(state, reason)
 

@@ -19,6 +19,7 @@ from redis.retry import Retry
 from ..settings import redact
 
 CONNECT_SECONDS = 2.0
+CLIENT_SECONDS = 5.0
 
 
 class Role(enum.Enum):
@@ -63,14 +64,17 @@ class SingleServer(Topology):
         return self._pool.make_connection()
 
     def client(self) -> redis.Redis:
-        return redis.Redis.from_url(
+        pool = redis.BlockingConnectionPool.from_url(
             self._url,
+            max_connections=50,
+            timeout=CLIENT_SECONDS,
             decode_responses=True,
             socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=5.0,
+            socket_timeout=CLIENT_SECONDS,
             health_check_interval=15,
             retry=Retry(NoBackoff(), 0),
         )
+        return redis.Redis(connection_pool=pool)
 
     def describe(self) -> str:
         return redact(self._url)
