@@ -49,7 +49,7 @@ def fail_softly():
 
 @app.action("raise")
 def raise_():
-    raise ValueError("an inner secret")
+    raise ValueError("on purpose")
 
 @app.action("silent")
 def silent():
