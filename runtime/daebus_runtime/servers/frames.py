@@ -1,45 +1,19 @@
-"""RFC 6455 on one connection: frames in, frames out, and the closing handshake. Knows no message format, no handler.
-
-`Connection` is what the rest of Daebus calls a socket: `receive`, `send`, `close`. It replaces nearly all of
-gevent-websocket's `WebSocket`, which accepts unmasked frames and any length, never sends a close code, lets two senders
-tear a frame apart and does not wake a receiver on close.
-"""
+"""RFC 6455's frames: bytes from a client become frames and messages, messages become bytes. Knows no connection."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import codecs
-import dataclasses
-import hashlib
 import io
-import socket
 import struct
-from _queue import Empty, SimpleQueue  # the C class itself: gevent replaces the name in `queue`
 from collections.abc import Callable
-from typing import Any
 
-import gevent
-from geventwebsocket.exceptions import ProtocolError, WebSocketError
-from geventwebsocket.handler import WebSocketHandler
-from geventwebsocket.websocket import Stream, WebSocket
-
-from ..logs import runtime_logger
-from ..transport import home
-from .outbox import Outbox
+from geventwebsocket.exceptions import ProtocolError
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, NO_CODE, LOST = 1000, 1001, 1002, 1005, 1006
 BAD_TEXT, TOO_BIG, TRY_AGAIN_LATER = 1007, 1009, 1013
 VALID_CODES = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
-
-CLOSE_SECONDS = 1.0
-"""How long a client may take to answer a close frame before its connection is cut."""
 CHUNK = 65_536
-TURN = 64
-"""After so many frames a client that always has one ready lets the others have their turn."""
-POSTED_MOST = 1024
-POST_SECONDS = 1.0
 
 
 class Violation(ProtocolError):  # type: ignore[misc]
@@ -48,14 +22,6 @@ class Violation(ProtocolError):  # type: ignore[misc]
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a connection is told. message_limit: bytes a client's message may have; dropped: counts a lost client."""
-
-    message_limit: int
-    dropped: Callable[[str], None]
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------
@@ -178,7 +144,7 @@ class FrameReader:
         return data
 
 
-class _Message:
+class Message:
     """The pieces of a message that comes in several frames."""
 
     def __init__(self, opcode: int) -> None:
@@ -199,243 +165,3 @@ class _Message:
 
     def value(self) -> str | bytes:
         return self._text.getvalue() if self._text is not None else bytes(self._data)
-
-
-# --- one connection ---------------------------------------------------------------------------------------------------
-_posts: SimpleQueue[None] = SimpleQueue()
-for _ in range(POSTED_MOST):
-    _posts.put(None)
-
-
-class Connection(WebSocket):  # type: ignore[misc]
-    """One open WebSocket. `receive` belongs to one greenlet; everything else to any greenlet and any OS thread.
-
-    close_code, close_reason: how it ended, as the client said; 1005 without a code, 1006 without a close frame.
-    """
-
-    def __init__(self, environ: dict[str, Any], handler: Any, options: Options) -> None:
-        super().__init__(environ, Stream(handler), handler)
-        self.close_code: int | None = None
-        self.close_reason = ""
-        self._home = home.current()
-        self._sock = handler.socket
-        self._options = options
-        self._read = handler.rfile.read1
-        self._frames = FrameReader(handler.rfile.read1)
-        self._outbox = Outbox(handler.socket, self._overflow)
-        self._closing = False  # our close frame is on its way
-        self._over = False  # nothing more will come that matters
-        self._turns = 0
-        self._cutter = self._home.hub.loop.timer(CLOSE_SECONDS)
-
-    def __del__(self) -> None:
-        """The parent's would do I/O from the garbage collector."""
-
-    def receive(self) -> str | bytes | None:
-        """The next message: text or bytes; None once the connection has ended, whoever ended it, and however."""
-        if self._over:
-            return None
-        try:
-            return self._message()
-        except UnicodeDecodeError:
-            self._failed(Violation(BAD_TEXT, "text is not UTF-8"))
-        except Violation as violation:
-            self._failed(violation)
-        except (OSError, EOFError, ValueError):  # ValueError: the file below was closed
-            self._ended(LOST)
-            self._outbox.stop()
-        return None
-
-    def send(self, message: str | bytes, binary: bool | None = None) -> None:
-        """Send a message; returns at once, however slow the client is. WebSocketError once the connection ends.
-
-        Messages of one sender arrive in their order. What a client does not read waits, up to a bound (outbox.py);
-        beyond it the client is dropped.
-        """
-        if self._closing or self.closed or self._outbox.lost:
-            raise WebSocketError("the connection is closed")
-        opcode = TEXT if isinstance(message, str) else BINARY
-        data = message.encode() if isinstance(message, str) else bytes(message)
-        if binary is not None:
-            opcode = BINARY if binary else TEXT
-        if self._home.is_here():
-            self._outbox.put(frame(opcode, data))
-            if self._outbox.crowded and gevent.getcurrent() is not self._home.hub:
-                gevent.sleep(0)
-        else:
-            self._post(frame(opcode, data))
-
-    def close(self, code: int = NORMAL, message: str = "") -> None:
-        """Send a close frame; returns at once. The receiver gets None: when the client answers, at the latest after
-        CLOSE_SECONDS. ValueError for a code that may not be sent."""
-        self._home.run(self._close, check_code(code), message)
-
-    def finish(self) -> None:
-        """End the connection, from its own greenlet: the rest of the closing handshake, at most CLOSE_SECONDS."""
-        self._close(NORMAL, "")
-        try:
-            while not self._over:
-                self.receive()
-            self._outbox.flush(CLOSE_SECONDS)
-            if self.close_code in (PROTOCOL_ERROR, BAD_TEXT, TOO_BIG):
-                # Bytes we never read would turn our last frames into a reset.
-                self._sock.shutdown(socket.SHUT_WR)
-                while self._read(CHUNK):
-                    pass
-        except (OSError, ValueError):
-            pass
-        finally:
-            self.closed = True
-            self._outbox.stop()
-            self._cutter.stop()
-            self._cutter.close()
-            self.stream = self.raw_read = self.raw_write = None
-
-    # --- inside ---------------------------------------------------------------------------------------------------
-    def _message(self) -> str | bytes | None:
-        message: _Message | None = None
-        while True:
-            self._turns += 1
-            if self._turns % TURN == 0:
-                gevent.sleep(0)
-            last, opcode, data = self._frames.next(self._options.message_limit - (message.size if message else 0))
-            if opcode > 7:
-                if self._control(opcode, data):
-                    return None
-                continue
-            if (opcode == CONTINUATION) is not (message is not None):
-                raise Violation(PROTOCOL_ERROR, "a continuation without a beginning, or a beginning without an end")
-            if opcode and last:
-                if not self._closing:
-                    return data.decode() if opcode == TEXT else data
-                continue
-            message = message or _Message(opcode)
-            message.add(data, last)
-            if last:
-                if not self._closing:
-                    return message.value()
-                message = None
-
-    def _control(self, opcode: int, data: bytes) -> bool:
-        """Whether the frame was a close frame."""
-        if opcode == PING:
-            if not self._closing:
-                self._outbox.put(frame(PONG, data))
-            return False
-        if opcode == PONG:
-            return False
-        if len(data) == 1:
-            raise Violation(PROTOCOL_ERROR, "malformed close frame")
-        code = struct.unpack("!H", data[:2])[0] if data else NO_CODE
-        if data and code not in VALID_CODES and not 3000 <= code <= 4999:
-            raise Violation(PROTOCOL_ERROR, "invalid close code")
-        self.close_reason = data[2:].decode()
-        self._ended(code)
-        self._close(code, "")
-        return True
-
-    def _ended(self, code: int) -> None:
-        self._over = True
-        if self.close_code is None:
-            self.close_code = code
-
-    def _failed(self, violation: Violation) -> None:
-        self._ended(violation.code)
-        self.close_reason = str(violation)
-        self._close(violation.code, str(violation))
-
-    def _post(self, data: bytes) -> None:
-        # From an OS thread: the loop does the sending. What is on its way there is bounded as well.
-        try:
-            _posts.get(timeout=POST_SECONDS)
-        except Empty:
-            raise WebSocketError("the event loop is held; the message was not sent") from None
-        self._home.run(self._posted, data)
-
-    def _posted(self, data: bytes) -> None:
-        _posts.put(None)
-        if not self._closing:
-            self._outbox.put(data)
-
-    def _close(self, code: int, reason: str) -> None:
-        if self._closing or self.closed:
-            return
-        self._closing = True
-        self._cutter.start(self._cut)
-        self._outbox.put(frame(CLOSE, close_payload(code, reason)))
-
-    def _cut(self) -> None:
-        """The client did not answer in time: the receiver wakes up at the end of the stream."""
-        self._over = True
-        try:
-            getattr(self._sock, "_sock", self._sock).shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def _overflow(self) -> None:
-        """The client does not read. Later policies (drop the oldest, drop the newest) are decided here."""
-        if self._closing:
-            return
-        runtime_logger.warning("a WebSocket client does not read what it is sent, and is dropped: %s", self._address())
-        self._options.dropped("slow_client")
-        self._outbox.shorten()
-        self._close(TRY_AGAIN_LATER, "messages are not read")
-
-    def _address(self) -> str:
-        return f"{self.environ.get('REMOTE_ADDR', '?')}:{self.environ.get('REMOTE_PORT', '?')}"
-
-
-# --- the handshake ----------------------------------------------------------------------------------------------------
-UPGRADE = "daebus.upgrade"
-"""In the WSGI environ of a request that asks for a WebSocket: a function that accepts it and returns the Connection."""
-
-
-def asks_for_websocket(environ: dict[str, Any]) -> bool:
-    """Whether a request is meant as a WebSocket handshake, a good one or not."""
-    upgrade = [word.strip().lower() for word in environ.get("HTTP_UPGRADE", "").split(",")]
-    connection = [word.strip().lower() for word in environ.get("HTTP_CONNECTION", "").split(",")]
-    return "websocket" in upgrade and "upgrade" in connection
-
-
-def handshake_fault(environ: dict[str, Any]) -> tuple[int, str] | None:
-    """What is wrong with a handshake: (HTTP status, text)."""
-    if environ["REQUEST_METHOD"] != "GET":
-        return 405, "a WebSocket handshake is a GET request"
-    if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
-        return 400, "a WebSocket handshake needs HTTP/1.1"
-    if environ.get("CONTENT_LENGTH", "0").strip("0") or environ.get("HTTP_TRANSFER_ENCODING"):
-        return 400, "a WebSocket handshake has no body"
-    if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
-        return 426, "the WebSocket version spoken here is 13"
-    try:
-        key = base64.b64decode(environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip(), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    return None if len(key) == 16 else (400, "Sec-WebSocket-Key is not 16 bytes in Base64")
-
-
-class UpgradeHandler(WebSocketHandler):  # type: ignore[misc]
-    """Offers the upgrade to the application, which accepts it (`environ[UPGRADE]()`) or answers as to any request."""
-
-    websocket: Connection | None = None
-
-    def run_application(self) -> None:
-        if asks_for_websocket(self.environ):
-            self.environ[UPGRADE] = self.upgrade_connection
-        try:
-            super(WebSocketHandler, self).run_application()
-        finally:
-            websocket, self.websocket = self.websocket, None
-            if websocket is not None:
-                websocket.finish()
-
-    def upgrade_connection(self) -> Connection:
-        """Send the 101 and hand over the connection."""
-        key = self.environ["HTTP_SEC_WEBSOCKET_KEY"].strip()
-        accept = base64.b64encode(hashlib.sha1((key + self.GUID).encode()).digest()).decode()
-        self.websocket = Connection(self.environ, self, self.server.websocket_options)
-        self.environ.update({"wsgi.websocket": self.websocket, "wsgi.websocket_version": "13"})
-        head = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
-        self.start_response("101 Switching Protocols", head)
-        self.write(b"")
-        return self.websocket

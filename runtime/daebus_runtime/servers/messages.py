@@ -1,135 +1,126 @@
-"""Takes in what comes over the bus: requests to the service and broadcasts it listens to, each on a worker greenlet."""
+"""A WebSocket message and the ways to answer it, as a handler sees them. Knows no connection."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-from .. import codec
-from ..context import Context, ListenRequest, Service, answering, call_in_context
-from ..dispatch import Handler, actions, compose
-from ..dispatch.blocking import ThreadRunner
-from ..dispatch.faults import answer_faults
-from ..dispatch.measure import measure
-from ..dispatch.pool import WorkerPool
-from ..envelope import error_reply
-from ..errors import MALFORMED, OVERLOADED
-from ..logs import runtime_logger
-from ..metrics import Metrics
-from ..registry import Action, Listener
-from ..settings import Settings
-from ..transport import Delivery, Subscription, Transport
+from .clients import Client, Handshake, text
+from .requests import Headers
 
 
-class Messages:
-    """The actions and listeners of one application. `concurrency` and `queue_limit` of the settings bound its work."""
+class SocketMessage:
+    """What a socket handler gets first: the message's data itself (`data.get("x")`), which also carries `.data` (again
+    the data: `req.data.get("x")`), `.type` and `.client_id`. Numbers, booleans and null come as they are."""
+
+    type: str = ""
+    client_id: str = ""
+
+    @property
+    def data(self) -> Any:
+        return self
+
+
+class _Object(dict[str, Any], SocketMessage):
+    pass
+
+
+class _Array(list[Any], SocketMessage):
+    pass
+
+
+class _Text(str, SocketMessage):
+    pass
+
+
+def carried(data: Any, message_type: str, client_id: str) -> Any:
+    """The data as a SocketMessage."""
+    message: Any
+    if isinstance(data, dict):
+        message = _Object(data)
+    elif isinstance(data, list):
+        message = _Array(data)
+    elif isinstance(data, str):
+        message = _Text(data)
+    else:
+        return data
+    message.type, message.client_id = message_type, client_id
+    return message
+
+
+class WebSocketRequest:
+    """A WebSocket message, or the handshake, as a handler sees it through `request`.
+
+    client_id; data: the message's data; type (also message_type); payload, raw: the whole message; request_id: its
+    `id`; path, headers (case-insensitive), query, cookies, remote_address: of the handshake; websocket: the client,
+    with `send(data, message_type)`.
+    """
+
+    service = "websocket"
+    reply_to = None
 
     def __init__(
-        self,
-        app: Service,
-        name: str,
-        transport: Transport,
-        settings: Settings,
-        blocking: ThreadRunner,
-        metrics: Metrics,
+        self, client_id: str, message: Mapping[str, Any], websocket: Any = None, handshake: Handshake | None = None
     ) -> None:
-        self._app, self._name, self._transport = app, name, transport
-        self._blocking, self._metrics = blocking, metrics
-        self._handlers: dict[str, Handler] = {}
-        self._subscriptions: list[Subscription] = []
-        self._pool = WorkerPool(settings.concurrency, settings.queue_limit)
-        metrics.gauge("daebus_queue_length", "Messages that wait for a worker.", lambda: self._pool.waiting)
-        metrics.gauge("daebus_in_flight", "Messages being handled.", lambda: self._pool.running)
-
-    def add_action(self, action: Action) -> None:
-        """Answer requests for an action."""
-        self._begin()
-        work = self._metrics.handler("action", action.name)
-        inner = answering(self._app, action.function, self._blocking.run if action.blocking else None)
-        self._handlers[action.name] = compose(inner, measure(work), answer_faults)
-
-    def add_listener(self, listener: Listener) -> None:
-        """Hand broadcasts on a channel to a listener."""
-        self._begin()
-        self._subscriptions.append(self._transport.subscribe(listener.channel, self._listening(listener)))
-
-    def _begin(self) -> None:
-        # Also a service that only listens is asked for its requests: whoever calls it by mistake is answered at once.
-        if not self._subscriptions:
-            deliver = self._delivering(actions.route(self._handlers, self._name))
-            self._subscriptions.append(self._transport.consume(self._name, deliver))
+        self.client_id = client_id
+        self.payload = self.raw = message
+        self.websocket = websocket
+        self.type = self.message_type = str(message.get("type", ""))
+        self.data: Any = message.get("data", {})
+        self.request_id = message.get("id")
+        self._handshake = handshake or getattr(websocket, "handshake", None) or Handshake()
 
     @property
-    def wanted(self) -> bool:
-        """Whether anything is subscribed at all."""
-        return bool(self._subscriptions)
+    def path(self) -> str:
+        return self._handshake.path
 
     @property
-    def confirmed(self) -> bool:
-        """Whether the bus has confirmed every subscription on the connection of this moment."""
-        return all(subscription.confirmed for subscription in self._subscriptions)
+    def headers(self) -> Headers:
+        return self._handshake.headers
 
     @property
-    def busy(self) -> int:
-        """How many messages are being handled or wait."""
-        return self._pool.running + self._pool.waiting
+    def query(self) -> dict[str, str]:
+        return self._handshake.query
 
-    def cancel(self) -> None:
-        """Give up the subscriptions: nothing more comes in."""
-        for subscription in self._subscriptions:
-            subscription.cancel()
+    @property
+    def cookies(self) -> dict[str, str]:
+        return self._handshake.cookies
 
-    def drain(self, deadline: float) -> None:
-        """Wait for what was taken in until `deadline` (time.monotonic); the rest is discarded and said."""
-        if not self._pool.drain(deadline):
-            left = self._pool.running + self._pool.discard()
-            runtime_logger.warning("%d messages did not finish within DAEBUS_DRAIN_SECONDS and are cut off", left)
+    @property
+    def remote_address(self) -> tuple[str, int]:
+        return self._handshake.remote_address
 
-    def _delivering(self, route: Handler) -> Callable[[Delivery], None]:
-        def handle(delivery: Delivery) -> None:
-            route(delivery)
-            delivery.ack()
+    @property
+    def traceparent(self) -> str | None:
+        value: str | None = self.headers.get("traceparent")
+        return value
 
-        def deliver(delivery: Delivery) -> None:
-            if not self._pool.submit(handle, delivery):
-                self._metrics.drop(OVERLOADED)
-                text = f"service {self._name!r} has {self._pool.queue_limit} messages waiting and takes no more now"
-                delivery.reply(error_reply(delivery.request.request_id, text, OVERLOADED))
 
-        return deliver
+class WebSocketResponse:
+    """The ways a socket handler answers its client, beside returning the result. Each sends at once and returns None,
+    so that `return response.send(x)` sends one frame."""
 
-    def _listening(self, listener: Listener) -> Callable[[str, bytes], None]:
-        work = self._metrics.handler("listener", listener.channel)
-        run = self._blocking.run if listener.blocking else None
+    def __init__(self, websocket: Client, client_id: str, **fields: Any) -> None:
+        self.websocket = websocket
+        self.client_id = client_id
+        self._fields = fields  # the message's `id`, where it has one
 
-        def handle(message: tuple[str, bytes]) -> None:
-            channel, data = message
-            payload = self._object(channel, data)
-            if payload is None:
-                return
-            context = Context(self._app, ListenRequest(self._name, channel, payload))
-            begun, failed = time.perf_counter(), False
-            try:
-                call_in_context(context, listener.function, payload, run=run)
-            except Exception:
-                failed = True
-                runtime_logger.exception("%s failed", listener.title)
-            work.done(time.perf_counter() - begun, failed)
+    def send(self, data: Any = None, message_type: str = "response") -> None:
+        """Send a frame: `{"type": message_type, "data": data}`. TypeError for data that has no JSON form."""
+        if not isinstance(message_type, str):
+            raise TypeError(f"a message type is a text, not {message_type!r}")
+        self.websocket.send_text(text(message_type, data, **self._fields))
 
-        def arrived(channel: str, data: bytes) -> None:
-            if not self._pool.submit(handle, (channel, data)):
-                self._metrics.drop(OVERLOADED)
+    def success(self, data: Any = None, message_type: str = "response") -> None:
+        self.send(data, message_type)
 
-        return arrived
+    def error(self, err: Any, message_type: str = "error") -> None:
+        """Send `{"type": "error", "data": {"error": <text of err>}}`."""
+        self.send({"error": str(err)}, message_type)
 
-    def _object(self, channel: str, data: bytes) -> dict[str, Any] | None:
-        try:
-            payload = codec.loads(data)
-        except ValueError:
-            payload = None
-        if isinstance(payload, dict):
-            return payload
-        self._metrics.drop(MALFORMED)
-        runtime_logger.warning("a message on channel %r was refused: it is no JSON object", channel)
-        return None
+    def progress(self, payload: Any, percentage: float | None = None) -> None:
+        """Send `{"type": "progress", "data": payload}`, with the percentage in it, as an action does."""
+        data = dict(payload) if isinstance(payload, Mapping) else {"data": payload}
+        if percentage is not None:
+            data["progress_percentage"] = percentage
+        self.send(data, "progress")

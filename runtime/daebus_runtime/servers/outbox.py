@@ -28,7 +28,7 @@ class Outbox:
     def __init__(self, sock: Any, full: Callable[[], None]) -> None:
         self._sock, self._full = sock, full
         # A TLS socket has no plain send below it: its frames all go through the writer.
-        self._plain = sock._sock if type(sock) is gevent.socket.socket else None
+        self._plain: Any = getattr(sock, "_sock", None) if type(sock) is gevent.socket.socket else None
         self._queue: deque[bytes | memoryview] = deque()
         self._size = 0
         self._writer: gevent.Greenlet[..., None] | None = None

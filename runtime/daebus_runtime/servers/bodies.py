@@ -1,0 +1,118 @@
+"""A request's body: read whole, within a limit, and made into values before a handler runs. Knows no handler."""
+
+from __future__ import annotations
+
+import io
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+import falcon
+from falcon.media import MultipartFormHandler, URLEncodedFormHandler
+from falcon.media.multipart import MultipartParseOptions
+
+from .. import codec
+from .requests import Content, Upload
+
+CHUNK = 65_536
+MOST_PARTS = 1000
+
+_form_handler = URLEncodedFormHandler()
+
+
+def read(environ: Mapping[str, Any], limit: int) -> bytes:
+    """The body's bytes. HTTPContentTooLarge above `limit` (before a byte is read, where the length is announced);
+    HTTPBadRequest when it ends early. Both end the connection, whose place in the stream is unknown then."""
+    length = environ.get("CONTENT_LENGTH")
+    if length:
+        if not length.isdecimal():
+            raise bad("malformed Content-Length", last=True)
+        if int(length) > limit:
+            raise _too_large(limit)
+        return _read_exactly(environ["wsgi.input"], int(length))
+    if environ.get("HTTP_TRANSFER_ENCODING"):
+        return _read_chunks(environ["wsgi.input"], limit)
+    return b""
+
+
+def _read_exactly(stream: Any, size: int) -> bytes:
+    try:
+        body: bytes = stream.read(size) if size else b""
+    except OSError:
+        body = b""
+    if len(body) < size:
+        raise bad("the body ends before its Content-Length", last=True)
+    return body
+
+
+def _read_chunks(stream: Any, limit: int) -> bytes:
+    body = bytearray()
+    try:
+        while data := stream.read(CHUNK):
+            body += data
+            if len(body) > limit:
+                raise _too_large(limit)
+    except OSError:
+        raise bad("the chunked body is malformed or ends early", last=True) from None
+    return bytes(body)
+
+
+def parse(body: bytes, content_type: str | None, limit: int) -> Content:
+    """What the body holds. HTTPBadRequest for malformed JSON, forms and multipart, and for what is not UTF-8."""
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if not body:
+        return Content()
+    if kind == "application/json" or kind.endswith("+json"):
+        try:
+            value = codec.loads(body)
+        except ValueError:
+            raise bad("the body is no valid JSON") from None
+        return Content(body, json=value, payload=value)
+    if kind == "application/x-www-form-urlencoded":
+        form = _parse_form(body)
+        return Content(body, form=form, payload=form)
+    if kind == "multipart/form-data":
+        fields, files = _parse_multipart(body, content_type or "", limit)
+        return Content(body, form=fields, files=files, payload={**fields, **files})
+    return Content(body)
+
+
+def _parse_form(body: bytes) -> dict[str, str]:
+    try:
+        urllib.parse.unquote_to_bytes(body).decode()
+        values = _form_handler.deserialize(io.BytesIO(body), None, len(body))
+    except (UnicodeDecodeError, falcon.MediaMalformedError):
+        raise bad("the form is not URL-encoded UTF-8") from None
+    return {name: value[-1] if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _parse_multipart(body: bytes, content_type: str, limit: int) -> tuple[dict[str, str], dict[str, Upload]]:
+    options = MultipartParseOptions()
+    options.max_body_part_buffer_size = limit
+    options.max_body_part_count = MOST_PARTS
+    fields: dict[str, str] = {}
+    files: dict[str, Upload] = {}
+    try:
+        for part in MultipartFormHandler(options).deserialize(io.BytesIO(body), content_type, len(body)):
+            name = part.name
+            if name is None:
+                raise bad("a part of the multipart body has no name")
+            if part.filename is not None:
+                files[name] = Upload(part.filename, part.content_type, part.get_data())
+            else:
+                fields[name] = part.get_data().decode()
+    except falcon.HTTPBadRequest:
+        raise
+    except (falcon.HTTPError, ValueError):
+        raise bad("the multipart body is malformed") from None
+    return fields, files
+
+
+def bad(text: str, last: bool = False) -> falcon.HTTPBadRequest:
+    """A 400; `last` ends the connection."""
+    return falcon.HTTPBadRequest(description=text, headers={"Connection": "close"} if last else None)
+
+
+def _too_large(limit: int) -> falcon.HTTPContentTooLarge:
+    text = f"the body is larger than {limit} bytes"
+    return falcon.HTTPContentTooLarge(description=text, headers={"Connection": "close"})

@@ -1,0 +1,110 @@
+"""CORS: which pages of other origins may read the answers. As https://fetch.spec.whatwg.org, "CORS protocol"."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ConfigurationError
+
+_ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#*]+|null").fullmatch
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+LISTS = ("allowed_origins", "allowed_methods", "allowed_headers", "expose_headers")
+KEYS = (*LISTS, "allow_credentials", "max_age")
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A checked `cors_config`. Without `allowed_origins` every origin is allowed, without `allowed_methods` the path's
+    own methods, without `allowed_headers` the ones that are asked for; `max_age` in seconds."""
+
+    allowed_origins: tuple[str, ...] = ()
+    allowed_methods: tuple[str, ...] = ()
+    allowed_headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    allow_credentials: bool = False
+    max_age: int | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether every origin is allowed: the answer then is `*` and depends on nobody's origin."""
+        return "*" in self.allowed_origins
+
+    def answer(self, origin: str | None, preflight: bool, wanted: str | None, methods: str | None) -> dict[str, str]:
+        """The header fields for an answer. wanted: `Access-Control-Request-Headers`; methods: those of the path."""
+        fields: dict[str, str] = {}
+        if not self.open:
+            fields["Vary"] = "Origin"
+        if origin is None or not (self.open or origin in self.allowed_origins):
+            return fields
+        fields["Access-Control-Allow-Origin"] = "*" if self.open else origin
+        if self.allow_credentials:
+            fields["Access-Control-Allow-Credentials"] = "true"
+        if not preflight:
+            if self.expose_headers:
+                fields["Access-Control-Expose-Headers"] = ", ".join(self.expose_headers)
+            return fields
+        allowed = ", ".join(self.allowed_methods) or methods
+        if allowed:
+            fields["Access-Control-Allow-Methods"] = allowed
+        headers = ", ".join(self.allowed_headers) or wanted
+        if headers:
+            fields["Access-Control-Allow-Headers"] = headers
+        if self.max_age is not None:
+            fields["Access-Control-Max-Age"] = str(self.max_age)
+        if not self.allowed_headers:
+            fields["Vary"] = ", ".join(
+                [*([fields["Vary"]] if "Vary" in fields else []), "Access-Control-Request-Headers"]
+            )
+        return fields
+
+
+def parse(config: Mapping[str, Any] | None) -> Policy | None:
+    """The policy that a `cors_config` describes; None for none. ConfigurationError names the key and the value."""
+    if not config:
+        return None
+    if not isinstance(config, Mapping):
+        raise ConfigurationError(f"cors_config is a dict, not {config!r}")
+    for key in config:
+        if key not in KEYS:
+            near = difflib.get_close_matches(str(key), KEYS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(KEYS)}"
+            raise ConfigurationError(f"cors_config has no key {key!r}{hint}")
+    lists = {key: _texts(key, config[key]) for key in LISTS if config.get(key) is not None}
+    lists.setdefault("allowed_origins", ("*",))
+    for origin in lists["allowed_origins"]:
+        if origin != "*" and not _ORIGIN(origin):
+            raise _wrong(
+                "allowed_origins", origin, "an origin such as https://app.example or http://localhost:3000, or *"
+            )
+    for key in LISTS[1:]:
+        for word in lists.get(key, ()):
+            if not _TOKEN(word):
+                raise _wrong(key, word, "a method" if key == "allowed_methods" else "the name of a header field")
+    credentials, age = config.get("allow_credentials", False), config.get("max_age")
+    if not isinstance(credentials, bool):
+        raise _wrong("allow_credentials", credentials, "True or False")
+    if age is not None and (isinstance(age, bool) or not isinstance(age, int) or age < 0):
+        raise _wrong("max_age", age, "a number of seconds from 0")
+    for key, words in lists.items():
+        if credentials and "*" in words:
+            raise ConfigurationError(
+                f"cors_config: {key} is '*' together with allow_credentials, which no browser accepts; list them"
+            )
+    if "allowed_methods" in lists:
+        lists["allowed_methods"] = tuple(word.upper() for word in lists["allowed_methods"])
+    return Policy(**lists, allow_credentials=credentials, max_age=age)
+
+
+def _texts(key: str, value: Any) -> tuple[str, ...]:
+    words = (value,) if isinstance(value, str) else value
+    if not isinstance(words, (list, tuple, set, frozenset)) or not all(isinstance(word, str) for word in words):
+        raise _wrong(key, value, "a list of texts")
+    return tuple(words)
+
+
+def _wrong(key: str, value: Any, form: str) -> ConfigurationError:
+    return ConfigurationError(f"cors_config: {key}: {value!r} is not {form}")

@@ -1,0 +1,24 @@
+"""What a client is told of an exception in a handler: that there was one, and the id under which the log has it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import gevent
+
+from ..logs import runtime_logger
+
+FAULTS = (Exception, gevent.Timeout)
+"""What ends one message only. `gevent.Timeout` is no Exception, but an author's own business all the same."""
+TEXT = "Internal Server Error"
+
+
+def report(what: str, error: BaseException, debug: bool, error_id: str | None = None) -> dict[str, Any]:
+    """Log the exception being handled; the error that may be shown. `debug` adds the exception's type and text."""
+    error_id = error_id or secrets.token_hex(8)
+    runtime_logger.error("%s failed (error %s)", what, error_id, exc_info=error)
+    shown: dict[str, Any] = {"error": TEXT, "id": error_id}
+    if debug:
+        shown["detail"] = f"{type(error).__name__}: {error}"
+    return shown

@@ -1,0 +1,210 @@
+"""HTTP for a service: `DaebusHttp`, and the WSGI application made of what the service declares.
+
+Falcon routes. Requests are read whole and checked before a handler runs (bodies.py); what a handler returns is written
+as JSON (routing.py). A WebSocket handshake arrives here too, since it is an HTTP request until it is accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import falcon
+
+from .. import codec
+from ..errors import RegistrationError
+from ..registry import Declared, Route
+from ..settings import UNSET, Settings, given, parse
+from . import bodies, cors
+from .clients import Handshake
+from .connection import UPGRADE, asks_for_websocket, handshake_fault
+from .faults import report
+from .ports import check_components, listeners
+from .requests import HttpRequest, HttpResponse
+from .routing import ENCODED_SLASH, JSON, Resource, Responder, template_of, write
+from .sessions import Refusal
+
+if TYPE_CHECKING:
+    from ..app import Daebus
+
+WEBSOCKET_ONLY = "daebus.websocket_only"
+"""In the WSGI environ of requests on a port that is for WebSockets alone."""
+DEFAULT_PORT = 8080
+DEFAULT_HOST = "0.0.0.0"
+Environ = dict[str, Any]
+WSGI = Callable[[Environ, Any], Iterable[bytes]]
+
+__all__ = ["DaebusHttp", "HttpRequest", "HttpResponse", "check", "make_wsgi"]
+
+
+class DaebusHttp:
+    """HTTP for a service: `app.attach(DaebusHttp(port=8080))`, then `@app.route("/path")`.
+
+    `DAEBUS_HTTP_PORT` and `DAEBUS_HTTP_HOST` win over the arguments. cors_config: which pages of other origins may read
+    the answers: allowed_origins (origins, or `*`, the default), allowed_methods, allowed_headers, expose_headers
+    (lists), allow_credentials (bool), max_age (seconds). What it cannot mean stops the start with a ConfigurationError.
+    """
+
+    kind = "http"
+
+    def __init__(self, port: int = UNSET, host: str = UNSET, cors_config: Mapping[str, Any] | None = None) -> None:
+        self.arguments: dict[str, Any] = {"http_port": port, "http_host": host}
+        self.port: int = parse("http_port", str(port), "DaebusHttp(port)") if given(port) else DEFAULT_PORT
+        self.host: str = host if given(host) else DEFAULT_HOST
+        self.cors_config = cors_config
+
+    def bind(self, app: Daebus) -> None:
+        """Told by `attach`."""
+
+    def configure_cors(self, config: Mapping[str, Any]) -> None:
+        """Replace `cors_config`, before the service starts."""
+        self.cors_config = config
+
+
+def check(app: Daebus) -> None:
+    """Everything that would make a half-working service; called before a port is opened.
+
+    MissingComponent for routes without DaebusHttp and sockets without DaebusWebSocket; ConfigurationError for a
+    cors_config, a port or a path that cannot be used.
+    """
+    check_components(app)
+    settings = _settings(app)
+    if app.http is not None or app.websocket is not None:
+        listeners(app, settings)
+    _make_falcon(app, settings)
+
+
+def make_wsgi(app: Daebus) -> WSGI:
+    """The WSGI application of a service; made when it starts, or with the first request."""
+    return _Gate(app)
+
+
+def _settings(app: Daebus) -> Settings:
+    return app.runner.settings if app.runner is not None else app.load_settings().settings
+
+
+class _Gate:
+    """Tells requests from WebSocket handshakes. What is declared is put together at the first request, and again when
+    there is more."""
+
+    def __init__(self, app: Daebus) -> None:
+        self._app = app
+        self._falcon: falcon.App[Any, Any] | None = None
+        self._runner: object = None
+        app.registry.follow(self._declared)
+
+    def _declared(self, item: Declared) -> None:
+        if isinstance(item, Route):
+            self._falcon = None
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        if asks_for_websocket(environ):
+            return self._websocket(environ, start_response)
+        if self._app.http is None or environ.get(WEBSOCKET_ONLY):
+            fields = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
+            return _answer(start_response, 426, {"error": "this port is for WebSockets"}, fields)
+        if self._falcon is None or self._runner is not self._app.runner:
+            self._runner = self._app.runner
+            self._falcon = _make_falcon(self._app, _settings(self._app))
+        return self._falcon(environ, start_response)
+
+    def _websocket(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        fault = handshake_fault(environ)
+        if fault is not None:
+            return _answer(start_response, fault[0], {"error": fault[1]}, [("Sec-WebSocket-Version", "13")])
+        if self._app.websocket is None or UPGRADE not in environ:
+            return _answer(start_response, 400, {"error": "no WebSocket is served here"})
+        try:
+            outcome = self._app.websocket.accept(Handshake.of(environ))
+        except ValueError:
+            return _answer(start_response, 400, {"error": "the query is not URL-encoded UTF-8"})
+        if isinstance(outcome, Refusal):
+            return _answer(start_response, outcome.status, outcome.content)
+        try:
+            socket = environ[UPGRADE]()
+        except BaseException:
+            outcome.abandon()
+            raise
+        outcome.serve(socket)
+        return []
+
+
+def _answer(
+    start_response: Any, status: int, content: dict[str, Any], fields: Iterable[tuple[str, str]] = ()
+) -> Iterable[bytes]:
+    body = codec.dumps(content)
+    head = [("Content-Type", JSON), ("Content-Length", str(len(body))), *fields]
+    start_response(falcon.code_to_http_status(status), head)
+    return [body]
+
+
+# --- Falcon -----------------------------------------------------------------------------------------------------------
+def _make_falcon(app: Daebus, settings: Settings) -> falcon.App[Any, Any]:
+    policy = cors.parse(app.http.cors_config if app.http is not None else None)
+    router: falcon.App[Any, Any] = falcon.App(middleware=[_Around(policy)])
+    resources: dict[str, Resource] = {}
+    for route in app.registry.all(Route):
+        template = template_of(route)
+        resource = resources.setdefault(template.text, Resource())
+        for method in route.methods:
+            resource.add(method, Responder(app, settings, route, method, template.names))
+    for text, resource in resources.items():
+        resource.finish()
+        try:
+            router.add_route(text, resource)
+        except ValueError as error:
+            route = next(iter(resource.routes.values()))
+            raise RegistrationError(f"{route.title} at {route.where}: {error}") from None
+
+    def failed(req: falcon.Request, resp: falcon.Response, error: Exception, params: object) -> None:
+        write(resp, (report(f"{req.method} {req.path}", error, settings.debug), 500))
+
+    router.add_error_handler(Exception, failed)
+    router.add_error_handler(falcon.HTTPError, _refused)
+    return router
+
+
+def _refused(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: object) -> None:
+    """Answer what is refused before, or by, a handler: `{"error": <the status' name>, …}`."""
+    resp.status = error.status
+    resp.set_headers(error.headers or {})
+    content: dict[str, Any] = {"error": falcon.code_to_http_status(error.status_code).partition(" ")[2]}
+    if error.status_code == 404:
+        content["path"] = req.path.replace(ENCODED_SLASH, "%2F")
+    if error.description is not None:
+        content["detail"] = error.description
+    resp.content_type = JSON
+    resp.data = codec.dumps(content)
+
+
+class _Around:
+    """What happens before and after each request."""
+
+    def __init__(self, policy: cors.Policy | None) -> None:
+        self._policy = policy
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        if not req.path.isascii() and "\ufffd" in req.path:
+            raise bodies.bad("the path is not URL-encoded UTF-8")
+        raw = req.env.get("RAW_URI", "").partition("?")[0]
+        if "%2f" in raw or "%2F" in raw:
+            # An encoded slash is part of a segment, not the end of one.
+            parts = [unquote(part).replace("/", ENCODED_SLASH) for part in raw.split("/")]
+            req.path = "/".join(parts)
+
+    def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, params: object) -> None:
+        if isinstance(resource, Resource) and req.method not in falcon.COMBINED_METHODS:
+            raise falcon.HTTPMethodNotAllowed([*resource.routes, "OPTIONS"])
+
+    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, ok: bool) -> None:
+        if self._policy is None:
+            return
+        wanted = req.get_header("Access-Control-Request-Headers")
+        preflight = req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method") is not None
+        methods = ", ".join(resource.routes) if isinstance(resource, Resource) else None
+        for name, value in self._policy.answer(req.get_header("Origin"), preflight, wanted, methods).items():
+            if name == "Vary":
+                resp.append_header(name, value)
+            else:
+                resp.set_header(name, value)

@@ -1,0 +1,198 @@
+"""An HTTP request and the ways to answer it, as a handler sees them. Knows no routing and no server."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class Headers(dict[str, str]):
+    """Header fields by name, whatever its upper and lower case. Listed as `Content-Type`."""
+
+    def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+        pairs = fields.items() if isinstance(fields, Mapping) else fields
+        super().__init__((name.title(), value) for name, value in pairs)
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.title())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.title())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name.title(), default)
+
+    @classmethod
+    def of(cls, environ: Mapping[str, Any]) -> Headers:
+        """The header of a WSGI request."""
+        headers = cls()
+        for key, value in environ.items():
+            if key.startswith("HTTP_"):
+                dict.__setitem__(headers, key[5:].replace("_", "-").title(), value)
+            elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
+                dict.__setitem__(headers, key.replace("_", "-").title(), value)
+        return headers
+
+
+def parse_query(text: str) -> dict[str, str]:
+    """The query's parameters: the last value wins, blanks are kept. ValueError for what is not UTF-8."""
+    if not text:
+        return {}
+    return dict(urllib.parse.parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1000))
+
+
+def parse_cookies(text: str | None) -> dict[str, str]:
+    """The cookies of a `Cookie` header; what cannot be read is left out."""
+    cookies: dict[str, str] = {}
+    for part in (text or "").split(";"):
+        name, equals, value = part.strip().partition("=")
+        if name and equals:
+            cookies.setdefault(name, value.strip('"'))
+    return cookies
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """A file in a multipart form."""
+
+    filename: str
+    content_type: str
+    data: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What a request's body holds. `body`: the bytes; `json`: its value, None when it is no JSON; `form`: text fields;
+    `files`: uploads by field."""
+
+    body: bytes = b""
+    json: Any = None
+    form: dict[str, str] = dataclasses.field(default_factory=dict)
+    files: dict[str, Upload] = dataclasses.field(default_factory=dict)
+    payload: Any = dataclasses.field(default_factory=dict)
+
+
+class HttpRequest:
+    """An HTTP request.
+
+    method; path (decoded, without the query); params: the path's parameters by name; query: parameters after `?`;
+    headers: by name, case-insensitive; cookies; json, form, files, body: see `Content`; payload: the query for GET and
+    HEAD, else what the body holds (`{}` without one); raw: all of it as a dict. Made from such a dict, or from what a
+    server received.
+    """
+
+    __slots__ = (
+        "_cookies",
+        "_environ",
+        "_headers",
+        "_request_id",
+        "body",
+        "files",
+        "form",
+        "json",
+        "method",
+        "params",
+        "path",
+        "payload",
+        "query",
+    )
+
+    reply_to = None
+    service = "http"
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.method: str = str(raw.get("method") or "GET").upper()
+        self.path: str = raw.get("path") or "/"
+        self.params: dict[str, str] = dict(raw.get("params") or {})
+        self.query: dict[str, str] = dict(raw.get("query") or {})
+        self.json: Any = raw.get("json")
+        self.form: dict[str, str] = dict(raw.get("form") or {})
+        self.files: dict[str, Upload] = dict(raw.get("files") or {})
+        self.body: bytes = raw.get("body") or b""
+        self._headers: Headers | None = Headers(raw.get("headers") or {})
+        self._environ: Mapping[str, Any] = {}
+        self._cookies: dict[str, str] | None = None
+        self._request_id: str | None = None
+        content = self.form if self.json is None else self.json
+        self.payload: Any = self.query if self.method in ("GET", "HEAD") else content
+
+    @classmethod
+    def received(
+        cls, environ: Mapping[str, Any], path: str, params: dict[str, str], query: dict[str, str], content: Content
+    ) -> HttpRequest:
+        """What a server received. Headers and cookies are read when they are asked for."""
+        request = cls.__new__(cls)
+        request.method, request.path, request.params, request.query = environ["REQUEST_METHOD"], path, params, query
+        request.json, request.form, request.files, request.body = (
+            content.json,
+            content.form,
+            content.files,
+            content.body,
+        )
+        request.payload = query if request.method in ("GET", "HEAD") else content.payload
+        request._environ = environ
+        request._headers = request._cookies = request._request_id = None
+        return request
+
+    @property
+    def headers(self) -> Headers:
+        if self._headers is None:
+            self._headers = Headers.of(self._environ)
+        return self._headers
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        if self._cookies is None:
+            self._cookies = parse_cookies(self.headers.get("Cookie"))
+        return self._cookies
+
+    @property
+    def request_id(self) -> str:
+        """Made here; it stands in the log, and in the answer to a request that failed."""
+        if self._request_id is None:
+            self._request_id = secrets.token_hex(8)
+        return self._request_id
+
+    @property
+    def traceparent(self) -> str | None:
+        value: str | None = self.headers.get("traceparent")
+        return value
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        names = ("method", "path", "params", "query", "headers", "cookies", "json", "form")
+        return {name: getattr(self, name) for name in names}
+
+    def __repr__(self) -> str:
+        return f"<HttpRequest {self.method} {self.path}>"
+
+
+class HttpResponse:
+    """The ways an HTTP handler answers. Each returns what a handler may return as well: (data, status[, headers]).
+
+    A handler that sends and returns nothing has answered with what it sent last.
+    """
+
+    __slots__ = ("answer",)
+
+    def __init__(self, http_handler: object = None) -> None:
+        self.answer: tuple[Any, ...] | None = None
+
+    def send(
+        self, data: Any = None, status: int = 200, headers: Mapping[str, str] | None = None, *, status_code: Any = None
+    ) -> tuple[Any, ...]:
+        """Answer with data (anything codec.py encodes), an HTTP status and header fields."""
+        code = status if status_code is None else status_code
+        self.answer = (data, code) if headers is None else (data, code, headers)
+        return self.answer
+
+    success = send
+
+    def error(
+        self, err: Any, status: int = 400, headers: Mapping[str, str] | None = None, *, status_code: Any = None
+    ) -> tuple[Any, ...]:
+        """Answer with `{"status": "error", "error": <text of err>}`."""
+        return self.send({"status": "error", "error": str(err)}, status, headers, status_code=status_code)

@@ -1,0 +1,194 @@
+"""From declared routes to Falcon's router: templates, the methods of a path, and the run of a handler.
+
+A template's fields are named by their place, so that `/a/<x>` and `/a/<y>/b` can live side by side; each handler gets
+its own names.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import functools
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import falcon
+
+from .. import codec
+from ..context import Context, call_in_context
+from ..errors import RegistrationError
+from ..registry import Route
+from ..settings import Settings
+from . import bodies
+from .faults import FAULTS, report
+from .requests import HttpRequest, HttpResponse, parse_query
+
+if TYPE_CHECKING:
+    from ..app import Daebus
+
+ENCODED_SLASH = "\udc2f"
+"""Stands for `%2F` in a path while it is routed. No UTF-8 decodes to it."""
+JSON = "application/json"
+OWN_FIELDS = frozenset(("connection", "content-length", "transfer-encoding"))
+_PARAMETER = re.compile(r"<([^<>]*)>")
+_LITERAL = re.compile(r"[^<>{}'\\\s\x00-\x1f\x7f]*").fullmatch
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """A path as Falcon knows it, and what the author calls its fields: {field: name}."""
+
+    text: str
+    names: Mapping[str, str]
+
+
+def template_of(route: Route) -> Template:
+    """RegistrationError for a path that cannot be routed."""
+    names: dict[str, str] = {}
+    segments = []
+    for place, segment in enumerate(route.path.split("/")):
+        pieces = _PARAMETER.split(segment)
+        literals, fields = pieces[::2], pieces[1::2]
+        for name in fields:
+            if not name.isidentifier() or name in names.values():
+                raise _unroutable(route, f"a parameter is written <name>, and each has a name of its own: <{name}>")
+        if not all(_LITERAL(literal) for literal in literals):
+            raise _unroutable(route, f"{segment!r} holds white space, a quote, a backslash, < or a brace; write <name>")
+        if "" in literals[1:-1]:
+            raise _unroutable(route, f"{segment!r} has two parameters with nothing between them")
+        out = literals[0]
+        for number, (name, literal) in enumerate(zip(fields, literals[1:], strict=True)):
+            field = f"f{place}_{number}"
+            names[field] = name
+            out += f"{{{field}}}{literal}"
+        segments.append(out)
+    return Template("/".join(segments), names)
+
+
+def _unroutable(route: Route, why: str) -> RegistrationError:
+    return RegistrationError(f"{route.title} at {route.where}: {why}")
+
+
+class Resource:
+    """The responders of one path, `on_<method>` as Falcon looks for them."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, Route] = {}
+
+    def add(self, method: str, responder: Responder) -> None:
+        other = self.routes.get(method)
+        if other is not None:
+            route = responder.route
+            raise RegistrationError(
+                f"{method} {route.path} is declared twice: at {other.where} (as {other.path}) and at {route.where}"
+            )
+        self.routes[method] = responder.route
+        setattr(self, f"on_{method.lower()}", responder)
+
+    def finish(self) -> None:
+        """HEAD is answered as GET is; the server leaves the body out."""
+        if "GET" in self.routes and "HEAD" not in self.routes:
+            self.routes["HEAD"] = self.routes["GET"]
+            self.on_head = self.on_get  # type: ignore[attr-defined]
+
+
+class Responder:
+    """What Falcon calls for one method of one route: reads the request, runs the handler, writes what it answers."""
+
+    def __init__(self, app: Daebus, settings: Settings, route: Route, method: str, names: Mapping[str, str]) -> None:
+        self.route = route
+        self._app, self._settings, self._names = app, settings, names
+        self._work = app.metrics.handler("http", f"{method} {route.path}")
+
+    def __call__(self, req: falcon.Request, resp: falcon.Response, **fields: str) -> None:
+        params = {self._names[field]: value.replace(ENCODED_SLASH, "/") for field, value in fields.items()}
+        if "" in params.values():
+            raise falcon.HTTPRouteNotFound
+        limit = self._settings.http_body_limit
+        content = bodies.parse(bodies.read(req.env, limit), req.content_type, limit)
+        try:
+            query = parse_query(req.query_string)
+        except ValueError:
+            raise bodies.bad("the query is not URL-encoded UTF-8, or has too many parameters") from None
+        path = req.path.replace(ENCODED_SLASH, "%2F")
+        self._run(HttpRequest.received(req.env, path, params, query, content), resp)
+
+    def _run(self, request: HttpRequest, resp: falcon.Response) -> None:
+        begun, failed = time.perf_counter(), False
+        try:
+            write(resp, self._call(request))
+        except falcon.HTTPError:
+            raise
+        except FAULTS as error:
+            failed = True
+            clear(resp)
+            write(resp, (report(self.route.title, error, self._settings.debug, request.request_id), 500))
+        finally:
+            self._work.done(time.perf_counter() - begun, failed)
+
+    def _call(self, request: HttpRequest) -> Any:
+        response = HttpResponse()
+        run = self._app.runner.blocking.run if self._app.runner and self.route.blocking else None
+        handler = functools.partial(self.route.function, request, **request.params)
+        # In a fresh context each time: one connection brings many requests.
+        context = Context(self._app, request, response)
+        result = contextvars.Context().run(call_in_context, context, handler, run=run)
+        return response.answer if result is None and response.answer is not None else result
+
+
+def clear(resp: falcon.Response) -> None:
+    """Forget what was written already."""
+    for name in list(resp.headers):
+        resp.delete_header(name)
+
+
+def write(resp: falcon.Response, result: Any) -> None:
+    """Write what a handler returned: data, (data, status) or (data, status, headers); None is JSON's null.
+
+    TypeError for data without a JSON form, ValueError for a header that cannot be sent.
+    """
+    data, status, headers = _taken_apart(result)
+    kind = JSON
+    for name, value in _pairs(headers):
+        if name.lower() == "content-type":
+            kind = value
+        else:
+            _set_header(resp, name, value)
+    resp.status = status
+    if status in (204, 304):
+        return
+    resp.content_type = kind
+    if isinstance(data, (str, bytes)) and not kind.partition(";")[0].strip().lower().endswith("json"):
+        resp.data = data.encode() if isinstance(data, str) else data
+    else:
+        resp.data = codec.dumps(data)
+
+
+def _taken_apart(result: Any) -> tuple[Any, int, Any]:
+    if isinstance(result, tuple) and len(result) in (2, 3):
+        status = result[1]
+        if isinstance(status, int) and not isinstance(status, bool) and 200 <= status <= 599:
+            return result[0], int(status), result[2] if len(result) == 3 else None
+    return result, 200, None
+
+
+def _pairs(headers: Any) -> Iterable[tuple[str, str]]:
+    """The fields of a dict (a list as value: several fields of one name) or of pairs."""
+    items = headers.items() if isinstance(headers, Mapping) else headers or ()
+    for name, value in items:
+        for one in value if isinstance(value, (list, tuple)) else (value,):
+            yield str(name), str(one)
+
+
+def _set_header(resp: falcon.Response, name: str, value: str) -> None:
+    if name.lower() in OWN_FIELDS:
+        raise ValueError(f"the header field {name!r} is the server's own")
+    if any(c in "\r\n\0" for c in name + value):
+        raise ValueError(f"the header field {name!r} holds a line break")
+    value.encode("latin-1")
+    if name.lower() == "set-cookie" or resp.get_header(name) is not None:
+        resp.append_header(name, value)
+    else:
+        resp.set_header(name, value)

@@ -1,0 +1,245 @@
+"""The JSON protocol of WebSockets: from the handshake through a client's messages, one after the other, to its end.
+
+    outcome = sessions.accept(Handshake(...))        runs the socket_connect hooks; a Session or a Refusal
+    outcome.serve(socket)                            blocks, in a greenlet of its own, until the socket has ended
+    outcome.abandon()                                instead, when there will be no socket after all
+
+`socket` is a `clients.Socket`: a real connection, or a test's. Each client's messages are handled in its own greenlet,
+so a slow handler delays that client alone.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import functools
+import math
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .. import codec
+from ..context import Context, call_in_context
+from ..logs import runtime_logger
+from ..metrics import Work
+from ..registry import Declared, Socket, SocketHook
+from . import clients, frames
+from .clients import Client, Handshake, RateLimit
+from .faults import FAULTS, report
+from .messages import WebSocketRequest, WebSocketResponse, carried
+
+if TYPE_CHECKING:
+    from ..app import Daebus
+    from ..settings import Settings
+
+SHARE = 0.8
+"""Of all connections so many may be WebSockets: the rest is left to HTTP, health checks among it."""
+REPLACED = 4001
+SHOWN = 100  # characters of a client's text in an answer
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """Why a handshake is not accepted: an HTTP status and what its JSON body says."""
+
+    status: int
+    content: dict[str, Any]
+
+
+class Sessions:
+    """All clients of one application, and what it declares for them."""
+
+    def __init__(self) -> None:
+        self.app: Daebus
+        self.open: dict[str, Session] = {}
+        self.opening: dict[str, Session] = {}
+        self.count = 0
+        self.closed = False
+        self.limit: RateLimit | None = None
+        self.make_id: Callable[[Any, str], Any] | None = None
+        self.handlers: dict[str, tuple[Socket, Work]] = {}
+        self.hooks: dict[str, list[SocketHook]] = {}
+
+    def take(self, item: Declared) -> None:
+        """Put one declaration to work, also one that is made later."""
+        if isinstance(item, Socket):
+            self.handlers[item.type] = (item, self.app.metrics.handler("websocket", item.type))
+        elif isinstance(item, SocketHook):
+            self.hooks.setdefault(item.kind, []).append(item)
+
+    @property
+    def settings(self) -> Settings:
+        return self.app.runner.settings if self.app.runner else self.app.load_settings().settings
+
+    @property
+    def stopping(self) -> bool:
+        return self.closed or (self.app.runner is not None and self.app.runner.draining)
+
+    def accept(self, handshake: Handshake) -> Session | Refusal:
+        """Decide on a handshake, before the upgrade. An accepted session must be served or abandoned."""
+        if self.stopping:
+            return Refusal(503, {"error": "the service is stopping"})
+        if self.count >= self.settings.connection_limit * SHARE:
+            self.app.metrics.drop("websocket_limit")
+            return Refusal(503, {"error": "too many connections"})
+        try:
+            client_id = str(self.make_id(handshake, handshake.path) if self.make_id else f"user_{uuid.uuid4()}")
+        except FAULTS as error:
+            return Refusal(500, report("the client id generator", error, self.settings.debug))
+        session = Session(self, Client(client_id, handshake))
+        refusal = session.connect()
+        return refusal or session
+
+
+class Session:
+    """One client, from its handshake to its end."""
+
+    def __init__(self, sessions: Sessions, client: Client) -> None:
+        self.client = client
+        self._sessions = sessions
+        self._ended = False
+        sessions.count += 1
+        sessions.opening[client.id] = self
+
+    # --- its life -------------------------------------------------------------------------------------------------
+    def connect(self) -> Refusal | None:
+        """Ask the socket_connect hooks; the first that says False, or fails, decides. What else one returns is sent as
+        soon as the client is open."""
+        try:
+            for hook in self._hooks("connect"):
+                result = self._call(hook, self._request("connect"), None, carried({}, "connect", self.client.id))
+                if result is False:
+                    self._forget()
+                    return Refusal(403, {"error": "Forbidden"})
+                if result is not None and result is not True:
+                    self.client.send(result)
+        except FAULTS as error:
+            self._forget()
+            return Refusal(500, report("socket_connect", error, self._sessions.settings.debug))
+        except BaseException:  # the connection was cut meanwhile
+            self._forget()
+            raise
+        return None
+
+    def serve(self, socket: clients.Socket) -> None:
+        """Handle the client's messages until it, or the service, ends the connection."""
+        client = self.client
+        try:
+            client.busy = True
+            self._open(socket)
+            client.busy = False
+            while (message := client.receive()) is not None:
+                client.busy = True
+                self._handle(message)
+                client.busy = False
+        finally:
+            socket.close(*(client.parting or (frames.NORMAL, "")))
+            self.abandon()
+
+    def abandon(self) -> None:
+        """The client has gone: run the hooks for that, once."""
+        if self._ended:
+            return
+        self._forget()
+        for hook in self._hooks("disconnect"):
+            self._run_hook(hook, "disconnect")
+        for hook in self._hooks("on_disconnect"):
+            self._run_hook(hook, None)
+
+    def _open(self, socket: clients.Socket) -> None:
+        sessions, client = self._sessions, self.client
+        older = sessions.open.get(client.id)
+        if older is not None:
+            # A client that comes back finds its old connection still there when the network lost it without a word.
+            older.client.close(REPLACED, "replaced by a newer connection of the same client")
+            older.abandon()
+        if sessions.opening.get(client.id) is self:
+            del sessions.opening[client.id]
+        sessions.open[client.id] = self
+        client.open(socket)
+        if sessions.stopping:
+            client.part(frames.GOING_AWAY, "the service is stopping")
+        for hook in self._hooks("on_connect"):
+            self._run_hook(hook, None)
+        for hook in self._hooks("register"):
+            self._run_hook(hook, "register")
+
+    def _forget(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._sessions.count -= 1
+        for known in (self._sessions.open, self._sessions.opening):
+            if known.get(self.client.id) is self:
+                del known[self.client.id]
+
+    # --- one message ----------------------------------------------------------------------------------------------
+    def _handle(self, message: str | bytes) -> None:
+        limit = self._sessions.limit
+        if limit is not None and (wait := self.client.wait_seconds(limit)):
+            self._refuse("Rate limit exceeded", {"retry_after": math.ceil(wait)})
+            return
+        try:
+            value = codec.loads(message)
+        except ValueError:
+            self._refuse("Invalid JSON", {})
+            return
+        value = value if isinstance(value, dict) else {}
+        fields = {"id": value["id"]} if "id" in value else {}
+        kind = value.get("type")
+        if kind is None or kind == "":
+            self._refuse("No message type provided", fields)
+        elif isinstance(kind, str) and kind in self._sessions.handlers:
+            declared, work = self._sessions.handlers[kind]
+            begun = time.perf_counter()
+            fine = self._answer(declared, kind, value, fields)
+            work.done(time.perf_counter() - begun, not fine)
+        elif kind == "register" and self._hooks("register"):
+            for hook in self._hooks("register"):
+                self._answer(hook, kind, value, fields)
+        else:
+            self._refuse(f"No handler found for message type '{str(kind)[:SHOWN]}'", fields)
+
+    def _refuse(self, error: str, fields: dict[str, Any]) -> None:
+        self.client.send_text(codec.dumps({"type": "error", "error": error, **fields}).decode())
+
+    def _answer(self, declared: Declared, kind: str, value: dict[str, Any], fields: dict[str, Any]) -> bool:
+        """Run a handler and send what it returns; False when it failed."""
+        request = WebSocketRequest(self.client.id, value, self.client)
+        response = WebSocketResponse(self.client, self.client.id, **fields)
+        try:
+            result = self._call(declared, request, response, carried(request.data, kind, self.client.id))
+            if result is not None:
+                response.send(result)
+        except FAULTS as error:
+            response.send(report(declared.title, error, self._sessions.settings.debug), "error")
+            return False
+        return True
+
+    # --- calling the author's functions ---------------------------------------------------------------------------
+    def _hooks(self, kind: str) -> list[SocketHook]:
+        return self._sessions.hooks.get(kind, [])
+
+    def _request(self, kind: str) -> WebSocketRequest:
+        return WebSocketRequest(self.client.id, {"type": kind, "data": {}}, self.client)
+
+    def _run_hook(self, hook: SocketHook, kind: str | None) -> None:
+        """A hook whose failure ends nothing. kind: its message type; on_connect and on_disconnect get the id alone."""
+        response = WebSocketResponse(self.client, self.client.id)
+        try:
+            if kind is None:
+                self._call(hook, self._request(hook.kind), response)
+                return
+            result = self._call(hook, self._request(kind), response, carried({}, kind, self.client.id))
+            if result is not None and not self._ended:
+                response.send(result)
+        except FAULTS:
+            runtime_logger.exception("%s at %s failed", hook.title, hook.where)
+
+    def _call(self, declared: Declared, request: Any, response: Any, *data: Any) -> Any:
+        # In a fresh context each time: what a handler leaves in a context variable is not there for the next.
+        app = self._sessions.app
+        run = app.runner.blocking.run if app.runner and getattr(declared, "blocking", False) else None
+        handler = functools.partial(declared.function, *data, self.client.id)
+        return contextvars.Context().run(call_in_context, Context(app, request, response), handler, run=run)

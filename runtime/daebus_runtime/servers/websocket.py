@@ -1,0 +1,183 @@
+"""`DaebusWebSocket`: what a service attaches to have WebSockets, and sends to their clients with.
+
+Everything here may be called from any handler, task or thread, and returns without waiting for a client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import RegistrationError
+from ..registry import Declarations, SocketHook
+from ..settings import UNSET, parse
+from . import frames
+from .clients import Client, Handshake, RateLimit, text
+from .messages import SocketMessage, WebSocketRequest, WebSocketResponse
+from .sessions import Refusal, Session, Sessions
+
+if TYPE_CHECKING:
+    from ..app import Daebus
+
+F = TypeVar("F", bound=Callable[..., Any])
+CLOSED = "Server closed connection"
+POLL_SECONDS = 0.02
+
+__all__ = ["DaebusWebSocket", "Handshake", "Refusal", "SocketMessage", "WebSocketRequest", "WebSocketResponse"]
+
+
+class DaebusWebSocket:
+    """WebSockets for a service: `app.attach(DaebusWebSocket())`.
+
+    They share the port of DaebusHttp, on any path. `port`, or `DAEBUS_WEBSOCKET_PORT`, which wins, opens a second one
+    for them alone (0: a free one), as code written for older versions expects. Without DaebusHttp a port must be given.
+    """
+
+    kind = "websocket"
+
+    def __init__(self, port: int | None = None) -> None:
+        self.port = None if port is None else parse("websocket_port", str(port), "DaebusWebSocket(port)")
+        self.arguments: dict[str, Any] = {"websocket_port": UNSET if port is None else self.port}
+        self.bound_port: int | None = None
+        """The port that is listened on for WebSockets; told by the worker."""
+        self._app: Daebus | None = None
+        self._sessions = Sessions()
+        self._declared = Declarations()
+
+    def bind(self, app: Daebus) -> None:
+        """Told by `attach`."""
+        if self._app is not None:
+            raise RegistrationError("this DaebusWebSocket is attached to another application already")
+        self._app = self._sessions.app = app
+        self._declared.registry.follow(app.registry.add)
+        app.registry.follow(self._sessions.take)
+        app.metrics.gauge("daebus_websocket_clients", "Open WebSockets.", self.get_client_count)
+
+    # --- declaring ------------------------------------------------------------------------------------------------
+    def socket(self, type: str, *, blocking: bool = False) -> Callable[[F], F]:
+        """As `app.socket`."""
+        return self._declared.socket(type, blocking=blocking)
+
+    def on_connect(self, function: F) -> F:
+        """Run `function(client_id)` once a client is open and can be sent to."""
+        self._declared.registry.add(SocketHook(function, "on_connect"))
+        return function
+
+    def on_disconnect(self, function: F) -> F:
+        """Run `function(client_id)` after a client has gone."""
+        self._declared.registry.add(SocketHook(function, "on_disconnect"))
+        return function
+
+    def set_client_id_generator(self, function: Callable[[Any, str], Any]) -> None:
+        """Name clients by `function(websocket, path)`; `websocket` has the handshake's headers, query, cookies and
+        remote_address. A client whose id is taken replaces the older one, which is closed with 4001."""
+        self._sessions.make_id = function
+
+    def enable_rate_limiting(self, max_messages: int = 60, window_seconds: float = 60) -> None:
+        """Refuse a client's messages beyond `max_messages` in any `window_seconds`."""
+        if max_messages < 1 or window_seconds <= 0:
+            raise ValueError(
+                f"a rate is a number of messages from 1 in a time above 0, not {max_messages} in {window_seconds}"
+            )
+        self._sessions.limit = RateLimit(max_messages, window_seconds)
+
+    def disable_rate_limiting(self) -> None:
+        self._sessions.limit = None
+
+    # --- sending --------------------------------------------------------------------------------------------------
+    def send_to_client(self, client_id: str, data: Any, message_type: str = "message") -> bool:
+        """Send `{"type": message_type, "data": data}`; False when there is no such client. TypeError for data that has
+        no JSON form."""
+        message = text(message_type, data)
+        session = self._sessions.open.get(client_id) or self._sessions.opening.get(client_id)
+        return session is not None and session.client.send_text(message)
+
+    def broadcast_to_all(self, data: Any, message_type: str = "broadcast") -> int:
+        """Send to every client; how many that were."""
+        message = text(message_type, data)
+        return sum(client.send_text(message) for client in self.clients.values())
+
+    def broadcast_to_clients(self, ids: Iterable[str], data: Any, message_type: str = "message") -> dict[str, bool]:
+        """Send to some clients; for each id whether it is connected."""
+        message, clients = text(message_type, data), self.clients
+        return {one: one in clients and clients[one].send_text(message) for one in ids}
+
+    safe_send_to_client = send_to_client
+    safe_broadcast_to_all = broadcast_to_all
+    safe_broadcast_to_clients = broadcast_to_clients
+
+    # --- knowing --------------------------------------------------------------------------------------------------
+    @property
+    def clients(self) -> dict[str, Client]:
+        """The connected clients by id, at this moment."""
+        return {client_id: session.client for client_id, session in list(self._sessions.open.items())}
+
+    def get_clients(self) -> list[str]:
+        """The ids of the connected clients."""
+        return list(self._sessions.open)
+
+    def get_client_count(self) -> int:
+        return len(self._sessions.open)
+
+    def is_client_connected(self, client_id: str) -> bool:
+        return client_id in self._sessions.open
+
+    def get_client_metadata(self, client_id: str) -> dict[str, Any] | None:
+        """connected_at, last_activity (Unix seconds), path, remote_address (host, port), secure, messages_received,
+        messages_sent, uptime_seconds, idle_seconds; None when there is no such client."""
+        session = self._sessions.open.get(client_id)
+        return session.client.metadata() if session is not None else None
+
+    def get_clients_by_filter(self, function: Callable[[str, Mapping[str, Any]], Any]) -> list[str]:
+        """The ids for which `function(id, metadata)` is true."""
+        return [one for one, client in self.clients.items() if function(one, client.metadata())]
+
+    def get_websocket_port(self) -> int | None:
+        """The port to connect to: the one listened on, else the one that is set; None while there is none."""
+        if self.bound_port is not None or self._app is None:
+            return self.bound_port or self.port
+        from .ports import listeners
+
+        settings = self._app.runner.settings if self._app.runner else self._app.load_settings().settings
+        ports = listeners(self._app, settings)
+        return ports.main if ports.websocket is None else ports.websocket
+
+    # --- ending ---------------------------------------------------------------------------------------------------
+    def disconnect_client(self, client_id: str, code: int = frames.NORMAL, reason: str = CLOSED) -> bool:
+        """Close one client's connection; False when there is no such client. ValueError: a code not to be sent."""
+        frames.check_code(code)
+        session = self._sessions.open.get(client_id)
+        if session is not None:
+            session.client.close(code, reason)
+        return session is not None
+
+    def disconnect_all_clients(self, code: int = frames.NORMAL, reason: str = CLOSED) -> int:
+        """Close every client's connection; how many that were."""
+        frames.check_code(code)
+        clients = self.clients.values()
+        for client in clients:
+            client.close(code, reason)
+        return len(clients)
+
+    def graceful_shutdown(self, timeout: float = 5.0, message: Any = None) -> None:
+        """Take no more clients, tell those there are (`{"type": "server_shutdown", "data": message}`), give them
+        `timeout` seconds to leave, and close the rest."""
+        notice = text("server_shutdown", {} if message is None else message)
+        self._sessions.closed = True
+        for client in self.clients.values():
+            client.send_text(notice)
+        deadline = time.monotonic() + timeout
+        while self._sessions.open and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        self.disconnect_all_clients(frames.NORMAL, "Server shutting down")
+
+    # --- told by the servers --------------------------------------------------------------------------------------
+    def accept(self, handshake: Handshake) -> Session | Refusal:
+        """Decide on a handshake: a session to serve (see sessions.py), or why not."""
+        return self._sessions.accept(handshake)
+
+    def retire(self) -> None:
+        """The service stops: every client gets 1001, after the answer to the message that is being handled."""
+        for client in self.clients.values():
+            client.part(frames.GOING_AWAY, "the service is stopping")
