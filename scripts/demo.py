@@ -42,7 +42,7 @@ def say(text: str) -> None:
 def show(who: str, heard: str | bytes) -> None:
     text = heard.decode() if isinstance(heard, bytes) else heard
     for line in text.splitlines():
-        print(f"           {who:>6} <- {line}", flush=True)
+        print(f"          {who:>9} <- {line}", flush=True)
 
 
 def run(*command: str | Path, at: Path, env: dict[str, str] | None = None) -> str:
@@ -137,12 +137,12 @@ def talk(service: Path, address: str, env: dict[str, str]) -> None:
         say("WebSocket: a page connects and asks for a look at the garden")
         page.send(json.dumps({"type": "look"}))
         show("page", page.recv())
-        for way, words in (
-            ("action", ("call", SERVICE, "water", '{"plant": "basil"}')),
-            ("broadcast", ("send", "weather.rain", '{"percent": 10}')),
+        for way, words, answer in (
+            ("action", ("call", SERVICE, "water", '{"plant": "basil"}'), "answer"),
+            ("broadcast", ("send", "weather.rain", '{"percent": 10}'), "receivers"),
         ):
             say(f"{way}: {shlex.join(('daebus', *words))}")
-            show("answer", daebus(*words))
+            show(answer, daebus(*words))
             show("page", page.recv())
         say("HTTP: GET /plants")
         show("answer", json.dumps(fetch(f"{address}/plants")))

@@ -84,7 +84,8 @@ def test_the_image_says_what_a_cluster_wants_to_know(image: str) -> None:
 
 
 def test_a_service_answers_gets_healthy_and_ends_in_order(container: str) -> None:
-    wait_until(lambda: state(container)["Health"]["Status"] == "healthy", 60, lambda: logs(container))
+    wait_until(lambda: settled(container), 60, lambda: logs(container))
+    assert settled(container) == "healthy", logs(container)
     address = docker("port", container, "8080/tcp").splitlines()[0]
     with urllib.request.urlopen(f"http://{address}/plants", timeout=10) as answer:
         assert json.load(answer)["plants"]["basil"] == 60
@@ -98,6 +99,14 @@ def test_a_service_answers_gets_healthy_and_ends_in_order(container: str) -> Non
 def state(container: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(docker("inspect", container))[0]["State"]
     return found
+
+
+def settled(container: str) -> str | None:
+    """How it came out: "healthy", or "ended" when the service is gone; None while that is open."""
+    now = state(container)
+    if not now["Running"]:
+        return "ended"
+    return "healthy" if now["Health"]["Status"] == "healthy" else None
 
 
 def logs(container: str) -> str:
