@@ -145,9 +145,9 @@ class PubSubResponse:
     def answered(self) -> bool:
         return self._delivery.answered
 
-    def send(self, data: Any = None, final: bool = True) -> None:
+    def send(self, data: Any, final: bool = True) -> None:
         """Send `data` (anything codec.py encodes); `final=False` sends an intermediate reply."""
-        self._reply(Reply(self._delivery.request.request_id, {} if data is None else data, final=bool(final)))
+        self._reply(Reply(self._delivery.request.request_id, data, final=bool(final)))
 
     success = send
 
@@ -250,7 +250,8 @@ class _Here:
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return getattr(getattr(getcurrent().spawn_tree_locals[_SLOT], self._slot), name)
+            greenlet: Any = getcurrent()
+            return getattr(getattr(greenlet.spawn_tree_locals[_SLOT], self._slot), name)
         except (AttributeError, KeyError):
             return getattr(self._target(), name)
 

@@ -43,8 +43,8 @@ from .dispatch.watchdog import Watchdog, code_of
 from .errors import ConfigurationError
 from .logs import direct_logger, runtime_logger
 from .registry import Action, Declared, Hook, Listener, Task, Thread
-from .servers.management import Management
 from .servers.consumer import Consumer
+from .servers.management import Management
 from .servers.scheduler import Scheduler
 from .servers.threads import Threads
 from .settings import Settings, redact, unknown_variables

@@ -24,6 +24,7 @@ from typing import Any
 import falcon.testing
 import gevent
 from gevent.event import Event
+from gevent.queue import Empty, Queue
 
 from . import codec, settings
 from .app import Daebus
@@ -32,7 +33,10 @@ from .errors import ConfigurationError
 from .registry import Task
 from .runner import Runner
 from .schedule import make_trigger
+from .servers.clients import Handshake
+from .servers.http import check
 from .servers.scheduler import run_task
+from .servers.sessions import Refusal
 from .transport import Transport, home, shared
 from .transport.embedded import resolve
 from .transport.memory import MemoryBroker, MemoryTransport
@@ -93,6 +97,81 @@ class Clock:
         return runs
 
 
+class _ServiceEnd:
+    """The service's end of a WebSocket in memory (servers/clients.py, `Socket`)."""
+
+    def __init__(self) -> None:
+        self.from_client: Queue[str | None] = Queue()
+        self.to_client: Queue[str] = Queue()
+        self.closed: tuple[int, str] | None = None
+        self._home = home.current()
+
+    def receive(self) -> str | None:
+        message = None if self.closed else self.from_client.get()
+        if message is None and self.closed is None:
+            self.closed = (1000, "")
+        return message
+
+    def send(self, message: str | bytes) -> None:
+        if self.closed is not None:
+            raise OSError("the WebSocket is closed")
+        text = message if isinstance(message, str) else message.decode()
+        self._home.run(self.to_client.put_nowait, text)
+
+    def close(self, code: int = 1000, message: str = "") -> None:
+        if self.closed is None:
+            self.closed = (code, message)
+            self._home.run(self.from_client.put_nowait, None)
+
+
+class TestSocket:
+    """A client's end of a WebSocket in memory; made by `TestApp.websocket`."""
+
+    __test__ = False
+
+    def __init__(self, end: _ServiceEnd) -> None:
+        self._end = end
+        self._left: list[dict[str, Any]] = []
+
+    @property
+    def closed(self) -> tuple[int, str] | None:
+        """Close code and reason once the service has closed the connection."""
+        return self._end.closed
+
+    def send(self, type: str, data: Any = settings.UNSET, **fields: Any) -> None:
+        """Send a message of the JSON protocol; `fields` stand beside type and data."""
+        message = {"type": type, **({"data": data} if settings.given(data) else {}), **fields}
+        self.send_text(codec.dumps(message).decode())
+
+    def send_text(self, text: str) -> None:
+        """Send a text as it is."""
+        self._end.from_client.put(text)
+
+    def receive(self, timeout: float = 5.0) -> dict[str, Any]:
+        """The next frame from the service. TimeoutError after `timeout` seconds."""
+        return self._left.pop(0) if self._left else self._next(timeout)
+
+    def request(self, type: str, data: Any = settings.UNSET, timeout: float = 5.0) -> dict[str, Any]:
+        """Send a message and wait for its reply: the frame with its `id`. Other frames are left to be received."""
+        number = uuid.uuid4().hex
+        self.send(type, data, id=number)
+        deadline = time.monotonic() + timeout
+        while (frame := self._next(max(0.0, deadline - time.monotonic()))).get("id") != number:
+            self._left.append(frame)
+        return {key: value for key, value in frame.items() if key != "id"}
+
+    def close(self) -> None:
+        """Hang up."""
+        self._end.from_client.put(None)
+
+    def _next(self, timeout: float) -> dict[str, Any]:
+        try:
+            frame: dict[str, Any] = codec.loads(self._end.to_client.get(timeout=timeout))
+        except Empty:
+            raise TimeoutError(f"no WebSocket frame within {timeout:g} s") from None
+        return frame
+
+
 class TestApp:
     """A running service under test; use it with `with`. Every `DaebusCaller` of the process reaches the same bus
     meanwhile.
@@ -117,6 +196,7 @@ class TestApp:
 
     def __enter__(self) -> TestApp:
         loaded = self.app.load_settings().settings
+        check(self.app)
         transport = self._make_transport(loaded)
         self._ends.enter_context(shared.override(transport))
         self.runner = Runner(self.app, transport)
@@ -167,8 +247,12 @@ class TestApp:
         """A WebSocket client. ConnectionRefusedError when the service refuses the connection."""
         if self.app.websocket is None:
             raise ConfigurationError("the application has no DaebusWebSocket attached")
-        client = TestSocket()
-        served = client.open(self.app.websocket, path, headers or {})
+        outcome = self.run(self.app.websocket.accept, Handshake.of(_environ(path, headers or {})))
+        if isinstance(outcome, Refusal):
+            raise ConnectionRefusedError(f"{outcome.status}: {outcome.content}")
+        end = _ServiceEnd()
+        client = TestSocket(end)
+        served = gevent.spawn(outcome.serve, end)
         try:
             yield client
         finally:
@@ -248,6 +332,12 @@ class TestApp:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{text} within {timeout:g} s: {self.runner.not_ready()}")
             gevent.sleep(0.002)
+
+
+def _environ(path: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    path, _, query = path.partition("?")
+    environ: dict[str, Any] = falcon.testing.create_environ(path=path, query_string=query, headers=dict(headers))
+    return environ
 
 
 @contextlib.contextmanager

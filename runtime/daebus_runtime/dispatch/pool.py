@@ -64,8 +64,8 @@ class WorkerPool:
         return count
 
     def _kick(self) -> None:
-        # On the hub: a worker that is switched to comes back here as soon as its handler waits for something, or when it has
-        # emptied the queue. So messages whose handlers do not wait are run by one worker, without a switch for each.
+        # On the hub: a worker that is switched to comes back here as soon as its handler waits for something, or when
+        # it has emptied the queue. So messages whose handlers do not wait are run by one worker, without a switch each.
         self._kicked = False
         queue, idle = self._queue, self._idle
         begun = time.monotonic()
