@@ -20,13 +20,14 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from gunicorn import glogging
+from gunicorn import glogging, sock
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
 from .errors import ConfigurationError
 from .logs import runtime_logger
 from .servers.management import open_listener
+from .servers.ports import listeners
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def on_starting(server: Any) -> None:
         raise SystemExit(1) from None
     settings = prepared.settings
     if server.cfg.address == [("0.0.0.0", 8080)]:
-        server.cfg.set("bind", f"{settings.http_host}:{settings.http_port}")
+        server.cfg.set("bind", f"{settings.http_host}:{listeners(app, settings).main}")
         server.address = server.cfg.address
     server.cfg.set("graceful_timeout", int(settings.drain_seconds + MARGIN_SECONDS))
     server.cfg.set("worker_connections", settings.connection_limit)
@@ -113,7 +114,13 @@ NAMES = (
 # --- embedded
 # -----------------------------------------------------------------------------------------------------------
 class _Arbiter(Arbiter):  # type: ignore[misc]
-    """The master of an embedded gunicorn. Ctrl-C drains, as SIGTERM does."""
+    """The master of an embedded gunicorn. Ctrl-C drains, as SIGTERM does; the port is open already."""
+
+    def __init__(self, application: _Application, listener: socket.socket) -> None:
+        super().__init__(application)
+        kind = sock.TCP6Socket if listener.family == socket.AF_INET6 else sock.TCPSocket
+        address = listener.getsockname()
+        self.LISTENERS = [kind(address, self.cfg, self.log, fd=listener.detach())]
 
     def handle_int(self) -> None:
         raise StopIteration
@@ -122,14 +129,13 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
 
 
 class _Application(BaseApplication):  # type: ignore[misc]
-    def __init__(self, app: Daebus, settings: Settings, listener: socket.socket) -> None:
-        self._app, self._settings, self._listener = app, settings, listener
+    def __init__(self, app: Daebus, settings: Settings) -> None:
+        self._app, self._settings = app, settings
         super().__init__()
 
     def load_config(self) -> None:
         for name in NAMES:
             self.cfg.set(name, globals()[name])
-        self.cfg.set("bind", f"fd://{self._listener.detach()}")
         self.cfg.set("graceful_timeout", int(self._settings.drain_seconds + MARGIN_SECONDS))
         self.cfg.set("worker_connections", self._settings.connection_limit)
 
@@ -140,9 +146,10 @@ class _Application(BaseApplication):  # type: ignore[misc]
 def serve(app: Daebus, prepared: Prepared) -> None:
     """`app.run()` with HTTP or WebSockets: returns when the service has ended in order, else SystemExit with a code."""
     settings = prepared.settings
-    listener = open_listener(settings.http_host, settings.http_port, "DAEBUS_HTTP_PORT")
+    ports = listeners(app, settings)
+    listener = open_listener(settings.http_host, ports.main, ports.main_setting)
     try:
-        _Arbiter(_Application(app, settings, listener)).run()
+        _Arbiter(_Application(app, settings), listener).run()
     except SystemExit as end:
         if end.code not in (0, None):
             raise
