@@ -48,7 +48,8 @@ def _read_exactly(stream: Any, size: int) -> bytes:
 def _read_chunks(stream: Any, limit: int) -> bytes:
     body = bytearray()
     try:
-        while data := stream.read(CHUNK):
+        # Never asks for more than one byte above the limit: to wait for it would be to wait for the client.
+        while data := stream.read(min(CHUNK, limit + 1 - len(body))):
             body += data
             if len(body) > limit:
                 raise _too_large(limit)

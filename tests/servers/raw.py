@@ -1,0 +1,213 @@
+"""HTTP and WebSocket by hand, byte for byte: what well-behaved client libraries would never send."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import struct
+import time
+from types import TracebackType
+from typing import Any, Self
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+TIMEOUT = 10.0
+
+
+class Answer:
+    """One HTTP answer; `headers` by lower-case name."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status, self.headers, self.body = status, headers, body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def __repr__(self) -> str:
+        return f"<{self.status} {self.headers} {self.body!r}>"
+
+
+class RawConnection:
+    """One TCP connection to a port on loopback."""
+
+    def __init__(self, port: int, timeout: float = TIMEOUT) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self._buffer = b""
+
+    # bytes
+
+    def send(self, data: bytes | str) -> None:
+        self.socket.sendall(data.encode() if isinstance(data, str) else data)
+
+    def end_sending(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def read(self, size: int) -> bytes:
+        """Exactly so many bytes; EOFError when the connection ends before."""
+        while len(self._buffer) < size:
+            self._more()
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
+
+    def read_line(self) -> str:
+        while b"\r\n" not in self._buffer:
+            self._more()
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line.decode("latin-1")
+
+    def _more(self) -> None:
+        data = self.socket.recv(65_536)
+        if not data:
+            raise EOFError(f"the connection ended; unread: {self._buffer!r}")
+        self._buffer += data
+
+    def wait_end(self) -> bytes:
+        """Everything up to the end of the connection, which must come before the timeout."""
+        try:
+            while True:
+                self._more()
+        except (EOFError, ConnectionResetError):
+            data, self._buffer = self._buffer, b""
+            return data
+
+    # HTTP
+
+    def request(
+        self, method: str, target: str, *fields: str, body: bytes = b"", version: str = "HTTP/1.1", host: bool = True
+    ) -> None:
+        """Sends a request; with a body also its Content-Length, unless a field says how long it is."""
+        lines = [f"{method} {target} {version}", *(["Host: localhost"] if host else []), *fields]
+        framed = any(field.lower().startswith(("content-length:", "transfer-encoding:")) for field in fields)
+        if body and not framed:
+            lines.append(f"Content-Length: {len(body)}")
+        self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    def answer(self, head: bool = False) -> Answer:
+        """The next answer; `head`: to a HEAD request, which has no body."""
+        status = int(self.read_line().split(" ")[1])
+        headers = {}
+        while line := self.read_line():
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        if status == 100:
+            return self.answer(head)
+        body = b"" if head or status in (101, 204, 304) else self.read(int(headers.get("content-length", "0")))
+        return Answer(status, headers, body)
+
+    def ask(self, method: str, target: str, *fields: str, **options: Any) -> Answer:
+        self.request(method, target, *fields, **options)
+        return self.answer(head=method == "HEAD")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server has closed the connection, within the timeout; unread bytes are an error."""
+        return self.wait_end() == b""
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def ask(port: int, method: str, target: str, *fields: str, **options: Any) -> Answer:
+    """One request on a connection of its own."""
+    with RawConnection(port) as connection:
+        return connection.ask(method, target, *fields, **options)
+
+
+def mask(data: bytes, key: bytes) -> bytes:
+    return bytes(byte ^ key[i % 4] for i, byte in enumerate(data))
+
+
+def frame(
+    opcode: int,
+    data: bytes = b"",
+    *,
+    fin: bool = True,
+    reserved: int = 0,
+    masked: bool = True,
+    length_bytes: int | None = None,
+    announced: int | None = None,
+) -> bytes:
+    """A client's frame, right or wrong. length_bytes: 0, 2 or 8 instead of the least; announced: another length."""
+    size = len(data) if announced is None else announced
+    wide = length_bytes if length_bytes is not None else 0 if size < 126 else 2 if size < 65_536 else 8
+    field = {0: size, 2: 126, 8: 127}[wide]
+    extra = {0: b"", 2: struct.pack("!H", size & 0xFFFF), 8: struct.pack("!Q", size)}[wide]
+    head = bytes((0x80 * fin | reserved << 4 | opcode, 0x80 * masked | field)) + extra
+    if not masked:
+        return head + data
+    key = os.urandom(4)
+    return head + key + mask(data, key)
+
+
+def close_frame(code: int | None, reason: bytes = b"") -> bytes:
+    return frame(CLOSE, b"" if code is None else struct.pack("!H", code) + reason)
+
+
+class RawWebSocket(RawConnection):
+    """A WebSocket after its handshake, frame by frame."""
+
+    def __init__(self, port: int, path: str = "/ws", *fields: str, timeout: float = TIMEOUT) -> None:
+        super().__init__(port, timeout)
+        answer = self.handshake(path, *fields)
+        assert answer.status == 101, answer
+
+    def handshake(self, path: str, *fields: str) -> Answer:
+        return self.ask("GET", path, *handshake_fields(), *fields)
+
+    def frame(self) -> tuple[int, bytes]:
+        """(opcode, data) of the next frame, which must be whole and unmasked."""
+        first, second = self.read(2)
+        assert first & 0xF0 == 0x80, f"fragmented or with reserved bits: {first:#x}"
+        assert second < 128, "a server's frame is masked"
+        size = second
+        if second == 126:
+            size = struct.unpack("!H", self.read(2))[0]
+            assert size > 125
+        elif second == 127:
+            size = struct.unpack("!Q", self.read(8))[0]
+            assert size > 65_535
+        return first & 15, self.read(size)
+
+    def message(self) -> Any:
+        """The JSON value of the next frame, a text."""
+        opcode, data = self.frame()
+        assert opcode == TEXT, (opcode, data)
+        return json.loads(data)
+
+    def closing(self) -> tuple[int | None, str, float]:
+        """(code, reason, seconds until the connection then ended) of the server's close frame, after skipping others."""
+        opcode, data = self.frame()
+        while opcode != CLOSE:
+            opcode, data = self.frame()
+        begun = time.monotonic()
+        code = struct.unpack("!H", data[:2])[0] if data else None
+        assert self.wait_end() == b"", "bytes after the close frame"
+        return code, data[2:].decode(), time.monotonic() - begun
+
+    def close_in_order(self, code: int = 1000) -> int | None:
+        """Closes; the code of the server's answer."""
+        self.send(close_frame(code))
+        return self.closing()[0]
+
+
+def handshake_fields(
+    key: str | None = None, version: str = "13", upgrade: str = "websocket", connection: str = "Upgrade"
+) -> list[str]:
+    """The header fields of a handshake."""
+    key = base64.b64encode(os.urandom(16)).decode() if key is None else key
+    return [
+        f"Upgrade: {upgrade}",
+        f"Connection: {connection}",
+        f"Sec-WebSocket-Key: {key}",
+        f"Sec-WebSocket-Version: {version}",
+    ]

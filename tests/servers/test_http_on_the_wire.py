@@ -1,0 +1,234 @@
+"""HTTP as bytes: what is refused before a handler runs, and what becomes of the connection. (api.md, "gets wrong", 9)"""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.servers.conftest import Service
+from tests.servers.raw import RawConnection, ask
+
+PROGRAM = """
+    from daebus_runtime import Daebus, DaebusHttp
+    from daebus_runtime.servers import handler
+
+    handler.HEADER_SECONDS = 1.0
+    handler.KEEP_ALIVE_SECONDS = 2.0
+    app = Daebus("wire")
+    app.attach(DaebusHttp())
+    runs = []
+
+    @app.route("/run", methods=["POST", "PUT"])
+    def run(req):
+        runs.append(req.payload)
+        return {"runs": len(runs), "payload": req.payload, "size": len(req.body)}
+
+    @app.route("/runs")
+    def get_runs(req):
+        return {"runs": len(runs)}
+
+    @app.route("/big")
+    def big(req):
+        return "x" * 1_000_000
+
+    app.run()
+"""
+ENVIRONMENT = {"DAEBUS_HTTP_BODY_LIMIT": "100000"}
+JSON = "Content-Type: application/json"
+
+
+def runs(service: Service) -> int:
+    return int(ask(service.port, "GET", "/runs").json["runs"])
+
+
+def test_a_truncated_body_is_refused_and_never_executed(service: Service) -> None:
+    before = runs(service)
+    with RawConnection(service.port) as connection:
+        connection.request("POST", "/run", JSON, "Content-Length: 100", body=b'{"a": 1}')
+        connection.end_sending()
+        answer = connection.answer()
+        assert answer.status == 400
+        assert answer.headers["connection"] == "close"
+        assert connection.ended
+    assert runs(service) == before
+
+
+@pytest.mark.parametrize("chunks", [b"5\r\n12", b"5\r\n12345\r\n", b"5\r\n12345XX0\r\n\r\n", b"zz\r\n1\r\n0\r\n\r\n"])
+def test_a_broken_chunked_body_is_refused_and_never_executed(service: Service, chunks: bytes) -> None:
+    before = runs(service)
+    with RawConnection(service.port) as connection:
+        connection.request("POST", "/run", JSON, "Transfer-Encoding: chunked", body=chunks)
+        connection.end_sending()
+        assert connection.answer().status == 400
+        assert connection.ended
+    assert runs(service) == before
+
+
+def test_a_chunked_body_is_read(service: Service) -> None:
+    with RawConnection(service.port) as connection:
+        chunks = b'4\r\n{"a"\r\n4;x=y\r\n: 1}\r\n0\r\nTrailer: x\r\n\r\n'
+        for _ in range(2):
+            answer = connection.ask("POST", "/run", JSON, "Transfer-Encoding: chunked", body=chunks)
+            assert answer.json["payload"] == {"a": 1}
+
+
+def test_malformed_json_is_refused_and_the_connection_goes_on(service: Service) -> None:
+    before = runs(service)
+    with RawConnection(service.port) as connection:
+        for body in (b'{"a":', b"nix", b'{"a": NaN}', b'{"a": 1} x', b'{"a": "\xff"}', b"[" * 100_000):
+            answer = connection.ask("POST", "/run", JSON, body=body)
+            assert (answer.status, answer.json["error"]) == (400, "Bad Request"), body[:20]
+        assert connection.ask("POST", "/run", JSON, body=b'{"a": 1}').status == 200
+    assert runs(service) == before + 1
+
+
+def test_an_announced_body_above_the_limit_is_refused_before_it_is_read(service: Service) -> None:
+    with RawConnection(service.port) as connection:
+        connection.request("POST", "/run", JSON, "Content-Length: 99999999999")
+        answer = connection.answer()
+        assert answer.status == 413
+        assert answer.json["error"] == "Content Too Large"
+        assert connection.ended
+
+
+def test_a_client_that_sends_its_large_body_at_once_still_sees_the_answer(service: Service) -> None:
+    with RawConnection(service.port) as connection:
+        connection.request("POST", "/run", JSON, body=b"x" * 2_000_000)
+        assert connection.answer().status == 413
+        assert connection.ended
+
+
+def test_a_chunked_body_is_counted_while_it_is_read(service: Service) -> None:
+    before = runs(service)
+    chunk = b"2710\r\n" + b"x" * 10_000 + b"\r\n"
+    with RawConnection(service.port) as connection:
+        connection.request("POST", "/run", JSON, "Transfer-Encoding: chunked", body=chunk * 11)
+        # The body has no end yet: the answer must not wait for it.
+        assert connection.answer().status == 413
+        assert connection.ended
+    assert runs(service) == before
+
+
+def test_a_body_at_the_limit_is_accepted(service: Service) -> None:
+    body = json.dumps("x" * 99_998).encode()
+    assert len(body) == 100_000
+    assert ask(service.port, "POST", "/run", JSON, body=body).json["size"] == 100_000
+    assert ask(service.port, "POST", "/run", JSON, body=body + b" ").status == 413
+
+
+def test_the_leave_to_send_is_given_only_for_a_body_that_is_wanted(service: Service) -> None:
+    with RawConnection(service.port) as connection:
+        connection.request("POST", "/run", JSON, "Expect: 100-continue", "Content-Length: 8")
+        assert connection.read_line() == "HTTP/1.1 100 Continue"
+        assert connection.read_line() == ""
+        connection.send(b'{"a": 1}')
+        assert connection.answer().json["payload"] == {"a": 1}
+    for target, length, status in (("/run", 200_000, 413), ("/nowhere", 10, 404)):
+        with RawConnection(service.port) as connection:
+            connection.request("POST", target, JSON, "Expect: 100-continue", f"Content-Length: {length}")
+            assert connection.read_line().split(" ")[1] == str(status)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (["Content-Length: 2", "Transfer-Encoding: chunked"], 400),
+        (["Content-Length: 2", "Content-Length: 2"], 400),
+        (["Content-Length: 2", "Content-Length: 3"], 400),
+        (["Content-Length: +2"], 400),
+        (["Content-Length: -2"], 400),
+        (["Content-Length: 0x2"], 400),
+        (["Transfer-Encoding: gzip"], 501),
+        (["Transfer-Encoding: gzip, chunked"], 501),
+        (["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"], 501),
+        (["Expect: a-miracle", "Content-Length: 2"], 417),
+        (["X : y"], 400),
+        (["X: y", " folded"], 400),
+        (["no colon"], 400),
+        (["X: a\x00b"], 400),
+        (["X: " + "y" * 9000], 431),
+        ([f"X-{i}: y" for i in range(101)], 431),
+        ([f"X-{i}: " + "y" * 8000 for i in range(9)], 431),
+    ],
+)
+def test_a_header_with_two_meanings_or_no_end_is_refused(service: Service, fields: list[str], status: int) -> None:
+    before = runs(service)
+    with RawConnection(service.port) as connection:
+        connection.request("POST", "/run", *fields, body=b"{}")
+        assert connection.answer().status == status
+        assert connection.ended
+    assert runs(service) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET /runs\r\n\r\n", 400),
+        (b"GET /runs HTTP/1.1\nHost: x\n\n", 400),
+        (b"GET  /runs HTTP/1.1\r\n\r\n", 400),
+        (b"G@T /runs HTTP/1.1\r\n\r\n", 400),
+        (b"GET /runs HTTP/2.0\r\n\r\n", 505),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    ],
+)
+def test_a_malformed_request_line_is_refused(service: Service, line: bytes, status: int) -> None:
+    with RawConnection(service.port) as connection:
+        connection.send(line)
+        assert connection.answer().status == status
+        assert connection.ended
+
+
+def test_a_name_with_an_underscore_does_not_pass_for_one_with_a_hyphen(service: Service) -> None:
+    # Content_Length and Content-Length would be one name in the WSGI environ.
+    assert ask(service.port, "POST", "/run", "Content_Length: 5", "Transfer_Encoding: chunked").status == 200
+
+
+def test_one_connection_carries_many_requests_also_sent_at_once(service: Service) -> None:
+    with RawConnection(service.port) as connection:
+        connection.request("POST", "/nowhere", JSON, body=b'{"a": 1}')
+        connection.request("GET", "/runs")
+        connection.request("HEAD", "/runs")
+        connection.request("GET", "/runs", "Connection: close")
+        assert connection.answer().status == 404
+        assert connection.answer().status == 200
+        assert connection.answer(head=True).headers["content-length"] == "10"
+        last = connection.answer()
+        assert (last.status, last.headers["connection"]) == (200, "close")
+        assert connection.ended
+
+
+def test_http_1_0_closes_unless_it_is_asked_to_stay(service: Service) -> None:
+    with RawConnection(service.port) as connection:
+        assert connection.ask("GET", "/runs", "Connection: keep-alive", version="HTTP/1.0").status == 200
+        assert connection.ask("GET", "/runs", version="HTTP/1.0").status == 200
+        assert connection.ended
+
+
+def test_an_absolute_target_is_understood(service: Service) -> None:
+    assert ask(service.port, "GET", "http://example.com/runs?x=1").status == 200
+
+
+def test_a_large_answer_arrives_whole(service: Service) -> None:
+    assert ask(service.port, "GET", "/big").json == "x" * 1_000_000
+
+
+def test_half_a_header_is_dropped_in_time(service: Service) -> None:
+    begun = time.monotonic()
+    with RawConnection(service.port) as connection:
+        connection.send(b"GET /runs HTTP/1.1\r\nHost: x\r\n")
+        assert connection.answer().status == 408
+        assert connection.ended
+    assert 0.9 < time.monotonic() - begun < 5
+
+
+def test_a_silent_connection_is_dropped_in_time(service: Service) -> None:
+    with RawConnection(service.port) as connection:
+        assert connection.ended
+    begun = time.monotonic()
+    with RawConnection(service.port) as connection:
+        assert connection.ask("GET", "/runs").status == 200
+        assert connection.ended
+    assert 1.9 < time.monotonic() - begun < 6
