@@ -93,7 +93,7 @@ def on_starting(server: Any) -> None:
 
 def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
     """SIGTTIN asks for a second worker."""
-    if new_value > 1:
+    if old_value is not None and new_value > 1:
         runtime_logger.warning("%s", SCALE)
         server._num_workers = 1
 

@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from _queue import Empty, SimpleQueue  # the C class itself: gevent replaces the name in `queue`
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,7 @@ from gevent import get_hub, getcurrent, monkey
 from gevent.hub import Hub
 
 SWEEP_SECONDS = 0.02
+TURN_SECONDS, TURN_WAITERS = 0.005, 32  # for how long woken greenlets run before the loop looks at its sockets again
 _native_thread = monkey.get_original("threading", "Thread")
 _native_lock = monkey.get_original("_thread", "allocate_lock")
 _ident = monkey.get_original("_thread", "get_ident")
@@ -37,6 +37,8 @@ class Home:
         self.deadlines: dict[Waiter, float] = {}
         """When each waiter of the home thread gives up (time.monotonic)."""
         self.sweeping = False
+        self.woken: list[Waiter] = []
+        self.waking = False
         self._sweeper = hub.loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
 
     def is_here(self) -> bool:
@@ -51,6 +53,23 @@ class Home:
             callback(*args)
         else:
             self.hub.loop.run_callback_threadsafe(callback, *args)
+
+    def resume(self) -> None:
+        """Let all who were woken go on: one callback of the loop for a whole batch of replies."""
+        woken, self.woken = self.woken, []
+        until = time.monotonic() + TURN_SECONDS
+        number = 0
+        try:
+            for waiter in woken:
+                number += 1
+                waiter.resume()
+                if not number % TURN_WAITERS and time.monotonic() > until:
+                    break
+        finally:
+            self.woken[:0] = woken[number:]
+            self.waking = bool(self.woken)
+            if self.waking:
+                self.soon(self.resume)
 
     def sweep(self) -> None:
         """Look after `deadlines` until there are none; called when the first is put there."""
@@ -79,7 +98,7 @@ class Waiter:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.items: deque[Any] = deque()
+        self.items: list[Any] = []
         self.greenlet: Any = None
         self._hub: Any = None
         self._queue: SimpleQueue[Any] | None = None
@@ -95,9 +114,13 @@ class Waiter:
             return
         self.items.append(value)
         if self._hub is not None:
-            self._hub.loop.run_callback_threadsafe(self._resume)
+            self._hub.loop.run_callback_threadsafe(self.resume)
         elif self.greenlet is not None:
-            self.home.soon(self._resume)
+            home = self.home
+            home.woken.append(self)
+            if not home.waking:
+                home.waking = True
+                home.soon(home.resume)
 
     def wake_if_failed(self, value: Any) -> None:
         """A callback for commands whose good answer is of no interest."""
@@ -114,7 +137,7 @@ class Waiter:
         if self._hub is not None:
             return self._wait_elsewhere(deadline)
         if self.items:
-            return self.items.popleft()
+            return self.items.pop(0)
         home = self.home
         home.deadlines[self] = deadline
         if not home.sweeping:
@@ -127,12 +150,13 @@ class Waiter:
             # Also when the greenlet is killed while it waits: nobody may switch to it any more.
             self.greenlet = None
             home.deadlines.pop(self, None)
-        return self.items.popleft()
+        return self.items.pop(0)
 
     def expire(self) -> None:
         self.wake(TIMEOUT)
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """On the hub of the waiting greenlet: let it go on."""
         greenlet = self.greenlet
         if greenlet is not None and self.items:
             greenlet.switch()
@@ -143,7 +167,7 @@ class Waiter:
             with gevent.Timeout(max(0.0, deadline - time.monotonic()), False):  # type: ignore[arg-type]
                 while not self.items:
                     self._hub.switch()
-            return self.items.popleft() if self.items else TIMEOUT
+            return self.items.pop(0) if self.items else TIMEOUT
         finally:
             self.greenlet = None
 
