@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gevent import get_hub
 from gevent.threadpool import ThreadPool
@@ -22,5 +22,15 @@ class ThreadRunner:
         """Run in a thread and wait for it, letting other greenlets run. What it raises is raised here."""
         if self._pool is None:
             self._pool = ThreadPool(self.size, hub=get_hub())
-        result: T = self._pool.apply(function, args)
-        return result
+        result, error = self._pool.apply(attempt, (function, *args))
+        if error is not None:
+            raise error
+        return cast(T, result)
+
+
+def attempt(function: Callable[..., T], *args: Any) -> tuple[T | None, BaseException | None]:
+    """What a function returns or raises, as a value: gevent writes what is raised in its pools to stderr."""
+    try:
+        return function(*args), None
+    except BaseException as error:
+        return None, error

@@ -9,9 +9,9 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
-from gevent.threadpool import ThreadPool
 
 from ..context import Context, Service, call_in_context
+from ..dispatch.blocking import ThreadRunner
 from ..logs import runtime_logger
 from ..registry import Thread
 
@@ -95,16 +95,13 @@ class Threads:
 
     def _live(self, thread: Thread, state: _Running) -> None:
         call = _call_of(thread.function, state.running)
-        run = ThreadPool(1).apply if thread.native else None
+        run = ThreadRunner(1).run if thread.native else None
         backoff = BACKOFF_FIRST
         while state.wanted:
             begun = time.monotonic()
             try:
                 context = Context(self._app)
-                if run is None:
-                    call_in_context(context, call)
-                else:
-                    run(call_in_context, (context, call))
+                call_in_context(context, call, run=run)
                 return
             except Exception:
                 if time.monotonic() - begun > STEADY_SECONDS:

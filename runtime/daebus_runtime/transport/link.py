@@ -104,7 +104,7 @@ class Link:
             connection.connect()
         else:
             # redis-py connects with the standard library's blocking sockets here; the loop must not wait for them.
-            self.home.hub.threadpool.apply(connection.connect)
+            self._connect_elsewhere(connection)
         sock = connection._sock
         sock.setblocking(False)
         plain = not isinstance(sock, ssl.SSLSocket) and not hasattr(sock, "_sslobj")
@@ -119,6 +119,19 @@ class Link:
         held, self._held, self._held_bytes = self._held, deque(), 0
         for _, data, callback in held:
             self.post(data, callback)
+
+    def _connect_elsewhere(self, connection: Any) -> None:
+        def attempt() -> Exception | None:
+            # As a value: gevent would write what is raised here to stderr, at every attempt.
+            try:
+                connection.connect()
+            except Exception as error:
+                return error
+            return None
+
+        error = self.home.hub.threadpool.apply(attempt)
+        if error is not None:
+            raise error
 
     def _lose(self, reason: str) -> None:
         was_up, self.up = self.up, False
@@ -233,6 +246,8 @@ class Link:
                 try:
                     sent = sock.send(data)
                 except WOULD_BLOCK:
+                    sent = 0
+                if not sent:  # gevent's TLS socket says so instead of raising
                     self.home.hub.wait(writable)
                     continue
                 data = data[sent:]
