@@ -192,7 +192,8 @@ class Daebus(Declarations):
     def load_settings(self) -> settings.Loaded:
         """The settings of this service, from the environment, `run`'s arguments and the attached components."""
         arguments = dict(self.arguments)
-        arguments["service"] = self.service or UNSET
+        if not arguments.get("service"):
+            arguments["service"] = self.service or UNSET
         for component in (self.http, self.websocket):
             if component is not None:
                 arguments.update(component.arguments)
