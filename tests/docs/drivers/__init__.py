@@ -1,0 +1,24 @@
+"""How each block of each page is run: one function a block, one module a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from tests.docs.stage import Stage
+
+Driver = Callable[[Stage], None]
+D = TypeVar("D", bound=Driver)
+DRIVERS: dict[tuple[str, str], Driver] = {}
+
+
+def drives(page: str, *names: str) -> Callable[[D], D]:
+    """Register how the blocks of these names on a page are run; several where one run needs them all."""
+
+    def register(driver: D) -> D:
+        for name in names:
+            assert (page, name) not in DRIVERS, f"{page} {name} has two drivers"
+            DRIVERS[page, name] = driver
+        return driver
+
+    return register

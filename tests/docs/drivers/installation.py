@@ -1,0 +1,20 @@
+"""docs/installation.md"""
+
+from __future__ import annotations
+
+from tests.docs.drivers import drives
+from tests.docs.stage import Stage
+
+PAGE = "installation.md"
+
+
+@drives(PAGE, "greeter", "greeter-session")
+def greeter(stage: Stage) -> None:
+    process = stage.start("greeter")
+    assert process.count(r"service greeter started \(daebus 0\.1\.0, Python 3\.") == 1
+    stage.session("greeter-session")
+    assert process.terminate() == 0
+    # `daebus run` needs no app.run() in the file, and does not mind it either.
+    process = stage.program(["daebus", "run", "greeter.py"])
+    stage.session("greeter-session")
+    assert process.terminate() == 0

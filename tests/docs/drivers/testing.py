@@ -1,0 +1,19 @@
+"""docs/testing.md: its tests are run by a pytest of their own."""
+
+from __future__ import annotations
+
+from tests.docs.drivers import drives
+from tests.docs.stage import Stage
+
+PAGE = "testing.md"
+
+
+@drives(PAGE, "garden", "garden-test", "real-bus")
+def garden(stage: Stage) -> None:
+    stage.save("garden")
+    stage.pytest("garden-test", "real-bus")
+
+
+@drives(PAGE, "stand-in")
+def stand_in(stage: Stage) -> None:
+    stage.pytest("stand-in")

@@ -1,0 +1,43 @@
+"""docs/threads.md"""
+
+from __future__ import annotations
+
+import time
+
+from tests.docs.drivers import drives
+from tests.docs.stage import Stage
+from tests.support.waiting import wait_until
+from tests.support.wire import Listener
+
+PAGE = "threads.md"
+
+
+@drives(PAGE, "poller")
+def smallest(stage: Stage) -> None:
+    with Listener(stage.redis.client(), "poller.values") as heard:
+        process = stage.start()
+        first, second = heard.wait_for(2)[:2]
+        assert 0.9 < second["at"] - first["at"] < 2
+        assert process.terminate(5) == 0
+
+
+@drives(PAGE, "native")
+def native(stage: Stage) -> None:
+    with stage.service() as service:
+        wait_until(lambda: len(service.broadcasts) > 2)
+        assert service.broadcasts[0] == ("sensors.room", {"celsius": 21.5})
+
+
+@drives(PAGE, "control")
+def control(stage: Stage) -> None:
+    with stage.service(redis_url=stage.redis.url) as service:
+        cache = stage.redis.client()
+        assert service.call("stop") == {"stopped": True}
+        assert service.call("start") == {"started": True}
+        wait_until(lambda: int(cache.get("frames") or 0) > 2)
+        assert service.call("stop") == {"stopped": True}
+        frames = cache.get("frames")
+        time.sleep(0.2)  # nothing may happen in it
+        assert cache.get("frames") == frames
+        assert service.app.start_thread("no such thread") is False
+        assert service.app.stop_thread("no such thread") is False

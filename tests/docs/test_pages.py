@@ -1,0 +1,89 @@
+"""Every program on every page of `docs/` runs and does what the page says."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.docs.drivers import DRIVERS
+from tests.docs.pages import DOCS, REPOSITORY, Block, blocks_of, pages, runnable
+from tests.docs.stage import Stage
+from tests.support.process import ServiceProcess
+from tests.support.redis_server import RedisServer
+
+for module in sorted(Path(__file__).with_name("drivers").glob("[a-z]*.py")):
+    importlib.import_module(f"tests.docs.drivers.{module.stem}")
+
+NAMED = [block for block in runnable() if block.name is not None]
+
+
+def first_names(blocks: list[Block]) -> list[Block]:
+    """One block for each driver: some drive several at once."""
+    seen: set[object] = set()
+    chosen = []
+    for block in blocks:
+        driver = DRIVERS.get((block.page, block.name or ""))
+        if driver not in seen or driver is None:
+            chosen.append(block)
+        seen.add(driver)
+    return chosen
+
+
+@pytest.mark.parametrize("block", first_names(NAMED), ids=lambda block: f"{block.page}: {block.name}")
+def test_program(
+    block: Block, tmp_path: Path, shared_redis: RedisServer, start_process: Callable[..., ServiceProcess]
+) -> None:
+    DRIVERS[block.page, block.name or ""](Stage(block, tmp_path, shared_redis, start_process))
+
+
+def test_every_block_is_run_or_says_why_not() -> None:
+    silent = [str(block) for block in runnable() if block.name is None and block.excuse is None]
+    assert not silent, "without <!-- run: name --> or <!-- shown: reason -->"
+    unrun = [str(block) for block in runnable() if block.language == "python" and block.excuse is not None]
+    assert not unrun, "python blocks are always run"
+
+
+def test_every_block_has_a_driver_and_every_driver_a_block() -> None:
+    marked = [(block.page, block.name) for block in NAMED]
+    assert len(set(marked)) == len(marked), "two blocks of one page have the same name"
+    assert set(marked) == set(DRIVERS)
+
+
+def test_a_block_that_nobody_runs_is_found() -> None:
+    text = "text\n\n```python\nprint()\n```\n\n<!-- run: x -->\n```python\nprint(1)\n```\n"
+    assert [(block.line, block.name, block.text) for block in blocks_of(text, "x.md")] == [
+        (4, None, "print()\n"),
+        (9, "x", "print(1)\n"),
+    ]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_a_page_is_short(page: Path) -> None:
+    assert len(page.read_text().splitlines()) < 200
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_a_pages_python_is_formatted(page: Path) -> None:
+    for block in blocks_of(page.read_text(), page.name):
+        if block.language == "python":
+            command = [sys.executable, "-m", "ruff", "format", "--diff", "--stdin-filename", "docs/block.py", "-"]
+            done = subprocess.run(command, input=block.text, capture_output=True, text=True, cwd=REPOSITORY)
+            assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    for page in [*pages(), REPOSITORY / "examples" / "README.md"]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_index_names_every_page() -> None:
+    index = (DOCS / "README.md").read_text()
+    assert [page.name for page in pages() if page.name != "README.md" and f"({page.name})" not in index] == []
