@@ -185,7 +185,7 @@ class RawWebSocket(RawConnection):
         return json.loads(data)
 
     def closing(self) -> tuple[int | None, str, float]:
-        """(code, reason, seconds until the connection then ended) of the server's close frame, after skipping others."""
+        """(code, reason, seconds until the connection then ended) of the server's close frame; others are skipped."""
         opcode, data = self.frame()
         while opcode != CLOSE:
             opcode, data = self.frame()

@@ -1,4 +1,4 @@
-"""HTTP as bytes: what is refused before a handler runs, and what becomes of the connection. (api.md, "gets wrong", 9)"""
+"""HTTP as bytes: what is refused before a handler runs, and what becomes of the connection."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ PROGRAM = """
     @app.route("/runs")
     def get_runs(req):
         return {"runs": len(runs)}
+
+    @app.route("/picture")
+    def picture(req):
+        return bytes(range(256)), 200, {"Content-Type": "image/x"}
 
     @app.route("/big")
     def big(req):
@@ -213,6 +217,17 @@ def test_an_absolute_target_is_understood(service: Service) -> None:
 
 def test_a_large_answer_arrives_whole(service: Service) -> None:
     assert ask(service.port, "GET", "/big").json == "x" * 1_000_000
+
+
+def test_bytes_arrive_as_they_are(service: Service) -> None:
+    answer = ask(service.port, "GET", "/picture")
+    assert (answer.body, answer.headers["content-type"]) == (bytes(range(256)), "image/x")
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PROPFIND", "TRACE", "CONNECT", "FOO"])
+def test_any_other_method_is_405_and_says_which_there_are(service: Service, method: str) -> None:
+    answer = ask(service.port, method, "/runs")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
 def test_half_a_header_is_dropped_in_time(service: Service) -> None:

@@ -1,0 +1,487 @@
+"""What HTTP handlers get, and what becomes of what they return."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import logging
+import threading
+import uuid
+from typing import Any
+
+import falcon.testing
+import gevent
+import pytest
+from daebus_runtime import Blueprint, Daebus, DaebusHttp, DaebusWebSocket, HttpRequest, HttpResponse, request, response
+from daebus_runtime.errors import ConfigurationError, MissingComponent, OutsideHandler, RegistrationError
+from daebus_runtime.servers.http import check, make_wsgi
+from daebus_runtime.testing import HttpResult, TestApp
+
+
+def make_app(*handlers: Any) -> Daebus:
+    app = Daebus("http_test")
+    app.attach(DaebusHttp())
+    for path, methods, handler in handlers:
+        app.route(path, methods)(handler)
+    return app
+
+
+def answer_of(result: Any) -> HttpResult:
+    """The answer of a handler that returns this."""
+    with TestApp(make_app(("/x", None, lambda req: result))) as service:
+        return service.http("GET", "/x")
+
+
+# --- what handlers return
+
+
+def test_data_is_answered_as_compact_json() -> None:
+    answer = answer_of({"a": [1, "ü"], "b": None})
+    assert (answer.status, answer.text) == (200, '{"a":[1,"ü"],"b":null}')
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("value", ["text", [1, 2], 5, True, None, {}, "", 0, False])
+def test_any_json_value_is_an_answer_and_none_is_null(value: Any) -> None:
+    answer = answer_of(value)
+    assert (answer.status, json.loads(answer.content)) == (200, value)
+
+
+def test_a_status_and_headers_may_stand_beside_the_data() -> None:
+    assert answer_of(({"id": 1}, 201)).status == 201
+    answer = answer_of(({"id": 1}, 201, {"Location": "/things/1", "X-Number": 5}))
+    assert (answer.status, answer.json) == (201, {"id": 1})
+    assert (answer.headers["location"], answer.headers["x-number"]) == ("/things/1", "5")
+
+
+def test_a_tuple_without_a_status_is_an_array() -> None:
+    assert answer_of((1, 2)).json == [1, 2]
+    assert answer_of((1, True)).json == [1, True]
+    assert answer_of((1, 2, 3, 4)).json == [1, 2, 3, 4]
+
+
+def test_no_content_has_no_body() -> None:
+    answer = answer_of((None, 204))
+    assert (answer.status, answer.content) == (204, b"")
+
+
+def test_a_content_type_of_ones_own_sends_text_and_bytes_as_they_are() -> None:
+    page = answer_of(("<p>ü</p>", 200, {"Content-Type": "text/html; charset=utf-8"}))
+    assert (page.text, page.headers["content-type"]) == ("<p>ü</p>", "text/html; charset=utf-8")
+    assert answer_of((b"\x00x", 200, {"content-type": "image/x"})).content == b"\x00x"
+    assert answer_of(("text", 200, {"Content-Type": "application/problem+json"})).text == '"text"'
+
+
+def test_a_header_may_have_several_values() -> None:
+    app = make_app(("/x", None, lambda req: (1, 200, {"Set-Cookie": ["a=1", "b=2"], "Vary": ["A", "B"]})))
+    with TestApp(app):
+        result = falcon.testing.TestClient(app).simulate_get("/x")
+        assert {name: cookie.value for name, cookie in result.cookies.items()} == {"a": "1", "b": "2"}
+        assert result.headers["vary"] == "A, B"
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    _secret: str = "hidden"
+
+
+def test_common_values_are_encoded_and_the_answer_is_valid_json() -> None:
+    answer = answer_of(
+        {
+            "when": datetime.datetime(2020, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
+            "day": datetime.date(2020, 1, 2),
+            "price": decimal.Decimal("1.50"),
+            "id": uuid.UUID(int=1),
+            "set": {1},
+            "point": Point(1),
+            "bytes": b"abc",
+            "colour": Colour.RED,
+            "nan": float("nan"),
+            "huge": 1 << 70,
+        }
+    )
+    assert json.loads(answer.content, parse_constant=pytest.fail) == {
+        "when": "2020-01-02T03:04:05+00:00",
+        "day": "2020-01-02",
+        "price": 1.5,
+        "id": "00000000-0000-0000-0000-000000000001",
+        "set": [1],
+        "point": {"x": 1},
+        "bytes": "abc",
+        "colour": "red",
+        "nan": None,
+        "huge": 1 << 70,
+    }
+
+
+class Unknown:
+    def __init__(self) -> None:
+        self.public, self._password = "seen", "secret"
+
+
+def test_an_unknown_object_is_an_error_and_leaks_nothing() -> None:
+    answer = answer_of({"a": Unknown()})
+    assert answer.status == 500
+    assert "secret" not in answer.text
+    assert "seen" not in answer.text
+
+
+# --- response.*
+
+
+def test_send_answers_whether_it_is_returned_or_not() -> None:
+    def sends(req: HttpRequest) -> None:
+        response.send({"by": "sent"}, 202)
+
+    app = make_app(
+        ("/sent", None, sends),
+        ("/returned", None, lambda req: response.send([1], 201, {"X-A": "b"})),
+        ("/success", None, lambda req: response.success("fine")),
+        ("/named", None, lambda req: response.send("x", status_code=203)),
+        ("/error", None, lambda req: response.error("bad thing")),
+        ("/teapot", None, lambda req: response.error(ValueError("v"), 418)),
+    )
+    with TestApp(app) as service:
+        answers = {path: service.http("GET", f"/{path}") for path in ("sent", "returned", "success", "named")}
+        assert (answers["sent"].status, answers["sent"].json) == (202, {"by": "sent"})
+        assert (answers["returned"].status, answers["returned"].headers["x-a"]) == (201, "b")
+        assert answers["success"].json == "fine"
+        assert answers["named"].status == 203
+        error, teapot = service.http("GET", "/error"), service.http("GET", "/teapot")
+        assert (error.status, error.json) == (400, {"status": "error", "error": "bad thing"})
+        assert (teapot.status, teapot.json) == (418, {"status": "error", "error": "v"})
+
+
+def test_the_classes_work_by_themselves() -> None:
+    assert HttpResponse().send({"a": 1}, 201) == ({"a": 1}, 201)
+    assert HttpResponse().send(1) == (1, 200)
+    raw = {"method": "post", "path": "/a", "params": {"x": "1"}, "headers": {"x-test": "y"}, "json": {"a": 1}}
+    made = HttpRequest(raw)
+    assert (made.method, made.path, made.params, made.payload, made.query) == ("POST", "/a", {"x": "1"}, {"a": 1}, {})
+    assert made.headers["X-Test"] == "y"
+    assert HttpRequest({"method": "GET", "query": {"a": "b"}, "json": {"c": 1}}).payload == {"a": "b"}
+    assert HttpRequest({}).payload == {}
+
+
+# --- what handlers get
+
+
+def test_a_request_says_all_about_itself() -> None:
+    seen: dict[str, Any] = {}
+
+    def handler(req: HttpRequest, name: str) -> None:
+        for attribute in ("method", "path", "params", "query", "payload", "json", "form", "body", "cookies", "service"):
+            seen[attribute] = getattr(req, attribute)
+        seen["headers"], seen["raw"], seen["id"] = req.headers, req.raw, req.request_id
+        seen["reply_to"] = req.reply_to
+
+    with TestApp(make_app(("/things/<name>", ["POST"], handler))) as service:
+        headers = {"X-Test": "Yes", "Cookie": 'a=1; b="two"; broken; a=3'}
+        service.http("POST", "/things/mint%20tea?q=1&q=2&blank=&ü=%C3%BC", json={"n": 1}, headers=headers)
+    assert seen["method"] == "POST"
+    assert seen["path"] == "/things/mint tea"
+    assert seen["params"] == {"name": "mint tea"}
+    assert seen["query"] == {"q": "2", "blank": "", "ü": "ü"}
+    assert seen["payload"] == seen["json"] == {"n": 1}
+    assert (seen["form"], seen["body"], seen["cookies"]) == ({}, b'{"n":1}', {"a": "1", "b": "two"})
+    for name in ("x-test", "X-Test", "X-TEST"):
+        assert seen["headers"][name] == seen["headers"].get(name) == "Yes"
+        assert name in seen["headers"]
+    assert seen["headers"].get("X-Other") is None
+    assert seen["headers"].get("X-Other", "?") == "?"
+    assert seen["raw"]["json"] == {"n": 1}
+    assert (seen["service"], seen["reply_to"]) == ("http", None)
+    assert len(seen["id"]) == 16
+
+
+def test_the_payload_is_the_query_of_a_get_and_the_body_of_the_rest() -> None:
+    app = make_app(("/x", ["GET", "POST", "PUT", "PATCH", "DELETE"], lambda req: {"payload": req.payload}))
+    with TestApp(app) as service:
+        assert service.http("GET", "/x?a=1&a=2&b=").json == {"payload": {"a": "2", "b": ""}}
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            for value in ({"a": 1}, [1], "text", 5, None):
+                assert service.http(method, "/x?a=1", json=value).json == {"payload": value}
+            assert service.http(method, "/x?a=1").json == {"payload": {}}
+        text = service.http("POST", "/x", body="hello", headers={"content-type": "text/plain"})
+        assert text.json == {"payload": {}}
+
+
+def test_forms_are_read() -> None:
+    app = make_app(("/x", ["POST"], lambda req: [req.payload, req.form]))
+    with TestApp(app) as service:
+        kind = {"content-type": "application/x-www-form-urlencoded"}
+        answer = service.http("POST", "/x", body="a=1&a=2&blank=&name=M%C3%BCller+%26+Co", headers=kind)
+        assert answer.json == [{"a": "2", "blank": "", "name": "Müller & Co"}] * 2
+        for bad in (b"a=%ff", b"a=\xff", b"\xc3\xbc=1"):
+            assert service.http("POST", "/x", body=bad, headers=kind).status == 400
+
+
+def test_multipart_is_read_with_its_files() -> None:
+    def handler(req: HttpRequest) -> Any:
+        upload = req.files["file"]
+        return [req.form, upload.filename, upload.content_type, len(upload.data), sorted(req.payload)]
+
+    body = (
+        b'--X\r\nContent-Disposition: form-data; name="title"\r\n\r\nM\xc3\xbcller\r\n'
+        b'--X\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n'
+        b"Content-Type: image/x\r\n\r\n\x00\xff\r\n\r\n--X--\r\n"
+    )
+    with TestApp(make_app(("/x", ["POST"], handler))) as service:
+        kind = {"content-type": "multipart/form-data; boundary=X"}
+        answer = service.http("POST", "/x", body=body, headers=kind)
+        assert answer.json == [{"title": "Müller"}, "a.bin", "image/x", 4, ["file", "title"]]
+        for bad in (body[:-20], b"nonsense", body.replace(b'name="title"', b""), body.replace(b"\xc3\xbc", b"\xff")):
+            assert service.http("POST", "/x", body=bad, headers=kind).status == 400
+        no_boundary = {"content-type": "multipart/form-data"}
+        assert service.http("POST", "/x", body=body, headers=no_boundary).status == 400
+
+
+def test_what_is_not_utf_8_is_refused() -> None:
+    with TestApp(make_app(("/<x>", ["GET", "POST"], lambda req, x: "handled"))) as service:
+        assert service.http("GET", "/%ff").status == 400
+        assert service.http("GET", "/x?a=%ff").status == 400
+        bad = service.http("POST", "/x", body=b'"\xff"', headers={"content-type": "application/json"})
+        assert bad.json == {"error": "Bad Request", "detail": "the body is no valid JSON"}
+
+
+def test_a_body_in_memory_is_limited_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAEBUS_HTTP_BODY_LIMIT", "1024")
+    with TestApp(make_app(("/x", ["POST"], lambda req: len(req.body)))) as service:
+        assert service.http("POST", "/x", body="x" * 1024).json == 1024
+        assert service.http("POST", "/x", body="x" * 1025).status == 413
+
+
+def test_request_and_response_are_those_of_the_request_at_hand() -> None:
+    def deep() -> Any:
+        return request.payload["n"]
+
+    def handler(req: HttpRequest) -> Any:
+        mine = req.payload["n"]
+        for _ in range(3):
+            gevent.sleep(0.001)
+            assert deep() == mine
+        assert gevent.spawn(deep).get() == mine
+        assert request.method == "GET"
+        return response.send(deep())
+
+    with TestApp(make_app(("/x", None, handler))) as service:
+        runs = [gevent.spawn(service.http, "GET", f"/x?n={n}") for n in range(50)]
+        assert [run.get().json for run in runs] == [str(n) for n in range(50)]
+        with pytest.raises(OutsideHandler):
+            _ = request.payload
+
+
+def test_a_blocking_handler_runs_in_a_thread_with_its_request() -> None:
+    app = make_app()
+
+    @app.route("/x/<name>", blocking=True)
+    def handler(req: HttpRequest, name: str) -> Any:
+        return [name, request.query["a"], threading.get_ident() != main]
+
+    main = threading.get_ident()
+    with TestApp(app) as service:
+        assert service.http("GET", "/x/y?a=b").json == ["y", "b", True]
+
+
+# --- paths and methods
+
+
+def test_paths_of_one_shape_may_name_their_parameters_differently() -> None:
+    app = make_app(
+        ("/a/<x>", ["GET"], lambda req, x: ["get", x]),
+        ("/a/<thing>", ["DELETE"], lambda req, thing: ["delete", thing]),
+        ("/a/<y>/b", ["GET"], lambda req, y: ["b", y]),
+        ("/a/<one>/<two>", ["GET"], lambda req, one, two: [one, two]),
+        ("/a/fixed", ["GET"], lambda req: "fixed"),
+        ("/a/<name>.json", ["GET"], lambda req, name: ["json", name]),
+        ("/café", ["GET"], lambda req: "café"),
+    )
+    with TestApp(app) as service:
+        assert service.http("GET", "/a/1").json == ["get", "1"]
+        assert service.http("DELETE", "/a/1").json == ["delete", "1"]
+        assert service.http("GET", "/a/1/b").json == ["b", "1"]
+        assert service.http("GET", "/a/1/2").json == ["1", "2"]
+        assert service.http("GET", "/a/fixed").json == "fixed"
+        assert service.http("GET", "/a/x.json").json == ["json", "x"]
+        assert service.http("GET", "/caf%C3%A9").json == "café"
+
+
+def test_another_path_is_404_and_a_trailing_slash_makes_another_path() -> None:
+    with TestApp(make_app(("/a/<x>", None, lambda req, x: x), ("/b/", None, lambda req: "b"))) as service:
+        for path in ("/", "/a", "/a/", "/a/1/", "/a//1", "/b", "/nowhere"):
+            answer = service.http("GET", path)
+            assert (answer.status, answer.json) == (404, {"error": "Not Found", "path": path})
+        assert service.http("GET", "/b/").json == "b"
+
+
+def test_another_method_is_405_and_says_which_there_are() -> None:
+    app = make_app(("/x", ["GET"], lambda req: "got"), ("/x", ["POST", "PUT"], lambda req: req.method))
+    with TestApp(app) as service:
+        for method in ("DELETE", "PATCH"):
+            answer = service.http(method, "/x")
+            assert (answer.status, answer.json["error"]) == (405, "Method Not Allowed")
+            assert {"GET", "HEAD", "POST", "PUT", "OPTIONS"} == set(answer.headers["allow"].split(", "))
+        assert service.http("POST", "/x").json == "POST"
+
+
+def test_head_and_options_are_answered() -> None:
+    with TestApp(
+        make_app(("/x", None, lambda req: {"method": req.method}), ("/p", ["POST"], lambda req: 1))
+    ) as service:
+        head = service.http("HEAD", "/x")
+        assert (head.status, head.content, head.headers["content-length"]) == (200, b"", "17")
+        options = service.http("OPTIONS", "/x")
+        assert (options.status, options.content) == (200, b"")
+        assert set(options.headers["allow"].split(", ")) >= {"GET", "HEAD"}
+        assert service.http("HEAD", "/p").status == 405
+
+
+def test_an_options_handler_of_ones_own_goes_first() -> None:
+    with TestApp(make_app(("/x", ["GET", "OPTIONS"], lambda req: req.method))) as service:
+        assert service.http("OPTIONS", "/x").json == "OPTIONS"
+
+
+def test_a_blueprint_brings_its_routes_also_later() -> None:
+    app = make_app()
+    blueprint = Blueprint("plants", url_prefix="/plants")
+    app.register_blueprint(blueprint)
+    blueprint.route("/<name>")(lambda req, name: name)
+    with TestApp(app) as service:
+        assert service.http("GET", "/plants/mint").json == "mint"
+        app.route("/late")(lambda req: "late")
+        assert service.http("GET", "/late").json == "late"
+
+
+# --- what fails
+
+
+def test_an_exception_is_told_to_the_log_and_not_to_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    def handler(req: HttpRequest) -> None:
+        raise ValueError("the password is 1234")
+
+    with TestApp(make_app(("/x", None, handler))) as service, caplog.at_level(logging.ERROR):
+        answer = service.http("GET", "/x")
+    assert (answer.status, answer.json["error"]) == (500, "Internal Server Error")
+    assert set(answer.json) == {"error", "id"}
+    record = next(record for record in caplog.records if answer.json["id"] in record.getMessage())
+    assert record.exc_info is not None
+    assert "the password is 1234" in str(record.exc_info[1])
+
+
+def test_debug_shows_it_to_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAEBUS_DEBUG", "1")
+    with TestApp(make_app(("/x", None, lambda req: 1 / 0))) as service:
+        assert service.http("GET", "/x").json["detail"] == "ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        ("x", 200, {"X-A": "a\r\nSet-Cookie: b=c"}),
+        ("x", 200, {"X-A": "€"}),
+        ("x", 200, {"Content-Length": "1"}),
+        ("x", 200, {"Transfer-Encoding": "chunked"}),
+        ("x", 200, 5),
+        {"a": object()},
+    ],
+)
+def test_an_answer_that_cannot_be_sent_is_an_error(result: Any) -> None:
+    answer = answer_of(result)
+    assert (answer.status, set(answer.json)) == (500, {"error", "id"})
+    assert not {"x-a", "set-cookie"} & set(answer.headers)
+
+
+def test_a_timeout_that_a_handler_lets_out_ends_its_request_alone() -> None:
+    def handler(req: HttpRequest) -> None:
+        with gevent.Timeout(0.001):
+            gevent.sleep(5)
+
+    with TestApp(make_app(("/x", None, handler), ("/y", None, lambda req: 1))) as service:
+        assert service.http("GET", "/x").status == 500
+        assert service.http("GET", "/y").json == 1
+
+
+def test_runs_are_counted_by_template() -> None:
+    app = make_app(("/a/<x>", ["GET"], lambda req, x: 1 / int(x)))
+    with TestApp(app) as service:
+        for x in "012":
+            service.http("GET", f"/a/{x}")
+        service.http("GET", "/nowhere")
+        work = app.metrics.work["http", "GET /a/<x>"]
+        assert (work.count, work.errors) == (3, 1)
+        assert ("http", "GET /nowhere") not in app.metrics.work
+
+
+# --- what cannot be served
+
+
+def test_routes_without_http_stop_the_start() -> None:
+    app = Daebus("none")
+    app.route("/x")(lambda req: 1)
+    with pytest.raises(RuntimeError, match=r"no HTTP component is attached for route GET /x .*DaebusHttp") as caught:
+        check(app)
+    assert isinstance(caught.value, MissingComponent)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/<int:id>", "written <name>"),
+        ("/<a>/<a>", "a name of its own"),
+        ("/<>", "written <name>"),
+        ("/<a><b>", "nothing between"),
+        ("/{a}", "brace"),
+        ("/it's", "quote"),
+        ("/a b", "white space"),
+        ("/<a", "<"),
+    ],
+)
+def test_a_path_that_cannot_be_routed_stops_the_start(path: str, text: str) -> None:
+    with pytest.raises(RegistrationError, match=text) as caught:
+        check(make_app((path, None, lambda req, **params: 1)))
+    assert "test_http_handlers.py:" in str(caught.value)
+
+
+def test_one_path_declared_twice_under_two_names_stops_the_start() -> None:
+    with pytest.raises(RegistrationError, match=r"GET /a/<y> is declared twice: at .* \(as /a/<x>\) and at "):
+        check(make_app(("/a/<x>", None, lambda req, x: 1), ("/a/<y>", None, lambda req, y: 1)))
+
+
+def test_port_and_host_are_as_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAEBUS_HTTP_PORT", "9001")
+    http = DaebusHttp(port=9000, host="127.0.0.1")
+    assert (http.port, http.host) == (9000, "127.0.0.1")
+    assert (DaebusHttp().port, DaebusHttp().host) == (8080, "0.0.0.0")
+    app = Daebus("ports")
+    app.attach(http)
+    loaded = app.load_settings()
+    assert (loaded.settings.http_port, loaded.settings.http_host) == (9001, "127.0.0.1")
+    assert len(loaded.overridden) == 1
+    with pytest.raises(ConfigurationError, match=r"DaebusHttp\(port\): '70000' is not a port number"):
+        DaebusHttp(port=70000)
+
+
+def test_without_http_every_request_is_told_to_upgrade() -> None:
+    app = Daebus("sockets")
+    app.attach(DaebusWebSocket(port=9000))
+    result = falcon.testing.TestClient(make_wsgi(app)).simulate_get("/x")
+    assert (result.status_code, result.headers["upgrade"]) == (426, "websocket")
+
+
+def test_a_handshake_without_websockets_is_refused_clearly() -> None:
+    headers = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+    }
+    result = falcon.testing.TestClient(make_wsgi(make_app())).simulate_get("/ws", headers=headers)
+    assert (result.status_code, result.json) == (400, {"error": "no WebSocket is served here"})
