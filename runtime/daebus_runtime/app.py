@@ -72,7 +72,8 @@ class Daebus(Declarations):
         self._transport: Transport | None = None
         self._clients: dict[int, Redis] = {}
         self._client: Callable[[], Redis] | None = None
-        self._wsgi: Callable[..., Iterable[bytes]] | None = None
+        self.wsgi: Callable[..., Iterable[bytes]] | None = None
+        """What answers HTTP; brought along by the first component that is attached."""
 
     # --- composition ----------------------------------------------------------------------------------------------
     def attach(self, component: Component) -> None:
@@ -133,6 +134,8 @@ class Daebus(Declarations):
 
     def use_bus(self, transport: Transport | None, client: Callable[[], Redis] | None) -> None:
         """Told by the runner (or a test): the bus, and how to make a client for it."""
+        for old in self._clients.values():
+            old.connection_pool.disconnect()
         self._transport, self._client = transport, client
         self._clients = {}
 
@@ -207,11 +210,9 @@ class Daebus(Declarations):
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """WSGI. Needs DaebusHttp or DaebusWebSocket to be attached."""
-        if self._wsgi is None:
-            from .servers.http import make_wsgi
-
-            self._wsgi = make_wsgi(self)
-        return self._wsgi(environ, start_response)
+        if self.wsgi is None:
+            raise ConfigurationError("the application serves no HTTP: app.attach(DaebusHttp()) or a DaebusWebSocket")
+        return self.wsgi(environ, start_response)
 
     def __repr__(self) -> str:
         return f"<Daebus {self.name!r}>"

@@ -56,6 +56,7 @@ class DaebusHttp:
 
     def bind(self, app: Daebus) -> None:
         """Told by `attach`."""
+        app.wsgi = app.wsgi or make_wsgi(app)
 
     def configure_cors(self, config: Mapping[str, Any]) -> None:
         """Replace `cors_config`, before the service starts."""

@@ -14,6 +14,7 @@ from ..registry import Declarations, SocketHook
 from ..settings import UNSET, parse
 from . import frames
 from .clients import Client, Handshake, RateLimit, text
+from .http import make_wsgi
 from .messages import SocketMessage, WebSocketRequest, WebSocketResponse
 from .sessions import Refusal, Session, Sessions
 
@@ -50,6 +51,7 @@ class DaebusWebSocket:
         if self._app is not None:
             raise RegistrationError("this DaebusWebSocket is attached to another application already")
         self._app = self._sessions.app = app
+        app.wsgi = app.wsgi or make_wsgi(app)
         self._declared.registry.follow(app.registry.add)
         app.registry.follow(self._sessions.take)
         app.metrics.gauge("daebus_websocket_clients", "Open WebSockets.", self.get_client_count)
