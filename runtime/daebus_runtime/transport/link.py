@@ -55,7 +55,7 @@ class Link:
         self.on_down: Callable[[str], None] = lambda reason: None
         self.up = False
         self.connects = 0
-        self._closed = False
+        self._closed = self._connecting = False
         self._connection: Any = None
         self._socket: Any = None
         self._readable: Any = None
@@ -77,7 +77,8 @@ class Link:
         self._closed = True
         self._lose("the connection was closed")
         self._refuse_held(BusUnavailable("the bus connection was closed"))
-        for greenlet in self._greenlets:
+        # One that is connecting is let: it alone can close the socket that it has. It sees that it has come too late.
+        for greenlet in self._greenlets[1 if self._connecting else 0 :]:
             greenlet.kill(block=False)
 
     def _live(self) -> None:
@@ -86,7 +87,8 @@ class Link:
             try:
                 self._connect()
                 backoff = BACKOFF_FIRST
-                self._read()
+                if not self._closed:
+                    self._read()
                 reason = self._why or "the server closed the connection"
             except (OSError, redis.RedisError, hiredis.HiredisError) as error:
                 reason = self._why or str(error) or type(error).__name__
@@ -100,11 +102,18 @@ class Link:
 
     def _connect(self) -> None:
         connection = self.topology.connection(self.role)
-        if monkey.is_module_patched("socket"):
-            connection.connect()
-        else:
-            # redis-py connects with the standard library's blocking sockets here; the loop must not wait for them.
-            self._connect_elsewhere(connection)
+        self._connecting = True
+        try:
+            if monkey.is_module_patched("socket"):
+                connection.connect()
+            else:
+                # redis-py connects with the standard library's blocking sockets here; the loop must not wait for them.
+                self._connect_elsewhere(connection)
+        finally:
+            self._connecting = False
+        if self._closed:
+            connection.disconnect()
+            return
         sock = connection._sock
         sock.setblocking(False)
         plain = not isinstance(sock, ssl.SSLSocket) and not hasattr(sock, "_sslobj")
