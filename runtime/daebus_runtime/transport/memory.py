@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -87,4 +88,6 @@ class MemoryTransport(PubSub):
 
 
 def _matches(pattern: str, channel: str) -> bool:
-    return fnmatch.fnmatchcase(channel, pattern.replace("[^", "[!"))
+    # Redis' glob in fnmatch's terms: `[^` excludes, `[!` does not, and a backslash takes the next character as it is.
+    pattern = pattern.replace("[!", "[\0!").replace("[^", "[!")
+    return fnmatch.fnmatchcase(channel, re.sub(r"\\(.)", r"[\1]", pattern))

@@ -51,6 +51,10 @@ class PubSubDelivery(Delivery):
         raise Unsupported("the compatible layer knows no redelivery that could be put off")
 
 
+def _ignore(channel: str, data: bytes) -> None:
+    pass
+
+
 class _ChannelSubscription(Subscription):
     def __init__(self, transport: PubSub, name: str, callback: Message) -> None:
         self._transport, self.name, self.callback = transport, name, callback
@@ -72,14 +76,14 @@ class PubSub(Transport):
         self.home = home
         self.metrics = metrics or Metrics()
         self.message_limit, self.send_seconds = message_limit, send_seconds
-        self._subscriptions: dict[str, list[_ChannelSubscription]] = {}
+        self._subscriptions: dict[str, tuple[_ChannelSubscription, ...]] = {}
         self._state, self._reason = State.CONNECTING, ""
         self._watchers: list[Callable[[State, str], None]] = []
         self._inbox: _ChannelSubscription | None = None
         self._inbox_name = keys.inbox_channel()
         self._prefix, self._count = uuid.uuid4().hex, itertools.count(1)
         self._waiting: dict[Any, Waiter] = {}
-        self._before_inbox: list[tuple[Any, str, bytes, float]] = []
+        self._before_inbox: dict[Any, tuple[str, bytes, float]] = {}
 
     # --- what a subclass brings -----------------------------------------------------------------------------------
     @abc.abstractmethod
@@ -149,22 +153,29 @@ class PubSub(Transport):
         return subscription
 
     def _add(self, subscription: _ChannelSubscription) -> None:
-        there = self._subscriptions.setdefault(subscription.name, [])
-        there.append(subscription)
-        if len(there) == 1:
+        there = self._subscriptions.get(subscription.name, ())
+        self._subscriptions[subscription.name] = (*there, subscription)
+        if not there:
             self._listen(subscription.name, keys.is_pattern(subscription.name))
 
     def _remove(self, subscription: _ChannelSubscription) -> None:
-        there = self._subscriptions.get(subscription.name, [])
-        if subscription in there:
-            there.remove(subscription)
-            if not there:
-                del self._subscriptions[subscription.name]
-                self._unlisten(subscription.name, keys.is_pattern(subscription.name))
+        there = self._subscriptions.get(subscription.name, ())
+        if subscription not in there:
+            return
+        subscription.callback = _ignore  # also when a message is on its way through `there` at this moment
+        left = tuple(other for other in there if other is not subscription)
+        if left:
+            self._subscriptions[subscription.name] = left
+        else:
+            del self._subscriptions[subscription.name]
+            self._unlisten(subscription.name, keys.is_pattern(subscription.name))
 
     def _arrived(self, name: str, channel: str, data: bytes) -> None:
         for subscription in self._subscriptions.get(name, ()):
-            subscription.callback(channel, data)
+            try:
+                subscription.callback(channel, data)
+            except Exception:
+                runtime_logger.exception("a message on channel %r could not be taken in", channel)
 
     # --- requests -------------------------------------------------------------------------------------------------
     def send(self, request: Request) -> int:
@@ -216,6 +227,7 @@ class PubSub(Transport):
                     raise BusUnavailable(f"service {request.service!r}, action {request.action!r}: {value}") from value
         finally:
             self._waiting.pop(key, None)
+            self._before_inbox.pop(key, None)
 
     def _too_late(self, request: Request, timeout: float) -> Exception:
         who = f"service {request.service!r}, action {request.action!r}"
@@ -227,7 +239,8 @@ class PubSub(Transport):
     def _begin(self, key: Any, service: str, data: bytes, deadline: float) -> None:
         if not self._is_confirmed(self._inbox_name):
             # A reply that nobody hears yet would be lost: ask only once the server has confirmed the inbox.
-            self._before_inbox.append((key, service, data, deadline))
+            if key in self._waiting:
+                self._before_inbox[key] = (service, data, deadline)
             if self._inbox is None:
                 self._inbox = _ChannelSubscription(self, self._inbox_name, self._replied)
                 self._add(self._inbox)
@@ -240,9 +253,9 @@ class PubSub(Transport):
 
     def _confirmed(self) -> None:
         if self._before_inbox and self._is_confirmed(self._inbox_name):
-            waiting, self._before_inbox = self._before_inbox, []
-            for item in waiting:
-                self._begin(*item)
+            waiting, self._before_inbox = self._before_inbox, {}
+            for key, item in waiting.items():
+                self._begin(key, *item)
 
     def _replied(self, channel: str, data: bytes) -> None:
         try:
