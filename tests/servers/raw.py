@@ -69,6 +69,7 @@ class RawConnection:
             while True:
                 self._more()
         except (EOFError, ConnectionResetError):
+            self.socket.close()
             data, self._buffer = self._buffer, b""
             return data
 

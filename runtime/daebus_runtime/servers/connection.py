@@ -29,8 +29,8 @@ from . import frames
 from .frames import FrameReader, Message, Violation, frame
 from .outbox import Outbox
 
-CLOSE_SECONDS = 1.0
-"""How long a client may take to answer a close frame before its connection is cut."""
+CLOSE_SECONDS = 0.5
+"""How long a client may take to answer a close frame before its connection is cut. (It has got the frame by then.)"""
 TURN = 64
 """After so many frames a client that always has one ready lets the others have their turn."""
 POSTED_MOST = 1024

@@ -25,6 +25,8 @@ HEADER_SECONDS = 10.0
 """From the first byte of a request (of a connection: from its beginning) to the end of its header."""
 KEEP_ALIVE_SECONDS = 75.0
 """How long a connection may wait between two requests."""
+DRAIN_HEADER_SECONDS = 0.5
+"""So much of them is left to half a header once the service stops."""
 LINGER_SECONDS = 1.0
 """How long what a client still sends is read and dropped, so that it sees the answer and not a reset."""
 MOST_LINE = 8190
@@ -93,7 +95,7 @@ class Server(pywsgi.WSGIServer):
         """Take no more connections, end those that wait; the others end with their request."""
         self.draining = True
         self.close()
-        soon = time.monotonic() + LINGER_SECONDS
+        soon = time.monotonic() + DRAIN_HEADER_SECONDS
         for handler in list(self.handlers):
             if handler.phase == HEAD:
                 handler.deadline = min(handler.deadline or soon, soon)

@@ -13,10 +13,13 @@ from typing import Any
 import gevent
 import gevent.socket
 
-MOST_FRAMES = 1024
-"""How many frames may wait for a client."""
 MOST_BYTES = 4 * 1024 * 1024
-"""How many bytes may wait; a single frame may be larger."""
+"""How many bytes may wait for one client; a single frame may be larger."""
+TOTAL_BYTES = 128 * 1024 * 1024
+"""How many may wait for all clients of the process, before each is held to SHARE_BYTES."""
+SHARE_BYTES = 64 * 1024
+FRAME_BYTES = 100
+"""What a waiting frame costs beside its bytes."""
 CROWDED = 64
 BATCH = 65_536
 
@@ -25,20 +28,18 @@ class Outbox:
     """`full` is called when more waits than may wait. What then happens (the client is dropped, its oldest messages
     are, …) is decided there; the outbox itself takes every frame it is given."""
 
+    total = 0
+    """Bytes that wait, for all clients."""
+
     def __init__(self, sock: Any, full: Callable[[], None]) -> None:
         self._sock, self._full = sock, full
         # A TLS socket has no plain send below it: its frames all go through the writer.
         self._plain: Any = getattr(sock, "_sock", None) if type(sock) is gevent.socket.socket else None
         self._queue: deque[bytes | memoryview] = deque()
-        self._size = 0
+        self._size = 0  # bytes, with FRAME_BYTES for each entry
         self._writer: gevent.Greenlet[..., None] | None = None
         self.lost = False
         """Whether the connection can take nothing any more."""
-
-    @property
-    def waiting(self) -> int:
-        """How many frames (or batches of them) wait."""
-        return len(self._queue)
 
     @property
     def crowded(self) -> bool:
@@ -62,20 +63,20 @@ class Outbox:
                 return
             rest = memoryview(data)[sent:]
         self._queue.append(rest)
-        self._size += len(rest)
+        self._resize(len(rest) + FRAME_BYTES)
         if self._writer is None:
             self._writer = gevent.spawn(self._write)
-        if len(self._queue) > MOST_FRAMES or (self._size > MOST_BYTES and len(self._queue) > 1):
+        most = MOST_BYTES if Outbox.total < TOTAL_BYTES else SHARE_BYTES
+        if self._size > most and len(self._queue) > 1:
             self._full()
 
     def shorten(self) -> None:
         """Forget what has not begun to leave. The first entry stays: half a frame would break the stream."""
         first = self._queue[0] if self._queue else None
-        self._queue.clear()
-        self._size = 0
+        self._forget()
         if first is not None:
             self._queue.append(first)
-            self._size = len(first)
+            self._resize(len(first) + FRAME_BYTES)
 
     def flush(self, timeout: float) -> None:
         """Wait until nothing waits any more, at most `timeout` seconds."""
@@ -85,8 +86,7 @@ class Outbox:
     def stop(self) -> None:
         """Nothing leaves any more."""
         self.lost = True
-        self._queue.clear()
-        self._size = 0
+        self._forget()
         writer, self._writer = self._writer, None
         if writer is not None and writer is not gevent.getcurrent():
             writer.kill(block=False)
@@ -99,9 +99,10 @@ class Outbox:
                 sent = self._sock.send(data)
                 if not queue:  # stopped meanwhile
                     return
-                self._size -= sent
+                self._resize(-sent)
                 if sent == len(data):
                     queue.popleft()
+                    self._resize(-FRAME_BYTES)
                 else:
                     queue[0] = memoryview(data)[sent:]
         except OSError:
@@ -117,6 +118,18 @@ class Outbox:
         while queue and size + len(queue[0]) <= BATCH:
             parts.append(queue.popleft())
             size += len(parts[-1])
-        joined = b"".join(parts) if len(parts) > 1 else parts[0]
+        if len(parts) == 1:
+            queue.appendleft(parts[0])
+            return parts[0]
+        joined = b"".join(parts)
         queue.appendleft(joined)
+        self._resize(-FRAME_BYTES * (len(parts) - 1))
         return joined
+
+    def _forget(self) -> None:
+        self._queue.clear()
+        self._resize(-self._size)
+
+    def _resize(self, change: int) -> None:
+        self._size += change
+        Outbox.total += change

@@ -4,7 +4,7 @@ Start: second port (if any) → Runner → accept. What cannot start ends gunico
 Stop, on SIGTERM, SIGINT, SIGQUIT and when the master has died:
 
     at once       no new connections; connections that wait for a request end; WebSockets get 1001
-    within 1 s    a client that does not answer the 1001, or is in the middle of a header, is cut
+    within 0.5 s  a client that does not answer the 1001, or is in the middle of a header, is cut
     until DAEBUS_DRAIN_SECONDS (SIGINT, SIGQUIT: QUICK_SECONDS)
                   requests and socket messages in flight finish; then their connections are cut
     then          Runner.finish: messages, tasks, threads, on_stop hooks, the bus
@@ -15,6 +15,7 @@ The master's own SIGKILL comes later than all that: its graceful_timeout is long
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -145,6 +146,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             pool.kill(block=True, timeout=CUT_SECONDS)
         self.notify()
         runner.finish(deadline)
+        gc.freeze()  # the interpreter's last collection would cost more than all of the above
 
     def _sweep(self, servers: list[Server]) -> None:
         now = time.monotonic()

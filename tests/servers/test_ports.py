@@ -1,0 +1,116 @@
+"""Which ports a service opens, and what a taken one means."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.servers.conftest import started
+from tests.servers.raw import RawConnection, RawWebSocket, ask, handshake_fields
+from tests.support.process import ServiceProcess
+
+PROGRAM = """
+    import sys
+    from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket
+
+    app = Daebus("ports")
+    if "no-http" not in sys.argv:
+        app.attach(DaebusHttp(host="127.0.0.1"))
+        app.route("/port")(lambda req: app.websocket.get_websocket_port())
+    if "no-websocket" not in sys.argv:
+        app.attach(DaebusWebSocket())
+        app.socket("port")(lambda data, client_id: app.websocket.get_websocket_port())
+
+    app.run()
+"""
+Start = Callable[..., ServiceProcess]
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that another program has."""
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def port_as_told(port: int) -> int:
+    with RawWebSocket(port) as client:
+        client.send(b"\x81\x8f\0\0\0\0" + b'{"type":"port"}')
+        return int(client.message()["data"])
+
+
+def test_websockets_share_the_port_of_http(start_process: Start, free_port: int) -> None:
+    process = start_process(PROGRAM, env={"DAEBUS_HTTP_PORT": str(free_port), "DAEBUS_EMBEDDED": "never"})
+    started(process, free_port)
+    assert ask(free_port, "GET", "/port").json == free_port
+    assert port_as_told(free_port) == free_port
+
+
+@pytest.mark.parametrize("chosen", ["given", "free"])
+def test_a_second_port_is_for_websockets_alone(start_process: Start, free_port: int, chosen: str) -> None:
+    second = free_port + 1 if chosen == "given" else 0
+    settings = {"DAEBUS_HTTP_PORT": str(free_port), "DAEBUS_WEBSOCKET_PORT": str(second), "DAEBUS_EMBEDDED": "never"}
+    process = start_process(PROGRAM, env=settings)
+    started(process, free_port)
+    port = ask(free_port, "GET", "/port").json
+    assert port == second or (second == 0 and port not in (0, free_port))
+    assert port_as_told(port) == port_as_told(free_port) == port
+    answer = ask(port, "GET", "/port")
+    assert (answer.status, answer.headers["upgrade"]) == (426, "websocket")
+    assert f":{port}" in process.output
+
+
+def test_websockets_alone_open_their_port(start_process: Start, free_port: int) -> None:
+    settings = {"DAEBUS_WEBSOCKET_PORT": str(free_port), "DAEBUS_EMBEDDED": "never"}
+    process = start_process(PROGRAM, env=settings, arguments=["no-http"])
+    started(process, free_port)
+    assert port_as_told(free_port) == free_port
+    assert ask(free_port, "GET", "/port").status == 426
+    assert process.terminate() == 0
+
+
+def test_without_websockets_a_handshake_is_refused(start_process: Start, free_port: int) -> None:
+    settings = {"DAEBUS_HTTP_PORT": str(free_port), "DAEBUS_EMBEDDED": "never"}
+    program = PROGRAM.replace("app.websocket.get_websocket_port()", "1")
+    process = start_process(program, env=settings, arguments=["no-websocket"])
+    started(process, free_port)
+    with RawConnection(free_port) as connection:
+        assert connection.ask("GET", "/port", *handshake_fields()).status == 400
+
+
+@pytest.mark.parametrize(
+    ("variable", "other", "arguments"),
+    [
+        ("DAEBUS_HTTP_PORT", "DAEBUS_WEBSOCKET_PORT", []),
+        ("DAEBUS_WEBSOCKET_PORT", "DAEBUS_HTTP_PORT", []),
+        ("DAEBUS_WEBSOCKET_PORT", "DAEBUS_HTTP_PORT", ["no-http"]),
+    ],
+)
+def test_a_taken_port_stops_the_start(
+    start_process: Start, free_port: int, taken: int, variable: str, other: str, arguments: list[str]
+) -> None:
+    settings = {variable: str(taken), other: str(free_port), "DAEBUS_EMBEDDED": "never"}
+    process = start_process(PROGRAM, env=settings, arguments=arguments)
+    assert process.wait() != 0
+    assert process.count(rf"{variable}: port {taken} on \S+ is taken by another program") == 1
+    assert "Traceback" not in process.output
+    assert "started" not in process.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [(["no-http"], "DaebusWebSocket has no port"), (["no-websocket"], "no WebSocket component is attached")],
+)
+def test_a_missing_part_stops_the_start(start_process: Start, free_port: int, arguments: list[str], text: str) -> None:
+    program = PROGRAM.replace('if "no-websocket" not in sys.argv:', "if True:").replace(
+        "        app.attach(DaebusWebSocket())", '        "no-websocket" in sys.argv or app.attach(DaebusWebSocket())'
+    )
+    settings = {"DAEBUS_HTTP_PORT": str(free_port), "DAEBUS_EMBEDDED": "never"}
+    process = start_process(program, env=settings, arguments=arguments)
+    assert process.wait() != 0
+    assert process.count(text) == 1
+    assert "Traceback" not in process.output
