@@ -61,7 +61,8 @@ class SingleServer(Topology):
         )
 
     def connection(self, role: Role, key: str | None = None) -> Any:
-        return self._pool.make_connection()
+        # Not `make_connection`: a pool counts what it has made, and refuses for ever once that is its `max_connections`.
+        return self._pool.connection_class(**self._pool.connection_kwargs)
 
     def client(self) -> redis.Redis:
         pool = redis.BlockingConnectionPool.from_url(
