@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 REDIS_PORT = 6379
@@ -9,15 +10,26 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on and that no earlier call returned. Never Redis's own port."""
+    """A TCP port that nothing listens on and that no earlier call returned. Never Redis's own port.
+
+    Outside the range from which the system takes ports for outgoing connections: one of those could take it away again
+    before the program that it is meant for listens on it.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+        port = random.randrange(20_000, 32_000)
         # The runtime's old clients use HTTP's port plus one: keep the neighbour out of the next answer.
-        if port != REDIS_PORT and port not in _given and port < 65535:
-            _given.update((port, port + 1))
-            return port
+        if port in _given:
+            continue
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+        _given.update((port, port + 1))
+        return port
 
 
 def accepts(port: int, host: str = "127.0.0.1") -> bool:
