@@ -1,4 +1,4 @@
-"""The `gunicorn` command line serves what `app.run()` serves: routes, actions, sockets, the management port, the drain."""
+"""The `gunicorn` command line serves what `app.run()` serves: routes, actions, sockets, probes, the drain."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import gevent
 import pytest
 import requests
-
 from daebus_runtime import DaebusCaller
+
 from tests.support.ports import accepts, free_port
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
