@@ -45,14 +45,22 @@ def _loads_plain(data: bytes | bytearray | memoryview | str) -> Any:
 
 def _dumps_plain(value: Any) -> bytes:
     try:
-        text = _ENCODER.encode(value)
-    except ValueError as error:
-        if "Circular" in str(error):
-            raise TypeError("the value contains itself") from None
-        text = _ENCODER.encode(_without_nan(value))
+        text = _encode(value)
     except RecursionError:
         raise TypeError("the value is nested too deeply or contains itself") from None
     return text.encode("utf-8", "replace")
+
+
+def _encode(value: Any) -> str:
+    try:
+        return _ENCODER.encode(value)
+    except ValueError as error:
+        if "Circular" in str(error):
+            raise TypeError("the value contains itself") from None
+    try:
+        return _ENCODER.encode(_without_nan(value))
+    except ValueError as error:  # NaN as a key
+        raise TypeError(f"the value has no JSON form: {error}") from None
 
 
 def _default(value: Any) -> Any:

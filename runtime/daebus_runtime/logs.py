@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -77,7 +78,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update(_fields(record))
+        line = {**line, **_fields(record), **line}  # a field may not pass for one of these
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         try:
@@ -94,7 +95,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 class _Handler(logging.StreamHandler[TextIO]):
     def createLock(self) -> None:
-        self.lock = monkey.get_original("threading", "RLock")()
+        self.lock = monkey.get_original("_thread", "RLock")()
 
 
 def is_json() -> bool:
@@ -110,7 +111,8 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     if log_format == "auto":
         log_format = "text" if terminal else "json"
     handler = _Handler(stream)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(colour=terminal))
+    colour = terminal and not os.environ.get("NO_COLOR")
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(colour=colour))
     handler.set_name("daebus")
     numeric = logging.getLevelNamesMapping()[level.upper()]
     direct_logger.setLevel(numeric)

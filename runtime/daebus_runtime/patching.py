@@ -9,6 +9,7 @@ already.
 
 from __future__ import annotations
 
+import logging
 import ssl
 import sys
 import warnings
@@ -26,6 +27,11 @@ def patch() -> None:
     if _done:
         return
     _done = True
+    _patch()
+    _free_logging()
+
+
+def _patch() -> None:
     if monkey.is_module_patched("socket") and monkey.is_module_patched("ssl"):
         return
     old = {name: getattr(ssl, name) for name in ("SSLContext", "SSLSocket")}
@@ -38,8 +44,29 @@ def patch() -> None:
             f"{', '.join(stubborn)} took parts of ssl before Daebus could make them cooperative: "
             "TLS there blocks every other handler meanwhile; import daebus first",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
+
+
+def _free_logging() -> None:
+    """Give logging the system's locks back, whoever makes handlers, now and later.
+
+    gevent's locks can lose a wake-up when more than two OS threads wait for one: then nothing is ever logged again.
+    Writing a record does not switch greenlets, so nobody waits for long; where it does (a handler that writes to a
+    socket), a reentrant lock lets the other greenlets of the thread through.
+    """
+    make = monkey.get_original("_thread", "RLock")
+
+    def create_lock(handler: logging.Handler) -> None:
+        handler.lock = make()
+        logging._register_at_fork_reinit_lock(handler)  # type: ignore[attr-defined]
+
+    logging.Handler.createLock = create_lock  # type: ignore[method-assign]
+    logging._lock = make()  # type: ignore[attr-defined]
+    for reference in list(logging._handlerList):  # type: ignore[attr-defined]
+        handler = reference()
+        if handler is not None and handler.lock is not None:
+            handler.createLock()
 
 
 def _rebind(old: dict[str, Any]) -> list[str]:

@@ -99,8 +99,12 @@ def _redis_url(value: str) -> str:
     parts = urllib.parse.urlsplit(value.strip())
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError
+    # An unescaped # or ? in a password ends the address early, and what is left of it could pass for a host.
+    urllib.parse.parse_qsl(parts.query, strict_parsing=bool(parts.query))
+    if parts.fragment:
+        raise ValueError
     if parts.scheme == "unix":
-        if not parts.path:
+        if not parts.path or parts.netloc.rpartition("@")[2]:
             raise ValueError
         return value.strip()
     if not parts.hostname or (parts.port is not None and not 0 < parts.port < 65536):
@@ -228,12 +232,13 @@ def parse(name: str, text: str, source: str) -> Any:
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     """A line for each `DAEBUS_*` variable that no setting reads, with the nearest name."""
     environ = os.environ if environ is None else environ
-    known = [PREFIX + f.name.upper() for f in dataclasses.fields(Settings)]
+    known = [f.name.upper() for f in dataclasses.fields(Settings)]
     lines = []
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known and not name.startswith(PREFIX + "_"):
-            near = difflib.get_close_matches(name, known, 1)
-            lines.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+        own = name.removeprefix(PREFIX)
+        if own != name and own not in known and not own.startswith("_"):
+            near = difflib.get_close_matches(own, known, 1)
+            lines.append(f"{name} is not a setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else ""))
     return lines
 
 
