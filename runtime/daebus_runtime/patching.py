@@ -9,7 +9,9 @@ already.
 
 from __future__ import annotations
 
+import importlib
 import logging
+import os
 import ssl
 import sys
 import warnings
@@ -44,8 +46,21 @@ def _patch() -> None:
             f"{', '.join(stubborn)} took parts of ssl before Daebus could make them cooperative: "
             "TLS there blocks every other handler meanwhile; import daebus first",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=_programs_frame(),
         )
+
+
+def _programs_frame() -> int:
+    """How many frames up from our caller the program's own import stands."""
+    level, frame = 1, sys._getframe(1)
+    ours = (os.path.dirname(__file__) + os.sep, os.path.dirname(importlib.__file__) + os.sep, "<frozen importlib")
+    while frame.f_back is not None and (
+        frame.f_code.co_filename.startswith(ours) or frame.f_globals.get("__name__") == "daebus"
+    ):
+        # Python does not count the frames of the import itself.
+        level += not frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
+    return level
 
 
 def _free_logging() -> None:
@@ -93,4 +108,4 @@ def _repair(old: Any, new: Any) -> None:
             getter = vars(old)[name].fget if isinstance(vars(old).get(name), property) else inherited.__get__
             setattr(old, name, property(getter, inherited.__set__))
     # Contexts that were made before now wrap sockets cooperatively as well.
-    old.wrap_socket = new.wrap_socket
+    old.wrap_socket, old.sslsocket_class = new.wrap_socket, new.sslsocket_class
