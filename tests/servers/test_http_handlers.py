@@ -163,6 +163,9 @@ def test_send_answers_whether_it_is_returned_or_not() -> None:
 def test_the_classes_work_by_themselves() -> None:
     assert HttpResponse().send({"a": 1}, 201) == ({"a": 1}, 201)
     assert HttpResponse().send(1) == (1, 200)
+    for wrong in (False, "200", 99, 600, None):
+        with pytest.raises(ValueError, match="an HTTP status is a number"):
+            HttpResponse().send(1, wrong)  # type: ignore[arg-type]
     raw = {"method": "post", "path": "/a", "params": {"x": "1"}, "headers": {"x-test": "y"}, "json": {"a": 1}}
     made = HttpRequest(raw)
     assert (made.method, made.path, made.params, made.payload, made.query) == ("POST", "/a", {"x": "1"}, {"a": 1}, {})
@@ -312,11 +315,13 @@ def test_paths_of_one_shape_may_name_their_parameters_differently() -> None:
         assert service.http("GET", "/a/fixed").json == "fixed"
         assert service.http("GET", "/a/x.json").json == ["json", "x"]
         assert service.http("GET", "/caf%C3%A9").json == "café"
+        assert service.http("GET", "/a/1%2F2").json == ["get", "1/2"]
+        assert service.http("GET", "/no/1%2f2").json["path"] == "/no/1%2F2"
 
 
 def test_another_path_is_404_and_a_trailing_slash_makes_another_path() -> None:
     with TestApp(make_app(("/a/<x>", None, lambda req, x: x), ("/b/", None, lambda req: "b"))) as service:
-        for path in ("/", "/a", "/a/", "/a/1/", "/a//1", "/b", "/nowhere"):
+        for path in ("/", "/a", "/a/", "/a/1/", "/a//1", "//a/1", "/b", "/nowhere"):
             answer = service.http("GET", path)
             assert (answer.status, answer.json) == (404, {"error": "Not Found", "path": path})
         assert service.http("GET", "/b/").json == "b"

@@ -15,7 +15,7 @@ from tests.servers.raw import handshake_fields as fields
 from tests.support.waiting import wait_until
 
 PROGRAM = """
-    from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket
+    from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket, request
 
     app = Daebus("frames")
     app.attach(DaebusHttp())
@@ -37,6 +37,16 @@ PROGRAM = """
     @app.socket("leave")
     def leave(data, client_id):
         websocket.disconnect_client(client_id, *data)
+
+    @app.socket("who")
+    def who(data, client_id):
+        about = websocket.get_client_metadata(client_id)
+        return [request.headers["x-user"], request.cookies, request.query, about["path"], about["remote_address"]]
+
+    @app.socket_connect()
+    def connect(data, client_id):
+        assert request.query.get("token") != "broken", "the password is 1234"
+        return request.query.get("token") != "wrong"
 
     @app.route("/clients")
     def clients(req):
@@ -241,6 +251,28 @@ def test_a_wrong_handshake_is_refused_as_http(service: Service, wrong: list[str]
         assert answer.status == status
         assert answer.json["error"]
         assert answer.headers["sec-websocket-version"] == "13"
+
+
+def test_a_hook_refuses_before_the_upgrade_and_the_connection_stays_http(service: Service) -> None:
+    with RawConnection(service.port) as connection:
+        refused = connection.ask("GET", "/ws?token=wrong", *fields())
+        assert (refused.status, refused.json) == (403, {"error": "Forbidden"})
+        failed = connection.ask("GET", "/ws?token=broken", *fields())
+        assert (failed.status, set(failed.json)) == (500, {"error", "id"})
+        assert connection.ask("GET", "/clients").json == 0
+
+
+def test_the_handshake_can_be_read_later(service: Service) -> None:
+    with RawWebSocket(service.port, "/a%20path?token=right&x=%C3%BC", "X-User: me", "Cookie: a=1; b=2") as client:
+        client.send(frame(TEXT, message("who", None)))
+        address = list(client.socket.getsockname())
+        assert client.message()["data"] == [
+            "me",
+            {"a": "1", "b": "2"},
+            {"token": "right", "x": "ü"},
+            "/a path",
+            address,
+        ]
 
 
 def test_only_get_over_http_1_1_can_become_a_websocket(service: Service) -> None:

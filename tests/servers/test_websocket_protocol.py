@@ -363,6 +363,9 @@ def test_clients_are_named_by_the_generator(app: Daebus) -> None:
         assert app.websocket.get_clients() == ["/chat-me"]
         with pytest.raises(ConnectionRefusedError, match="500"), service.websocket("/chat"):
             pass
+        app.websocket.set_client_id_generator(lambda websocket, path: None)
+        with service.websocket() as unnamed:
+            assert unnamed.request("who")["data"].startswith("user_")
 
 
 def test_a_client_that_comes_back_replaces_its_old_connection(app: Daebus) -> None:

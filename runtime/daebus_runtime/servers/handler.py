@@ -143,7 +143,7 @@ class Handler(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         except Refused as refused:
             return self._refuse(refused.status, str(refused))
         except EOFError:
-            return self._refuse("408 Request Timeout", "incomplete") if self.phase == HEAD else None
+            return self._refuse("408 Request Timeout", "half a header") if self.phase == HEAD else None
         except (OSError, ValueError):
             return None
         self.phase, self.deadline = BUSY, 0.0

@@ -186,6 +186,8 @@ class _Around:
         self._policy = policy
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        if req.path.startswith("//"):
+            raise falcon.HTTPRouteNotFound  # Falcon would take it for one slash
         if not req.path.isascii() and "\ufffd" in req.path:
             raise bodies.bad("the path is not URL-encoded UTF-8")
         raw = req.env.get("RAW_URI", "").partition("?")[0]

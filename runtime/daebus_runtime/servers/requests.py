@@ -184,8 +184,10 @@ class HttpResponse:
     def send(
         self, data: Any = None, status: int = 200, headers: Mapping[str, str] | None = None, *, status_code: Any = None
     ) -> tuple[Any, ...]:
-        """Answer with data (anything codec.py encodes), an HTTP status and header fields."""
+        """Answer with data (anything codec.py encodes), an HTTP status and header fields. ValueError for no status."""
         code = status if status_code is None else status_code
+        if isinstance(code, bool) or not isinstance(code, int) or not 200 <= code <= 599:
+            raise ValueError(f"an HTTP status is a number from 200 to 599, not {code!r}")
         self.answer = (data, code) if headers is None else (data, code, headers)
         return self.answer
 

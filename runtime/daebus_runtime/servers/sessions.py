@@ -84,10 +84,10 @@ class Sessions:
             self.app.metrics.drop("websocket_limit")
             return Refusal(503, {"error": "too many connections"})
         try:
-            client_id = str(self.make_id(handshake, handshake.path) if self.make_id else f"user_{uuid.uuid4()}")
+            client_id = self.make_id(handshake, handshake.path) if self.make_id is not None else None
         except FAULTS as error:
             return Refusal(500, report("the client id generator", error, self.settings.debug))
-        session = Session(self, Client(client_id, handshake))
+        session = Session(self, Client(str(client_id or f"user_{uuid.uuid4()}"), handshake))
         refusal = session.connect()
         return refusal or session
 

@@ -57,12 +57,12 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     alive: bool
 
     def run(self) -> None:
-        app = self._application()
         self._quick = False
         self._wake = Event()
         self._watch_signals()
+        self.booted = False  # until we serve: the master must not start a worker again that cannot start
         try:
-            self._serve(app)
+            self._serve(self._application())
         except ConfigurationError as error:
             print(f"daebus: cannot start: {error}", file=sys.stderr, flush=True)  # noqa: T201
             sys.exit(BOOT_ERROR)
@@ -85,13 +85,15 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         if ports.websocket is not None:
             listener = open_listener(settings.http_host, ports.websocket, "DAEBUS_WEBSOCKET_PORT")
             servers.append(self._server(listener, app, settings, pool, websocket_only=True))
+        own = servers[0 if ports.websocket is None else -1]
         if app.websocket is not None:
-            app.websocket.bound_port = _port_of(servers[-1])
+            app.websocket.bound_port = _port_of(own)
         runner.served_by(self.ppid)
         runner.start()
         for server in servers:
             server.start()
-        runner.announce(self._addresses(app, servers))
+        runner.announce(self._addresses(app, servers[0], own))
+        self.booted = True
         while self.alive:
             self.notify()
             self._sweep(servers)
@@ -117,13 +119,13 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             **tls,
         )
 
-    def _addresses(self, app: Daebus, servers: list[Server]) -> dict[str, str]:
+    def _addresses(self, app: Daebus, main: Server, websocket: Server) -> dict[str, str]:
         """What the first lines say."""
         addresses = {}
         if app.http is not None:
-            addresses["HTTP"] = f"http://{_where(servers[0])}"
+            addresses["HTTP"] = f"http://{_where(main)}"
         if app.websocket is not None:
-            addresses["WebSocket"] = f"ws://{_where(servers[-1])}"
+            addresses["WebSocket"] = f"ws://{_where(websocket)}"
         return addresses
 
     # --- the end --------------------------------------------------------------------------------------------------
@@ -159,6 +161,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         if self.alive and self.ppid != os.getppid():
             runtime_logger.error("gunicorn's master has died; stopping")
             self.alive = False
+            self._wake.set()
 
     # --- signals --------------------------------------------------------------------------------------------------
     def init_signals(self) -> None:
