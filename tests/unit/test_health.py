@@ -1,0 +1,112 @@
+"""`python -m daebus_runtime.health`: one line and an exit code, from what the management port says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from daebus_runtime import health
+from daebus_runtime.metrics import Metrics
+from daebus_runtime.servers.management import Management, open_listener
+
+
+@pytest.fixture
+def reasons() -> list[str]:
+    """Why the service is not ready."""
+    return []
+
+
+@pytest.fixture
+def management(reasons: list[str]) -> Iterator[Management]:
+    page = Management("127.0.0.1", 0, Metrics(), lambda: reasons)
+    page.start()
+    yield page
+    page.stop()
+
+
+def run(*arguments: str, **environ: str) -> tuple[int, str]:
+    """The command in a process of its own; exit code and output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "daebus_runtime.health", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **environ},
+    )
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    return done.returncode, done.stdout.strip()
+
+
+def test_a_ready_service_is_healthy(management: Management) -> None:
+    assert run(DAEBUS_MANAGEMENT_PORT=str(management.port)) == (0, '/readyz: 200 {"ready":true,"reasons":[]}')
+
+
+def test_a_service_that_is_not_ready_is_not_healthy_and_says_why(management: Management, reasons: list[str]) -> None:
+    reasons.append("bus: not connected")
+    code, line = run(DAEBUS_MANAGEMENT_PORT=str(management.port))
+    assert code == 1
+    assert line.startswith("/readyz: 503")
+    assert "bus: not connected" in line
+
+
+def test_live_asks_whether_the_loop_turns(management: Management, reasons: list[str]) -> None:
+    reasons.append("bus: not connected")
+    assert run("--live", DAEBUS_MANAGEMENT_PORT=str(management.port)) == (0, '/livez: 200 {"live":true}')
+
+
+def test_another_address_can_be_given(management: Management) -> None:
+    address = f"http://127.0.0.1:{management.port}"
+    assert run("--url", address)[0] == 0
+    assert run("--url", address, "--live") == (0, '/livez: 200 {"live":true}')
+    assert run("--url", f"{address}/nowhere")[0] == 1
+
+
+def test_without_a_management_port_the_cure_is_named() -> None:
+    code, line = run()
+    assert code == 2
+    assert "DAEBUS_MANAGEMENT_PORT" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ"),
+    [(("--url", "nonsense"), {}), (("--url", "http://x:y"), {}), ((), {"DAEBUS_MANAGEMENT_PORT": "nine"})],
+)
+def test_what_cannot_be_used_is_named(arguments: tuple[str, ...], environ: dict[str, str]) -> None:
+    code, line = run(*arguments, **environ)
+    assert code == 2
+    assert "is not" in line
+
+
+def test_nobody_there_is_not_healthy(free_port: int) -> None:
+    code, line = run(DAEBUS_MANAGEMENT_PORT=str(free_port))
+    assert code == 1
+    assert "refused" in line
+
+
+def test_a_port_that_does_not_answer_is_given_up_after_two_seconds(free_port: int) -> None:
+    listener = open_listener("127.0.0.1", free_port, "test")
+    begun = time.monotonic()
+    code, line = run(DAEBUS_MANAGEMENT_PORT=str(free_port))
+    listener.close()
+    assert (code, line) == (1, "/readyz: no answer within 2 s")
+    assert 2 <= time.monotonic() - begun < 15
+
+
+def test_it_is_quick_to_start_and_loads_no_gevent() -> None:
+    program = "import sys, daebus_runtime.health; print(*[m for m in ('gevent', 'redis', 'click') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"), [("", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.7", "10.0.0.7")]
+)
+def test_it_asks_where_the_service_listens(host: str, asked: str) -> None:
+    environ = {"DAEBUS_MANAGEMENT_PORT": "9000", "DAEBUS_MANAGEMENT_HOST": host}
+    assert health.management_address(environ) == (asked, 9000)
