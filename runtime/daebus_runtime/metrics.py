@@ -90,7 +90,9 @@ class Metrics:
         yield CounterMetricFamily(
             "daebus_bus_reconnects", "Connections that had to be made again.", value=self.reconnects
         )
-        yield GaugeMetricFamily("daebus_loop_lag_seconds", "How late the event loop was last.", value=self.loop_lag)
+        # The worst since the last scrape: what is over when somebody looks would never be seen.
+        lag, self.loop_lag = self.loop_lag, 0.0
+        yield GaugeMetricFamily("daebus_loop_lag_seconds", "How late the event loop was at worst.", value=lag)
         for name, (about, read) in sorted(self.gauges.items()):
             yield GaugeMetricFamily(name, about, value=read())
 

@@ -43,7 +43,7 @@ class Watchdog:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._metrics.loop_lag = max(0.0, now - self._ticked - TICK_SECONDS)
+        self._metrics.loop_lag = max(self._metrics.loop_lag, now - self._ticked - TICK_SECONDS)
         self._ticked = now
 
     def _watch(self) -> None:
