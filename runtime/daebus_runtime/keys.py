@@ -9,10 +9,13 @@ any other channel           channel   broadcast.send      listeners
 
 from __future__ import annotations
 
+import re
 import uuid
 
 INBOX_PREFIX = "caller:"
 GLOB = frozenset("*?[")
+UNUSABLE = re.compile(r"[\s\x00-\x1f\ud800-\udfff]")
+"""White space, control characters and lone surrogates, which have no UTF-8 form."""
 
 
 def service_channel(service: str) -> str:
@@ -39,6 +42,6 @@ def check_channel(channel: object) -> str:
     """The channel itself, when it can be published to; ValueError otherwise."""
     if not isinstance(channel, str) or not channel:
         raise ValueError(f"a channel name is a non-empty string, not {channel!r}")
-    if len(channel) > 512 or any(c.isspace() or ord(c) < 32 for c in channel):
-        raise ValueError(f"a channel name has at most 512 characters and no white space: {channel[:60]!r}")
+    if len(channel) > 512 or UNUSABLE.search(channel):
+        raise ValueError(f"a channel name has at most 512 characters, no white space, and is Unicode: {channel[:60]!r}")
     return channel

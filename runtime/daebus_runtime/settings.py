@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -89,8 +90,11 @@ def _flag(value: str) -> bool:
     return words[value.lower()]
 
 
+_NO_NAME = re.compile(r"[\s\x00-\x1f\ud800-\udfff*?\[\]]")
+
+
 def _service(value: str) -> str:
-    if not value or len(value) > 128 or any(c.isspace() or ord(c) < 32 or c in "*?[]" for c in value):
+    if not value or len(value) > 128 or _NO_NAME.search(value):
         raise ValueError
     return value
 
