@@ -19,6 +19,7 @@ from typing import Any
 
 from daebus_runtime import DaebusCaller, health
 from daebus_runtime.testing import TestApp
+from redis import Redis
 
 from tests.support.ports import free_port
 from tests.support.process import ServiceProcess
@@ -52,6 +53,16 @@ class Stage:
         self.block, self.directory, self.redis = here, directory, redis
         self.port, self.management = free_port(), free_port()
         self._start = start
+        self._open: list[Redis] = []
+
+    def client(self) -> Redis:
+        """A client of the stage's Redis, closed by `close`."""
+        self._open.append(self.redis.client())
+        return self._open[-1]
+
+    def close(self) -> None:
+        for client in self._open:
+            client.close()
 
     # --- here -----------------------------------------------------------------------------------------------------
     def save(self, name: str | None = None) -> Path:

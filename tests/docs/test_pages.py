@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import subprocess
@@ -39,7 +40,8 @@ def first_names(blocks: list[Block]) -> list[Block]:
 def test_program(
     block: Block, tmp_path: Path, shared_redis: RedisServer, start_process: Callable[..., ServiceProcess]
 ) -> None:
-    DRIVERS[block.page, block.name or ""](Stage(block, tmp_path, shared_redis, start_process))
+    with contextlib.closing(Stage(block, tmp_path, shared_redis, start_process)) as stage:
+        DRIVERS[block.page, block.name or ""](stage)
 
 
 def test_every_block_is_run_or_says_why_not() -> None:

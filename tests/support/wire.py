@@ -207,6 +207,8 @@ class WebSocketClient:
         """Closes in good order and waits briefly for the answer."""
         with suppress(websocket.WebSocketException, OSError):
             self._socket.close(status=code, reason=reason.encode(), timeout=2)
+        # The library leaves the socket open when it has seen the end itself.
+        self.drop()
 
     def drop(self) -> None:
         """Closes the TCP connection without a close frame."""

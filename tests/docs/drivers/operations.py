@@ -8,7 +8,6 @@ import re
 from tests.docs.drivers import drives
 from tests.docs.pages import DOCS
 from tests.docs.stage import Stage
-from tests.support.waiting import wait_until
 
 PAGE = "operations.md"
 
@@ -34,4 +33,4 @@ def shop(stage: Stage) -> None:
 def hooks(stage: Stage) -> None:
     with stage.service(redis_url=stage.redis.url):
         pass
-    assert wait_until(lambda: stage.redis.client().get("last_stop"))
+    assert stage.client().get("last_stop")

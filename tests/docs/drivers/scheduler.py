@@ -22,7 +22,7 @@ PAGE = "scheduler.md"
 def smallest(stage: Stage) -> None:
     stage.save("heartbeat")
     stage.pytest("clock")
-    with Listener(stage.redis.client(), "heartbeats") as heard:
+    with Listener(stage.client(), "heartbeats") as heard:
         begun = time.time()
         process = stage.start("heartbeat")
         message = heard.wait_for(1, timeout=20)[0]

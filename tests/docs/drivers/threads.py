@@ -14,7 +14,7 @@ PAGE = "threads.md"
 
 @drives(PAGE, "poller")
 def smallest(stage: Stage) -> None:
-    with Listener(stage.redis.client(), "poller.values") as heard:
+    with Listener(stage.client(), "poller.values") as heard:
         process = stage.start()
         first, second = heard.wait_for(2)[:2]
         assert 0.9 < second["at"] - first["at"] < 2
@@ -31,7 +31,7 @@ def native(stage: Stage) -> None:
 @drives(PAGE, "control")
 def control(stage: Stage) -> None:
     with stage.service(redis_url=stage.redis.url) as service:
-        cache = stage.redis.client()
+        cache = stage.client()
         assert service.call("stop") == {"stopped": True}
         assert service.call("start") == {"started": True}
         wait_until(lambda: int(cache.get("frames") or 0) > 2)
