@@ -46,7 +46,7 @@ Pair = collections.namedtuple("Pair", ["x", "y"])
 def dumps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], bytes]:
     if request.param == "standard library":
         monkeypatch.setattr(codec, "orjson", None)
-    elif codec.orjson is None:
+    elif not codec.ACCELERATED:
         pytest.skip("orjson, the extra `fast`, is not installed")
     return codec.dumps
 
@@ -55,7 +55,7 @@ def dumps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ca
 def loads(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
     if request.param == "standard library":
         return codec._loads_plain
-    if codec.orjson is None:
+    if not codec.ACCELERATED:
         pytest.skip("orjson, the extra `fast`, is not installed")
     return codec.loads
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import click
 
 from .. import __version__
-from .doctor import doctor
 from .output import EXIT_CODES, Group
-from .serve import run
-from .talk import call, listen, send
+
+# A command and the file it lives in, loaded when it is asked for: what one needs must not slow the others down.
+COMMANDS = {"run": "serve", "call": "talk", "send": "talk", "listen": "talk", "doctor": "doctor"}
 
 HELP = f"""Run services, and talk to those that run.
 
@@ -33,11 +33,7 @@ DAEBUS_REDIS_URL names the bus for all of them; `daebus COMMAND --help` tells mo
 """
 
 
-@click.group(cls=Group, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, homes=COMMANDS, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="daebus", message="%(prog)s %(version)s")
 def main() -> None:
     pass
-
-
-for command in (run, call, send, listen, doctor):
-    main.add_command(command)

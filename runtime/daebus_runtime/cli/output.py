@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -35,7 +36,20 @@ class Failure(click.ClickException):
 
 
 class Group(click.Group):
-    """Turns the runtime's errors into a line and an exit code; no command needs to know how."""
+    """Loads a command when it is asked for, and turns the runtime's errors into a line and an exit code."""
+
+    def __init__(self, *args: Any, homes: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._homes = homes
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._homes)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._homes:
+            return None
+        command: click.Command = getattr(importlib.import_module(f".{self._homes[cmd_name]}", __package__), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         if os.environ.get("NO_COLOR"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .. import codec, keys
+from .. import codec, keys, settings
 from ..caller import DaebusCaller
 from ..context import publish_object
 from ..transport import State
@@ -39,6 +39,7 @@ def call(service: str, action: str, payload: str, timeout: float, redis_url: str
       generate | daebus call reports import -
     """
     value = output.parse_json(payload, "JSON")
+    settings.parse("service", service, "SERVICE")
     with bus.connected(redis_url) as (address, transport):
         bus.expect_service(transport, address, service)
         caller = DaebusCaller(service, redis_url=address.url, timeout=timeout)
