@@ -1,0 +1,192 @@
+"""Scheduled tasks in real time: when they run, that they never overlap, that they outlive their faults."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from daebus_runtime import Daebus, request
+from daebus_runtime.errors import RegistrationError
+from daebus_runtime.runner import Runner
+from daebus_runtime.testing import TestApp
+from daebus_runtime.transport import home
+from daebus_runtime.transport.memory import MemoryBroker, MemoryTransport
+
+from tests.support.waiting import wait_until
+
+Run = Callable[[Daebus], Runner]
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Starts an application on a bus in memory, with its timers running as in production."""
+    started: list[Runner] = []
+
+    def start(app: Daebus) -> Runner:
+        transport = MemoryTransport(MemoryBroker(), home.current(), message_limit=1 << 20, send_seconds=1)
+        runner = Runner(app, transport)
+        runner.start()
+        started.append(runner)
+        return runner
+
+    yield start
+    for runner in started:
+        runner.finish(time.monotonic() + 2)
+
+
+def test_the_first_run_comes_after_one_interval_and_knows_its_planned_time(run: Run) -> None:
+    app, runs = Daebus("clock"), []
+
+    @app.background("tick", 0.2)
+    def tick() -> None:
+        runs.append((time.monotonic(), request.scheduled, time.time()))
+
+    begun = time.monotonic()
+    run(app)
+    wait_until(lambda: len(runs) >= 3, 10)
+    assert runs[0][0] - begun >= 0.2
+    planned = [scheduled for _, scheduled, _ in runs[:3]]
+    assert planned[1] - planned[0] == pytest.approx(0.2, abs=0.001)
+    assert all(now >= scheduled for _, scheduled, now in runs)
+
+
+def test_runs_never_overlap(run: Run) -> None:
+    app = Daebus("clock")
+    now, most, runs = 0, 0, 0
+
+    @app.background("tick", 0.05)
+    def tick() -> None:
+        nonlocal now, most, runs
+        now += 1
+        most = max(most, now)
+        time.sleep(0.12)
+        now -= 1
+        runs += 1
+
+    run(app)
+    wait_until(lambda: runs >= 4, 10)
+    assert most == 1
+
+
+def test_an_exception_is_logged_and_the_task_goes_on(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    app, runs = Daebus("clock"), []
+
+    @app.background("tick", 0.05)
+    def tick() -> None:
+        runs.append(1)
+        raise ValueError("spring is broken")
+
+    run(app)
+    wait_until(lambda: len(runs) >= 3, 10)
+    failures = [record for record in caplog.records if "task 'tick' failed" in record.getMessage()]
+    assert len(failures) >= 2
+    assert failures[0].exc_info is not None
+    assert "spring is broken" in str(failures[0].exc_info[1])
+    assert app.metrics.handler("task", "tick").errors >= 2
+
+
+def test_the_interval_can_be_changed_while_it_runs(run: Run) -> None:
+    app, runs = Daebus("clock"), []
+
+    @app.background("tick", 3600)
+    def tick() -> None:
+        runs.append(1)
+
+    run(app)
+    app.reschedule("tick", interval=0.05)
+    wait_until(lambda: len(runs) >= 2, 10)
+    with pytest.raises(KeyError):
+        app.reschedule("tock", interval=1)
+
+
+def test_a_task_that_is_declared_while_the_service_runs_is_run(run: Run) -> None:
+    app, runs = Daebus("clock"), []
+    run(app)
+
+    @app.background("late", 0.05)
+    def late() -> None:
+        runs.append(1)
+
+    wait_until(lambda: runs, 10)
+
+
+def test_no_run_begins_after_the_drain_has(run: Run) -> None:
+    app, runs = Daebus("clock"), []
+
+    @app.background("tick", 0.02)
+    def tick() -> None:
+        runs.append(1)
+
+    runner = run(app)
+    wait_until(lambda: runs, 10)
+    runner.begin_drain()
+    seen = len(runs)
+    other: list[int] = []
+    until = time.monotonic() + 0.2
+    wait_until(lambda: time.monotonic() > until or other, 5)  # ten intervals go by
+    assert len(runs) == seen
+
+
+def test_a_run_in_flight_is_waited_for(run: Run) -> None:
+    app, ended = Daebus("clock"), []
+
+    @app.background("tick", 0.05)
+    def tick() -> None:
+        begun.append(1)
+        time.sleep(0.3)
+        ended.append(1)
+
+    begun: list[int] = []
+    runner = run(app)
+    wait_until(lambda: begun, 10)
+    runner.finish(time.monotonic() + 5)
+    assert ended == [1]
+
+
+def test_cron_runs_at_its_times() -> None:
+    app, planned = Daebus("clock"), []
+
+    @app.background("quarter", cron="*/15 * * * *", timezone="Europe/Vienna")
+    def quarter() -> None:
+        planned.append(request.scheduled)
+
+    with TestApp(app) as service:
+        assert service.clock.advance(3600) == 4
+    assert [scheduled % 900 for scheduled in planned] == [0, 0, 0, 0]
+
+
+def test_jitter_moves_a_run_within_its_bound(run: Run) -> None:
+    app, runs = Daebus("clock"), []
+
+    @app.background("tick", 0.2, jitter=0.05)
+    def tick() -> None:
+        runs.append(time.monotonic())
+
+    begun = time.monotonic()
+    run(app)
+    wait_until(lambda: runs, 10)
+    assert runs[0] - begun >= 0.2 - 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({}, "either an interval in seconds or cron="),
+        ({"interval": 1, "cron": "* * * * *"}, "either an interval in seconds or cron="),
+        ({"interval": 0}, "a number of seconds above 0, not 0"),
+        ({"interval": -1}, "a number of seconds above 0, not -1"),
+        ({"interval": True}, "a number of seconds above 0, not True"),
+        ({"interval": "10"}, "a number of seconds above 0, not '10'"),
+        ({"interval": float("nan")}, "a number of seconds above 0, not nan"),
+        ({"cron": "* * *"}, "five fields"),
+        ({"cron": "61 * * * *"}, "five fields"),
+        ({"cron": "* * * * *", "timezone": "Mars/Base"}, "Mars/Base"),
+        ({"interval": 1, "jitter": -1}, "jitter is a number of seconds"),
+    ],
+)
+def test_what_could_never_run_is_refused_where_it_is_declared(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(RegistrationError, match="task 'tick'") as error:
+        Daebus("clock").background("tick", **arguments)
+    assert text in str(error.value)

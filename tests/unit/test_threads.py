@@ -1,0 +1,140 @@
+"""`@app.thread`: how it is called, that it is told to end, that it is started again after an exception."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+from daebus_runtime import Daebus, broadcast
+from daebus_runtime.testing import TestApp
+
+from tests.support.waiting import wait_until
+
+Running = Callable[[], bool]
+
+
+def test_with_and_without_its_parameter() -> None:
+    app, seen = Daebus("mill"), []
+
+    @app.thread("asks")
+    def asks(running: Running) -> None:
+        seen.append("asks")
+        while running():
+            time.sleep(0.005)
+        seen.append("asks was told")
+
+    @app.thread("does_not")
+    def does_not() -> None:
+        seen.append("does not")
+
+    with TestApp(app):
+        wait_until(lambda: {"asks", "does not"} <= set(seen))
+        assert "asks was told" not in seen
+    assert "asks was told" in seen
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_it_can_be_started_and_stopped(native: bool) -> None:
+    app = Daebus("mill")
+    starts, turning = 0, False
+
+    @app.thread("wheel", auto_start=False, native=native)
+    def wheel(running: Running) -> None:
+        nonlocal starts, turning
+        starts, turning = starts + 1, True
+        while running():
+            time.sleep(0.005)
+        turning = False
+
+    with TestApp(app):
+        assert starts == 0
+        assert app.start_thread("wheel") is True
+        wait_until(lambda: turning)
+        assert app.start_thread("wheel") is True  # it runs already: one is enough
+        assert app.stop_thread("wheel", timeout=5) is True
+        assert (starts, turning) == (1, False)
+        assert app.start_thread("wheel") is True
+        wait_until(lambda: starts == 2 and turning)
+    assert turning is False
+
+
+def test_one_that_does_not_listen_is_not_stopped_in_time() -> None:
+    app, release = Daebus("mill"), gevent.event.Event()
+
+    @app.thread("deaf")
+    def deaf() -> None:
+        release.wait()
+
+    with TestApp(app):
+        begun = time.monotonic()
+        assert app.stop_thread("deaf", timeout=0.1) is False
+        assert 0.1 <= time.monotonic() - begun < 2
+        release.set()
+        assert app.stop_thread("deaf", timeout=5) is True
+
+
+def test_a_name_that_nobody_declared_is_refused_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with TestApp(Daebus("mill")) as service:
+        assert service.app.start_thread("sail") is False
+        assert service.app.stop_thread("sail") is False
+    assert caplog.text.count("there is no thread 'sail'") == 2
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_it_is_started_again_after_an_exception(native: bool, caplog: pytest.LogCaptureFixture) -> None:
+    app, starts = Daebus("mill"), []
+
+    @app.thread("fragile", native=native)
+    def fragile(running: Running) -> None:
+        starts.append(time.monotonic())
+        if len(starts) < 3:
+            raise ValueError("sand in the works")
+        while running():
+            time.sleep(0.005)
+
+    with TestApp(app):
+        wait_until(lambda: len(starts) == 3, 10)
+    first, second = starts[1] - starts[0], starts[2] - starts[1]
+    assert first >= 0.5
+    assert second >= 1.0, "the second pause is longer than the first"
+    assert caplog.text.count("thread 'fragile' failed; it is started again in") == 2
+
+
+def test_one_that_returns_is_not_started_again() -> None:
+    app, starts = Daebus("mill"), []
+
+    @app.thread("once")
+    def once() -> None:
+        starts.append(1)
+
+    @app.background("look", 1)
+    def look() -> None:
+        pass
+
+    with TestApp(app) as service:
+        wait_until(lambda: starts)
+        service.clock.advance(5)
+    assert starts == [1]
+
+
+def test_a_native_one_has_a_thread_of_its_own_and_the_bus() -> None:
+    app = Daebus("mill")
+    found: dict[str, Any] = {}
+
+    @app.thread("sensor", native=True)
+    def sensor(running: Running) -> None:
+        found["thread"] = threading.get_native_id()
+        found["receivers"] = broadcast.send("mill.turned", {"by": "wind"})
+
+    @app.listen("mill.turned")
+    def turned(message: dict[str, Any]) -> None:
+        found["heard"] = message
+
+    with TestApp(app):
+        wait_until(lambda: len(found) == 3)
+    assert found["thread"] != threading.get_native_id()
+    assert (found["receivers"], found["heard"]) == (1, {"by": "wind"})
