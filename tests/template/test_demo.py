@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def test_two_demos_at_the_same_time(tmp_path: Path) -> None:
     demos = [start_demo(tmp_path / name) for name in ("first", "second")]
     for demo in demos:
-        output, _ = demo.communicate(timeout=180)
+        output, _ = demo.communicate(timeout=400)
         assert demo.returncode == 0, output
         plain = output.replace(" ", "")
         for heard in (

@@ -36,7 +36,7 @@ def checks(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_its_own_check_is_green(checks: dict[str, Future[str]], variant: str) -> None:
-    output = checks[variant].result(timeout=300)
+    output = checks[variant].result(timeout=500)
     assert " passed" in output, output
     assert "skipped" not in output, output
     assert "Success: no issues found" in output, output
