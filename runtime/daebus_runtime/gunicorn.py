@@ -14,6 +14,7 @@ from .patching import patch
 
 patch()
 
+import gc
 import logging
 import os
 import socket
@@ -91,6 +92,11 @@ def on_starting(server: Any) -> None:
     server.cfg.set("worker_connections", settings.connection_limit)
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """What exists now is shared with the worker and lives as long: the collector need not look at it again."""
+    gc.freeze()
+
+
 def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
     """SIGTTIN asks for a second worker."""
     if old_value is not None and new_value > 1:
@@ -107,6 +113,7 @@ NAMES = (
     "worker_tmp_dir",
     "timeout",
     "keepalive",
+    "pre_fork",
     "nworkers_changed",
 )
 

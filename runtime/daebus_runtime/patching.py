@@ -76,7 +76,7 @@ def _free_logging() -> None:
         handler.lock = make()
         logging._register_at_fork_reinit_lock(handler)  # type: ignore[attr-defined]
 
-    logging.Handler.createLock = create_lock  # type: ignore[method-assign]
+    logging.Handler.createLock = create_lock  # type: ignore
     logging._lock = make()  # type: ignore[attr-defined]
     for reference in list(logging._handlerList):  # type: ignore[attr-defined]
         handler = reference()

@@ -207,7 +207,7 @@ class Runner:
             if hook.kind == kind:
                 try:
                     context.call_in_context(context.Context(self.app), hook.function)
-                except Exception:
+                except (Exception, gevent.Timeout):
                     runtime_logger.exception("a hook failed: %s at %s", kind, hook.where)
 
     # --- state ----------------------------------------------------------------------------------------------------

@@ -47,16 +47,20 @@ MARKER = "daebus-test:"
 
 @dataclasses.dataclass(frozen=True)
 class HttpResult:
-    """An HTTP answer: status code, headers (lower-case names), text, and the JSON value (None when the body is no
-    JSON)."""
+    """An HTTP answer: status code, headers (lower-case names), the body's bytes, and what they say."""
 
     status: int
     headers: Mapping[str, str]
-    text: str
     content: bytes
 
     @property
+    def text(self) -> str:
+        """The body as UTF-8. UnicodeDecodeError when it is none."""
+        return self.content.decode()
+
+    @property
     def json(self) -> Any:
+        """The body as JSON, None when it is none."""
         try:
             return codec.loads(self.content)
         except ValueError:
@@ -240,7 +244,7 @@ class TestApp:
         client = falcon.testing.TestClient(self.app)
         result = self.run(client.simulate_request, method, path, headers=headers, params=query, body=body)
         lower = {name.lower(): value for name, value in result.headers.items()}
-        return HttpResult(result.status_code, lower, result.text, result.content)
+        return HttpResult(result.status_code, lower, result.content)
 
     @contextlib.contextmanager
     def websocket(self, path: str = "/ws", headers: Mapping[str, str] | None = None) -> Iterator[TestSocket]:
@@ -301,7 +305,10 @@ class TestApp:
         return recorded
 
     def _record(self, channel: str, data: bytes) -> None:
-        message = codec.loads(data)
+        try:
+            message = codec.loads(data)
+        except ValueError:
+            return
         if not isinstance(message, dict) or channel.startswith(("caller:", MARKER)):
             return
         (self.sent if "action" in message else self.broadcasts).append((channel, message))

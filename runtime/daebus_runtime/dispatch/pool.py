@@ -107,3 +107,6 @@ class WorkerPool:
             self._workers -= 1
             if me in idle:
                 idle.remove(me)
+            if queue and not self._kicked:
+                self._kicked = True
+                self._soon(self._kick)

@@ -10,7 +10,7 @@ from .. import codec
 from ..context import Context, ListenRequest, Service, answering, call_in_context
 from ..dispatch import Handler, actions, compose
 from ..dispatch.blocking import ThreadRunner
-from ..dispatch.faults import answer_faults
+from ..dispatch.faults import FAULTS, answer_faults
 from ..dispatch.measure import measure
 from ..dispatch.pool import WorkerPool
 from ..envelope import error_reply
@@ -112,7 +112,7 @@ class Consumer:
             begun, failed = time.perf_counter(), False
             try:
                 call_in_context(context, listener.function, payload, run=run)
-            except Exception:
+            except FAULTS:
                 failed = True
                 runtime_logger.exception("%s failed", listener.title)
             work.done(time.perf_counter() - begun, failed)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-import gevent
-
+from ..dispatch.faults import FAULTS
 from ..logs import runtime_logger
 
-FAULTS = (Exception, gevent.Timeout)
-"""What ends one message only. `gevent.Timeout` is no Exception, but an author's own business all the same."""
+__all__ = ["FAULTS", "report"]
 TEXT = "Internal Server Error"
 
 

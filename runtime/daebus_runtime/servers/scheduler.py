@@ -17,6 +17,7 @@ from apscheduler.schedulers.gevent import GeventScheduler
 
 from ..context import Context, Service, TaskRequest, call_in_context
 from ..dispatch.blocking import ThreadRunner
+from ..dispatch.faults import FAULTS
 from ..logs import runtime_logger
 from ..metrics import Metrics
 from ..registry import Task
@@ -104,7 +105,7 @@ def run_task(app: Service, task: Task, scheduled: float, blocking: ThreadRunner,
     begun, failed = time.perf_counter(), False
     try:
         call_in_context(context, task.function, run=blocking.run if task.blocking else None)
-    except Exception:
+    except FAULTS:
         failed = True
         runtime_logger.exception("task %r failed; it goes on at its next time", task.name)
     metrics.handler("task", task.name).done(time.perf_counter() - begun, failed)

@@ -12,6 +12,7 @@ from gevent.event import Event
 
 from ..context import Context, Service, call_in_context
 from ..dispatch.blocking import ThreadRunner
+from ..dispatch.faults import FAULTS
 from ..logs import runtime_logger
 from ..registry import Thread
 
@@ -103,7 +104,9 @@ class Threads:
                 context = Context(self._app)
                 call_in_context(context, call, run=run)
                 return
-            except Exception:
+            except SystemExit:  # ends a thread and nothing else, as in Python's own
+                return
+            except FAULTS:
                 if time.monotonic() - begun > STEADY_SECONDS:
                     backoff = BACKOFF_FIRST
                 runtime_logger.exception("thread %r failed; it is started again in %.1f s", thread.name, backoff)

@@ -61,7 +61,7 @@ class SingleServer(Topology):
         )
 
     def connection(self, role: Role, key: str | None = None) -> Any:
-        # Not `make_connection`: a pool counts what it has made, and refuses for ever once that is its `max_connections`.
+        # Not `make_connection`: a pool counts what it has made, and at its `max_connections` refuses for ever.
         return self._pool.connection_class(**self._pool.connection_kwargs)
 
     def client(self) -> redis.Redis:
