@@ -128,4 +128,6 @@ def test_a_broadcast_during_a_short_outage_arrives_after_it(traffic: Traffic) ->
     wait_until(lambda: traffic.garden.count("is away"))
     back = start_and_time(server)
     traffic.working_after(back)
-    assert traffic.garden.count("task 'tick' failed") == 0, traffic.garden.output
+    # One that Redis had received and not answered may have failed; none that began while there was no Redis.
+    assert "there was no connection to the bus" not in traffic.garden.output
+    assert traffic.garden.count("task 'tick' failed") <= 1, traffic.garden.output

@@ -1,4 +1,4 @@
-"""How a received message becomes a handler's run: found or answered, bounded, measured, and never able to hurt others."""
+"""How a received message becomes a handler's run: found or answered, bounded, measured, never able to hurt others."""
 
 from __future__ import annotations
 
@@ -401,7 +401,7 @@ def test_runs_and_failures_are_counted_by_action_and_listener() -> None:
 def test_a_call_that_times_out_leaves_the_service_in_order() -> None:
     release = gevent.event.Event()
     with service_with(lambda: release.wait(20)) as service:
-        with pytest.raises(CallTimeout, match="service 'garden', action 'do': no reply within 0.05 seconds"):
+        with pytest.raises(CallTimeout, match=r"service 'garden', action 'do': no reply within 0.05 seconds"):
             service.call("do", None, 0.05)
         release.set()
         service.settle()
