@@ -15,6 +15,8 @@ from tests.support.redis_server import RedisServer
 
 from .conftest import GARDEN, Garden, Run
 
+pytestmark = pytest.mark.slow  # each test starts several programs
+
 WITH_HTTP = """
 from daebus import Daebus, DaebusHttp
 
