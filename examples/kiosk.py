@@ -1,5 +1,7 @@
 """A kiosk at a counter: visitors take numbers, a screen shows whose turn it is, and how warm the room is.
 
+Try it, in three terminals:
+
     python examples/kiosk.py           then open http://localhost:8080/ in two windows
     daebus call kiosk next
     python examples/thermometer.py     its values appear on the screen
@@ -22,7 +24,7 @@ PAGE = """<!doctype html>
   button { font: inherit; padding: 1rem 2rem }
 </style>
 <h1>Now serving</h1>
-<div id="serving" aria-live="polite">–</div>
+<div id="serving" aria-live="polite">0</div>
 <p><button id="take">Take a number</button> <output id="mine"></output></p>
 <p id="celsius"></p>
 <script>

@@ -1,5 +1,7 @@
 """The waiter: takes orders and has them cooked. Two services that call each other; see kitchen.py.
 
+Start both, and order:
+
     python examples/kitchen.py
     python examples/waiter.py
     daebus call waiter order '{"dish": "soup", "table": 4}'
@@ -18,7 +20,7 @@ tables = {}
 
 @app.action("order")
 def order():
-    """Payload {"dish": text, "table": number}; passes the kitchen's progress on; answers {"order": number, "dish": …}."""
+    """Payload {"dish": text, "table": number}; passes progress on; answers {"order": number, "dish": text}."""
     number = next(numbers)
     tables[number] = request.payload["table"]
     try:

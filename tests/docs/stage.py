@@ -47,9 +47,7 @@ CURL = Path(__file__).with_name("curl.py")
 class Stage:
     """One block, a folder, a Redis server, and a port that the block's `localhost:8080` becomes."""
 
-    def __init__(
-        self, here: Block, directory: Path, redis: RedisServer, start: Callable[..., ServiceProcess]
-    ) -> None:
+    def __init__(self, here: Block, directory: Path, redis: RedisServer, start: Callable[..., ServiceProcess]) -> None:
         self.block, self.directory, self.redis = here, directory, redis
         self.port, self.management = free_port(), free_port()
         self._start = start
@@ -159,7 +157,10 @@ class Stage:
         """
         here = self.block if name is None else block(self.block.page, name)
         for command, expected in commands(here.text):
-            for shown, real in {"localhost:8080": f"127.0.0.1:{self.port}", "localhost:9000": f"127.0.0.1:{self.management}"}.items():
+            for shown, real in {
+                "localhost:8080": f"127.0.0.1:{self.port}",
+                "localhost:9000": f"127.0.0.1:{self.management}",
+            }.items():
                 command = command.replace(shown, real)
             for shown, real in replaced.items():
                 expected = expected.replace(shown, real)

@@ -40,7 +40,11 @@ def notes(stage: Stage) -> None:
         bad = service.http("PUT", "/notes/milk", body="{", headers={"content-type": "application/json"})
         assert (bad.status, bad.json["error"]) == (400, "Bad Request")
         failed = service.http("PUT", "/notes/milk", json={})
-        assert (failed.status, failed.json["error"], set(failed.json)) == (500, "Internal Server Error", {"error", "id"})
+        assert (failed.status, failed.json["error"], set(failed.json)) == (
+            500,
+            "Internal Server Error",
+            {"error", "id"},
+        )
         with pytest.raises(RegistrationError, match="twice"):
             module.app.route("/notes")(lambda req: None)
 

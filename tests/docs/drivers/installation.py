@@ -11,7 +11,7 @@ PAGE = "installation.md"
 @drives(PAGE, "greeter", "greeter-session")
 def greeter(stage: Stage) -> None:
     process = stage.start("greeter")
-    assert process.count(r"service greeter started \(daebus 0\.1\.0, Python 3\.") == 1
+    process.wait_line(r"service greeter started \(daebus 0\.1\.0, Python 3\.")
     stage.session("greeter-session")
     assert process.terminate() == 0
     # `daebus run` needs no app.run() in the file, and does not mind it either.

@@ -63,12 +63,12 @@ def reschedule(stage: Stage) -> None:
         assert 0.5 < (datetime.datetime.now() - begun).total_seconds() < 4  # noqa: DTZ005
         assert service.call("hurry") == {"seconds": 1}
 
-        @module.app.background("asks", 60)
         def asks() -> None:
             with pytest.raises(OutsideHandler):
                 module.response.send({})
             assert module.request.name == "asks"
             module.broadcast.send("asked", {})
 
+        module.app.background("asks", 60)(asks)
         assert service.clock.advance(61) >= 1
         assert ("asked", {}) in service.broadcasts
