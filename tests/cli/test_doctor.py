@@ -13,7 +13,7 @@ import pytest
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 
-from .conftest import GARDEN, Garden, Run
+from .conftest import COMMAND, GARDEN, Garden, Run
 
 pytestmark = pytest.mark.slow  # each test starts several programs
 
@@ -22,6 +22,10 @@ from daebus import Daebus, DaebusHttp
 
 app = Daebus("shop")
 app.attach(DaebusHttp(port={port}))
+
+@app.action("sell")
+def sell():
+    return {{}}
 
 @app.route("/")
 def index(req):
@@ -107,6 +111,16 @@ def test_a_port_taken(daebus: Run, healthy: dict[str, str], taken_port: int, tmp
     for kind in ("HTTP", "WEBSOCKET", "MANAGEMENT"):
         done = daebus("doctor", env={**healthy, f"DAEBUS_{kind}_PORT": str(taken_port)})
         assert f"port {taken_port} is taken by " in only_failure(done, kind.lower())
+
+
+def test_a_port_that_the_running_service_holds_is_fine(
+    daebus: Run, healthy: dict[str, str], start_process: Callable[..., ServiceProcess], free_port: int, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(WITH_HTTP.format(port=free_port))
+    start_process([*COMMAND, "run", "shop.py"], env=healthy).wait_line("is connected")
+    done = daebus("doctor", "shop.py", env=healthy)
+    assert done.returncode == 0, done.stdout
+    assert finding(done, "ok", "http").endswith("the service runs")
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the kernel does not tell who holds a port")

@@ -197,8 +197,8 @@ class Examination:
         return ok("bus", f"{address}: {name}, {took}")
 
     def _services(self, transport: RedisTransport, address: bus.Address) -> Iterator[Finding]:
-        own = self.app.service if self.app is not None and "service" not in self.bad else self.settings.service
-        for service in dict.fromkeys([*self.services, *([own] if own else [])]):
+        own = self._own_service()
+        for service in dict.fromkeys([*self.services, *([own] if own and self._is_heard() else [])]):
             replicas = bus.subscribers(transport, service)
             if replicas is None:
                 yield warn("service", f"{service!r}: not known, this user may not ask", "allow it PUBSUB")
@@ -210,6 +210,18 @@ class Examination:
                 yield fail("service", fault.cause, fault.cure)
             else:
                 yield warn("service", f"{service!r} does not run", f"daebus run {self.target or 'TARGET'}")
+
+    def _own_service(self) -> str | None:
+        """The name of the service that this place is about, when there is one."""
+        if self.app is None or "service" in self.bad:
+            return self.settings.service
+        return self.app.service
+
+    def _is_heard(self) -> bool:
+        """Whether the service could be seen on the bus: one without actions receives no requests."""
+        from ..registry import Action
+
+        return self.app is None or bool(self.app.registry.all(Action))
 
     # --- ports ----------------------------------------------------------------------------------------------------
     def _ports(self) -> Iterator[Finding]:
@@ -223,8 +235,10 @@ class Examination:
             obstacle = ports.obstacle(self.settings.http_host, port)
             if obstacle is None:
                 yield ok(kind, f"port {port} is free")
-            elif self.answering:
-                yield ok(kind, f"{obstacle}; a service runs here")
+            elif (own := self._own_service()) in self.answering or (own is None and self.answering):
+                yield ok(kind, f"{obstacle}; the service runs")
+            elif not self._is_heard():
+                yield warn(kind, f"{obstacle}: this service itself, or a program to be ended first")
             else:
                 level = fail if named or self.app is not None else warn
                 yield level(kind, obstacle, f"end that one, or choose another port, as in {variable}={port + 1}")
