@@ -60,7 +60,7 @@ class TextFormatter(logging.Formatter):
         fields = " ".join(f"{k}={v}" for k, v in _fields(record).items())
         if self.colour:
             level = click.style(level, fg=_COLOURS.get(record.levelname, "green"))
-            when, fields = click.style(when, dim=True), click.style(fields, dim=True)
+            when, fields = click.style(when, dim=True), click.style(fields, dim=True) if fields else ""
         line = f"{when} {level} {record.getMessage()}" + (f"  {fields}" if fields else "")
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
