@@ -16,6 +16,21 @@ from .settings import UNSET, given
 from .transport import Transport, shared
 
 
+class _Progress:
+    """The author's `on_progress`; what it raises is the author's, and reaches the author unchanged."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+        self.error: BaseException | None = None
+
+    def __call__(self, reply: Reply) -> None:
+        try:
+            self.function(reply.payload)
+        except BaseException as error:
+            self.error = error
+            raise
+
+
 class DaebusCaller:
     """A service to call. Making one never connects and never fails; it is safe to share between greenlets and threads.
 
@@ -59,12 +74,13 @@ class DaebusCaller:
         service and action.
         """
         seconds = self.timeout if timeout is None else timeout
-        bus = self._bus()
         request = Request(self.target_service, action, payload if given(payload) else {})
-        progress = None if on_progress is None else (lambda reply: on_progress(reply.payload))
+        progress = None if on_progress is None else _Progress(on_progress)
         try:
-            reply = bus.request(request, seconds, progress)
+            reply = self._bus().request(request, seconds, progress)
         except (BusError, ConfigurationError, TypeError) as error:
+            if progress is not None and error is progress.error:
+                raise
             raise self._named(error, action) from error.__cause__
         if reply.ok:
             return reply.payload
@@ -91,6 +107,10 @@ class DaebusCaller:
 
     def __repr__(self) -> str:
         return f"<DaebusCaller of {self.target_service!r}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For multiprocessing: what it calls travels, the connection does not.
+        return {**self.__dict__, "_transport": None, "_generation": -1}
 
     def _bus(self) -> Transport:
         if self._closed:
