@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import daebus_runtime.app  # noqa: F401 (as in a service: it gives logging locks that OS threads can share)
 import pytest
 from daebus_runtime import logs
 from daebus_runtime.logs import direct_logger, logger, runtime_logger
