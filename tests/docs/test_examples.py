@@ -37,6 +37,7 @@ def start(stage: Stage, name: str) -> ServiceProcess:
     return stage.program(EXAMPLES / name, DAEBUS_MANAGEMENT_PORT=str(free_port()))
 
 
+@pytest.mark.slow
 def test_the_waiter_and_the_kitchen(stage: Stage) -> None:
     kitchen, waiter = start(stage, "kitchen.py"), start(stage, "waiter.py")
     stage.block = ORDER
@@ -54,6 +55,7 @@ def test_the_waiter_and_the_kitchen(stage: Stage) -> None:
     assert kitchen.terminate() == waiter.terminate() == 0
 
 
+@pytest.mark.slow
 def test_the_thermometer(stage: Stage) -> None:
     with Listener(stage.client(), "sensors.*") as heard:
         process = start(stage, "thermometer.py")
@@ -68,6 +70,7 @@ def test_the_thermometer(stage: Stage) -> None:
         assert process.terminate() == 0
 
 
+@pytest.mark.slow
 def test_the_kiosk(stage: Stage) -> None:
     process = start(stage, "kiosk.py")
     page = stage.shell(f"curl -i {stage.url('/')}").stdout

@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.docs.drivers import DRIVERS
+from tests.docs.drivers import DRIVERS, SLOW
 from tests.docs.pages import DOCS, REPOSITORY, Block, blocks_of, pages, runnable
 from tests.docs.stage import Stage
 from tests.support.process import ServiceProcess
@@ -24,19 +25,18 @@ for module in sorted(Path(__file__).with_name("drivers").glob("[a-z]*.py")):
 NAMED = [block for block in runnable() if block.name is not None]
 
 
-def first_names(blocks: list[Block]) -> list[Block]:
-    """One block for each driver: some drive several at once."""
-    seen: set[object] = set()
-    chosen = []
-    for block in blocks:
-        driver = DRIVERS.get((block.page, block.name or ""))
-        if driver not in seen or driver is None:
-            chosen.append(block)
-        seen.add(driver)
-    return chosen
+def one_for_each_driver() -> list[Any]:
+    """One block for each driver, since some drive several at once; the first on its page."""
+    chosen: dict[object, Block] = {}
+    for block in NAMED:
+        chosen.setdefault(DRIVERS.get((block.page, block.name or ""), block), block)
+    return [
+        pytest.param(block, id=f"{block.page}: {block.name}", marks=[pytest.mark.slow] if driver in SLOW else [])
+        for driver, block in chosen.items()
+    ]
 
 
-@pytest.mark.parametrize("block", first_names(NAMED), ids=lambda block: f"{block.page}: {block.name}")
+@pytest.mark.parametrize("block", one_for_each_driver())
 def test_program(
     block: Block, tmp_path: Path, shared_redis: RedisServer, start_process: Callable[..., ServiceProcess]
 ) -> None:
@@ -78,9 +78,17 @@ def test_the_pages_python_is_formatted() -> None:
 
 def test_every_link_between_pages_leads_somewhere() -> None:
     for page in [*pages(), REPOSITORY / "examples" / "README.md"]:
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)]*)\)", page.read_text()):
             if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+                there = (page.parent / target) if target else page
+                assert there.exists(), f"{page.name} links to {target}"
+                assert not anchor or anchor in anchors(there), f"{page.name} links to {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links spell them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_index_names_every_page() -> None:

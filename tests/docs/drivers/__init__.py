@@ -10,15 +10,21 @@ from tests.docs.stage import Stage
 Driver = Callable[[Stage], None]
 D = TypeVar("D", bound=Driver)
 DRIVERS: dict[tuple[str, str], Driver] = {}
+SLOW: set[Driver] = set()
 
 
-def drives(page: str, *names: str) -> Callable[[D], D]:
-    """Register how the blocks of these names on a page are run; several where one run needs them all."""
+def drives(page: str, *names: str, slow: bool = False) -> Callable[[D], D]:
+    """Register how the blocks of these names on a page are run; several where one run needs them all.
+
+    `slow`: it starts processes, or waits for a real clock.
+    """
 
     def register(driver: D) -> D:
         for name in names:
             assert (page, name) not in DRIVERS, f"{page} {name} has two drivers"
             DRIVERS[page, name] = driver
+        if slow:
+            SLOW.add(driver)
         return driver
 
     return register

@@ -8,7 +8,7 @@ from tests.docs.stage import Stage
 PAGE = "commands.md"
 
 
-@drives(PAGE, "lamp", "lamp-session", "exit-codes")
+@drives(PAGE, "lamp", "lamp-session", "exit-codes", slow=True)
 def lamp(stage: Stage) -> None:
     stage.save("lamp")
     stage.program(["daebus", "run", "lamp.py"])

@@ -11,7 +11,7 @@ from tests.docs.stage import Stage
 PAGE = "http.md"
 
 
-@drives(PAGE, "hello", "hello-session")
+@drives(PAGE, "hello", "hello-session", slow=True)
 def smallest(stage: Stage) -> None:
     # Without Redis: the address leads nowhere.
     process = stage.start("hello", DAEBUS_REDIS_URL="redis://127.0.0.1:1")

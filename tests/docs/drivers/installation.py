@@ -8,7 +8,7 @@ from tests.docs.stage import Stage
 PAGE = "installation.md"
 
 
-@drives(PAGE, "greeter", "greeter-session")
+@drives(PAGE, "greeter", "greeter-session", slow=True)
 def greeter(stage: Stage) -> None:
     process = stage.start("greeter")
     process.wait_line(r"service greeter started \(daebus 0\.1\.0, Python 3\.")

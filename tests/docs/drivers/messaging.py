@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from daebus_runtime import RemoteError
+from daebus_runtime.errors import RegistrationError
 
 from tests.docs.drivers import drives
 from tests.docs.pages import block
@@ -14,7 +15,7 @@ from tests.docs.stage import Stage
 PAGE = "messaging.md"
 
 
-@drives(PAGE, "calculator", "ask")
+@drives(PAGE, "calculator", "ask", slow=True)
 def smallest(stage: Stage) -> None:
     stage.start("calculator")
     assert stage.finish("ask").strip() == "{'sum': 3}"
@@ -34,7 +35,7 @@ def progress(stage: Stage) -> None:
         assert [str(line) for line in printed] == shown
 
 
-@drives(PAGE, "errors")
+@drives(PAGE, "errors", slow=True)
 def errors(stage: Stage) -> None:
     assert "service 'shop', action 'buy'" in stage.finish()
     assert "2 seconds" in stage.finish()
@@ -65,3 +66,13 @@ def broadcasts(stage: Stage) -> None:
 def blocking(stage: Stage) -> None:
     with stage.service() as service:
         assert service.call("measure") == {"volts": 3.3}
+
+
+@drives(PAGE, "blueprint")
+def blueprint(stage: Stage) -> None:
+    module = stage.load()
+    with stage.service(module) as service:
+        assert service.call("count") == {"tea": 3}
+        assert service.http("GET", "/stock/tea").json == {"tea": 3}
+        with pytest.raises(RegistrationError, match=r"(?s)blueprint\.py.*messaging\.py"):
+            module.app.action("count")(lambda: None)

@@ -12,7 +12,7 @@ from tests.docs.stage import Stage
 PAGE = "operations.md"
 
 
-@drives(PAGE, "shop", "shop-session")
+@drives(PAGE, "shop", "shop-session", slow=True)
 def shop(stage: Stage) -> None:
     process = stage.start("shop", DAEBUS_LOG_FORMAT="json")
     stage.session("shop-session")

@@ -18,7 +18,7 @@ from tests.support.wire import Listener
 PAGE = "scheduler.md"
 
 
-@drives(PAGE, "heartbeat", "clock")
+@drives(PAGE, "heartbeat", "clock", slow=True)
 def smallest(stage: Stage) -> None:
     stage.save("heartbeat")
     stage.pytest("clock")

@@ -8,7 +8,7 @@ from tests.docs.stage import Stage
 PAGE = "settings.md"
 
 
-@drives(PAGE, "kitchen", "bad-value")
+@drives(PAGE, "kitchen", "bad-value", slow=True)
 def kitchen(stage: Stage) -> None:
     stage.save("kitchen")
     stage.session("bad-value")

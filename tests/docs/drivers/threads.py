@@ -12,7 +12,7 @@ from tests.support.wire import Listener
 PAGE = "threads.md"
 
 
-@drives(PAGE, "poller")
+@drives(PAGE, "poller", slow=True)
 def smallest(stage: Stage) -> None:
     with Listener(stage.client(), "poller.values") as heard:
         process = stage.start()

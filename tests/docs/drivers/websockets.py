@@ -10,7 +10,7 @@ from tests.docs.stage import Stage
 PAGE = "websockets.md"
 
 
-@drives(PAGE, "echo")
+@drives(PAGE, "echo", slow=True)
 def smallest(stage: Stage) -> None:
     process = stage.start("echo")
     with stage.websocket() as client:
