@@ -23,7 +23,7 @@ from .errors import ConfigurationError, RegistrationError
 from .metrics import Metrics
 from .registry import Declarations, Declared, Registry, Route
 from .settings import UNSET, Settings, given
-from .transport import Transport
+from .transport import Transport, home
 
 if TYPE_CHECKING:
     from .runner import Prepared, Runner
@@ -173,24 +173,22 @@ class Daebus(Declarations):
 
     def start_thread(self, name: str) -> bool:
         """Start a declared thread; whether it runs now. False, with a warning, for a name that is not declared."""
-        started: bool = self._threads().start(name)
+        started: bool = home.current().call(self._running().threads.start, name)
         return started
 
     def stop_thread(self, name: str, timeout: float = 5.0) -> bool:
         """Tell a thread to end and wait for it; whether it did within `timeout` seconds. False for an unknown name."""
-        stopped: bool = self._threads().stop(name, timeout)
+        stopped: bool = home.current().call(self._running().threads.stop, name, timeout)
         return stopped
 
     def reschedule(self, name: str, interval: float | None = None, cron: str | None = None) -> None:
         """Change when a task runs, from now on. KeyError for a name that is not declared."""
-        if self.runner is None:
-            raise ConfigurationError("the service does not run yet")
-        self.runner.scheduler.reschedule(name, interval=interval, cron=cron)
+        home.current().call(self._running().scheduler.reschedule, name, interval, cron)
 
-    def _threads(self) -> Any:
+    def _running(self) -> Runner:
         if self.runner is None:
             raise ConfigurationError("the service does not run yet")
-        return self.runner.threads
+        return self.runner
 
     def load_settings(self) -> settings.Loaded:
         """The settings of this service, from the environment, `run`'s arguments and the attached components."""

@@ -77,6 +77,7 @@ class Clock:
         test.app.registry.follow(self.take)
 
     def take(self, item: Any) -> None:
+        """Take note of a declaration, or of a task that runs at other times from now on."""
         if isinstance(item, Task):
             trigger = make_trigger(item.name, item.interval, item.cron, item.timezone, None, start=self.now)
             self._triggers[item.name] = (item, trigger, trigger.get_next_fire_time(None, self.now))
@@ -206,6 +207,7 @@ class TestApp:
         self.runner = Runner(self.app, transport)
         self.app.use_bus(transport, self._client)
         self.clock = Clock(self)
+        self.runner.scheduler.changed = self.clock.take
         self.runner.start(timers=False)
         self.app.use_bus(transport, self._client)
         self._ends.callback(self._stop)

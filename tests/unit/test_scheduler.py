@@ -101,6 +101,27 @@ def test_the_interval_can_be_changed_while_it_runs(run: Run) -> None:
         app.reschedule("tock", interval=1)
 
 
+def test_the_interval_can_be_changed_from_an_os_thread(run: Run) -> None:
+    app, runs = Daebus("clock"), []
+    app.background("tick", 3600)(lambda: runs.append(1))
+    runner = run(app)
+    runner.blocking.run(app.reschedule, "tick", 0.05)
+    wait_until(lambda: len(runs) >= 2, 10)
+    with pytest.raises(KeyError):
+        runner.blocking.run(app.reschedule, "tock", 1)
+
+
+def test_a_tests_clock_follows_a_change_of_the_interval() -> None:
+    app, runs = Daebus("clock"), []
+    app.background("tick", 3600)(lambda: runs.append(request.scheduled))
+    with TestApp(app) as service:
+        app.reschedule("tick", interval=10)
+        assert service.clock.advance(35) == 3
+        app.reschedule("tick", cron="0 * * * *")
+        assert service.clock.advance(3600) == 1
+    assert runs[3] % 3600 == 0
+
+
 def test_a_task_that_is_declared_while_the_service_runs_is_run(run: Run) -> None:
     app, runs = Daebus("clock"), []
     run(app)

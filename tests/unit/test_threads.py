@@ -62,6 +62,29 @@ def test_it_can_be_started_and_stopped(native: bool) -> None:
     assert turning is False
 
 
+def test_it_can_be_started_and_stopped_from_an_os_thread() -> None:
+    app = Daebus("mill")
+    turns: list[float] = []
+
+    @app.thread("wheel", auto_start=False)
+    def wheel(running: Running) -> None:
+        while running():
+            turns.append(time.monotonic())
+            time.sleep(0.002)
+
+    app.action("start", blocking=True)(lambda: [app.start_thread("wheel"), app.start_thread("nosuch")])
+    app.action("stop", blocking=True)(lambda: [app.stop_thread("wheel"), app.stop_thread("nosuch")])
+    with TestApp(app) as service:
+        for _ in range(2):
+            turns.clear()
+            assert service.call("start") == [True, False]
+            wait_until(lambda: turns)
+            assert service.call("stop") == [True, False]
+            stopped = time.monotonic()
+            assert service.call("stop") == [True, False]
+            assert all(turn <= stopped for turn in turns)
+
+
 def test_one_that_does_not_listen_is_not_stopped_in_time() -> None:
     app, release = Daebus("mill"), gevent.event.Event()
 

@@ -7,7 +7,9 @@ were missed while the loop was held are made up for once.
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -56,6 +58,8 @@ class Scheduler:
         self._app, self._blocking, self._metrics = app, blocking, metrics
         self._executor = _Executor()
         self._tasks: dict[str, Task] = {}
+        self.changed: Callable[[Task], None] = lambda task: None
+        """Told of each task that is rescheduled."""
         self._scheduler = GeventScheduler(
             executors={"default": self._executor},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
@@ -68,11 +72,13 @@ class Scheduler:
         trigger = make_trigger(task.name, task.interval, task.cron, task.timezone, task.jitter)
         self._scheduler.add_job(self._run, trigger, args=(task,), id=task.name, name=task.name)
 
-    def reschedule(self, name: str, *, interval: float | None = None, cron: str | None = None) -> None:
+    def reschedule(self, name: str, interval: float | None = None, cron: str | None = None) -> None:
         """Change when a task runs. KeyError for an unknown name."""
-        task = self._tasks[name]
+        task = dataclasses.replace(self._tasks[name], interval=interval, cron=cron)
         trigger = make_trigger(name, interval, cron, task.timezone, task.jitter)
         self._scheduler.reschedule_job(name, trigger=trigger)
+        self._tasks[name] = task
+        self.changed(task)
 
     def start(self) -> None:
         self._scheduler.start()

@@ -21,6 +21,7 @@ from gevent import get_hub, getcurrent, monkey
 from gevent.hub import Hub
 
 SWEEP_SECONDS = 0.02
+LONG_SECONDS = 1e6
 TURN_SECONDS, TURN_WAITERS = 0.005, 32  # for how long woken greenlets run before the loop looks at its sockets again
 _native_thread = monkey.get_original("threading", "Thread")
 _native_lock = monkey.get_original("_thread", "allocate_lock")
@@ -54,6 +55,17 @@ class Home:
         else:
             self.hub.loop.run_callback_threadsafe(callback, *args)
 
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a function that may wait on this loop, and wait for it here, in whatever thread that is."""
+        if self.is_here():
+            return function(*args)
+        waiter = Waiter(self)
+        self.run(gevent.spawn, lambda: waiter.wake(_outcome(function, *args)))
+        result, error = waiter.wait(time.monotonic() + LONG_SECONDS)
+        if error is not None:
+            raise error
+        return result
+
     def resume(self) -> None:
         """Let all who were woken go on: one callback of the loop for a whole batch of replies."""
         woken, self.woken = self.woken, []
@@ -85,6 +97,13 @@ class Home:
         if not self.deadlines:
             self.sweeping = False
             self._sweeper.stop()
+
+
+def _outcome(function: Callable[..., Any], *args: Any) -> tuple[Any, BaseException | None]:
+    try:
+        return function(*args), None
+    except BaseException as error:
+        return None, error
 
 
 TIMEOUT: Any = object()
