@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := runtime scripts tests $(wildcard bench examples)
 
+UNIT := tests/unit tests/conformance tests/test_contract.py
+
 .PHONY: help environment demo test test-unit test-long lint format lock bench
 
 help: ## this list
@@ -19,7 +21,7 @@ test: lint ## lint, types and every test but the long ones
 	$(BIN)/python -m pytest
 
 test-unit: environment ## the fast tests, under a minute
-	$(BIN)/python -m pytest -m "not slow and not long and not docker"
+	$(BIN)/python -m pytest -m "not slow and not long and not docker" $(UNIT)
 
 test-long: environment ## the tests that need minutes
 	$(BIN)/python -m pytest -m long

@@ -6,7 +6,7 @@
 | 2 | an error is answered at once | here |
 | 6 | a payload above the limit is refused at the sender | here |
 | 7 | one client's WebSocket neither breaks nor delays another's | tests/servers/test_websocket_crowd.py |
-| 8 | SIGTERM drains, within a bound | here; tests/unit/test_drain.py, tests/servers/test_drain.py |
+| 8 | SIGTERM drains, within a bound | here; tests/faults/test_drain.py, tests/servers/test_drain.py |
 | 9 | HTTP that is malformed is never executed | tests/servers/test_http_on_the_wire.py |
 | 10 | exceptions' texts stay inside | tests/servers/test_http_handlers.py, test_websocket_protocol.py |
 | 11 | a taken port stops the start | here; tests/servers/test_ports.py |

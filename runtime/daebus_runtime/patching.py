@@ -17,7 +17,7 @@ import sys
 import warnings
 from typing import Any
 
-from gevent import monkey
+from gevent import get_hub, monkey
 
 SETTERS = ("options", "verify_flags", "verify_mode", "minimum_version", "maximum_version")
 _done = False
@@ -31,6 +31,9 @@ def patch() -> None:
     _done = True
     _patch()
     _free_logging()
+    # gevent imports parts of itself for the first hub. Were that an OS thread's, while this thread makes its own, the two
+    # could wait for each other's import for ever.
+    get_hub()
 
 
 def _patch() -> None:

@@ -265,7 +265,7 @@ class Runner:
             return
         self.draining = True
         runtime_logger.info("draining: %d messages in flight", self.consumer.busy)
-        self.consumer.cancel()
+        self.consumer.retire()
         self.scheduler.pause()
         self.threads.tell_all()
 

@@ -12,6 +12,7 @@ import pytest
 import requests
 from daebus_runtime import Daebus, DaebusCaller, broadcast, request
 from daebus_runtime.testing import TestApp
+from gevent import monkey
 
 from tests.support.ports import free_port
 from tests.support.process import ServiceProcess
@@ -113,7 +114,7 @@ def test_request_and_bus_are_there_in_the_thread() -> None:
 
 def test_at_most_max_workers_run_at_once() -> None:
     app = Daebus("meter", max_workers=2)
-    now, most, lock = 0, 0, threading.Lock()
+    now, most, lock = 0, 0, monkey.get_original("_thread", "allocate_lock")()
 
     @app.action("measure", blocking=True)
     def measure() -> str:

@@ -234,7 +234,7 @@ PROGRAM = """
     print("port", buses[0].server.port, flush=True)
     {then}
 """
-PATCH = {"patched": "from gevent import monkey; monkey.patch_all()", "unpatched": "pass"}
+PATCH = {"patched": "from daebus_runtime.patching import patch; patch()", "unpatched": "pass"}
 MAIN = "start()"
 # An OS thread that ends while the program goes on; the kernel's notice would come with the thread.
 THREAD = """from gevent import monkey

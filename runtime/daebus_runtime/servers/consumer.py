@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import gevent
+
 from .. import codec
 from ..context import Context, ListenRequest, Service, answering, call_in_context
 from ..dispatch import Handler, actions, compose
@@ -20,6 +22,8 @@ from ..metrics import Metrics
 from ..registry import Action, Listener
 from ..settings import Settings
 from ..transport import Delivery, Subscription, Transport
+
+RETIRE_SECONDS = 1.0  # how long the bus may take to confirm that it sends no more
 
 
 class Consumer:
@@ -75,13 +79,16 @@ class Consumer:
         """How many messages are being handled or wait."""
         return self._pool.running + self._pool.waiting
 
-    def cancel(self) -> None:
-        """Give up the subscriptions: nothing more comes in."""
+    def retire(self) -> None:
+        """Give up the subscriptions; what the bus has sent already is still taken in."""
         for subscription in self._subscriptions:
-            subscription.cancel()
+            subscription.retire()
 
     def drain(self, deadline: float) -> None:
         """Wait for what was taken in until `deadline` (time.monotonic); the rest is discarded and said."""
+        patience = time.monotonic() + RETIRE_SECONDS
+        while not all(subscription.retired for subscription in self._subscriptions) and time.monotonic() < patience:
+            gevent.sleep(0.002)
         if not self._pool.drain(deadline):
             left = self._pool.running + self._pool.discard()
             runtime_logger.warning("%d messages did not finish within DAEBUS_DRAIN_SECONDS and are cut off", left)

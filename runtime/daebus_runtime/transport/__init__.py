@@ -86,6 +86,15 @@ class Subscription(abc.ABC):
     def cancel(self) -> None:
         """No callback begins after this returns on the home loop."""
 
+    @abc.abstractmethod
+    def retire(self) -> None:
+        """Ask the bus for no more, and take in what it had sent before it heard that; then `retired` is True."""
+
+    @property
+    @abc.abstractmethod
+    def retired(self) -> bool:
+        """Whether nothing more can come."""
+
     @property
     @abc.abstractmethod
     def confirmed(self) -> bool:

@@ -341,12 +341,12 @@ class Subscriptions:
         self.confirmed.clear()
 
     def pushed(self, kind: bytes, name: str) -> bool:
-        """Take note of a confirmation; whether it was one."""
+        """Take note of a confirmation; whether it was one, and not that of an end."""
         if kind in (b"subscribe", b"psubscribe"):
             if name in self._wanted[kind == b"psubscribe"]:
                 self.confirmed.add(name)
             return True
-        return kind in (b"unsubscribe", b"punsubscribe")
+        return False
 
     def complete(self) -> bool:
         """Whether the server has confirmed everything that is wanted."""

@@ -82,6 +82,7 @@ class MemoryTransport(PubSub):
 
     def _unlisten(self, name: str, pattern: bool) -> None:
         self.names.pop(name, None)
+        self.home.soon(self._unlistened, name)
 
     def _is_confirmed(self, name: str) -> bool:
         return name in self.names

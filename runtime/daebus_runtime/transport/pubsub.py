@@ -1,7 +1,7 @@
 """Requests and replies over anything that can publish and subscribe: the compatible layer (wire.md §1). Not durable.
 
 A subclass brings `_post`, `_listen` and `_unlisten` and tells `_arrived` and `_confirmed`; all of these run on the
-home loop. One reply inbox serves every caller of the process: replies find their caller by request id.
+home loop; `_unlistened` once nothing more can come. One reply inbox serves every caller of the process: replies find their caller by request id.
 """
 
 from __future__ import annotations
@@ -58,9 +58,17 @@ def _ignore(channel: str, data: bytes) -> None:
 class _ChannelSubscription(Subscription):
     def __init__(self, transport: PubSub, name: str, callback: Message) -> None:
         self._transport, self.name, self.callback = transport, name, callback
+        self.retiring = False
 
     def cancel(self) -> None:
         self._transport.home.run(self._transport._remove, self)
+
+    def retire(self) -> None:
+        self._transport.home.run(self._transport._retire, self)
+
+    @property
+    def retired(self) -> bool:
+        return self not in self._transport._subscriptions.get(self.name, ())
 
     @property
     def confirmed(self) -> bool:
@@ -155,7 +163,7 @@ class PubSub(Transport):
     def _add(self, subscription: _ChannelSubscription) -> None:
         there = self._subscriptions.get(subscription.name, ())
         self._subscriptions[subscription.name] = (*there, subscription)
-        if not there:
+        if all(other.retiring for other in there):
             self._listen(subscription.name, keys.is_pattern(subscription.name))
 
     def _remove(self, subscription: _ChannelSubscription) -> None:
@@ -168,7 +176,19 @@ class PubSub(Transport):
             self._subscriptions[subscription.name] = left
         else:
             del self._subscriptions[subscription.name]
+        if not subscription.retiring and all(other.retiring for other in left):
             self._unlisten(subscription.name, keys.is_pattern(subscription.name))
+
+    def _retire(self, subscription: _ChannelSubscription) -> None:
+        there = self._subscriptions.get(subscription.name, ())
+        subscription.retiring = True
+        if subscription in there and all(other.retiring for other in there):
+            self._unlisten(subscription.name, keys.is_pattern(subscription.name))
+
+    def _unlistened(self, name: str) -> None:
+        for subscription in self._subscriptions.get(name, ()):
+            if subscription.retiring:
+                self._remove(subscription)
 
     def _arrived(self, name: str, channel: str, data: bytes) -> None:
         for subscription in self._subscriptions.get(name, ()):

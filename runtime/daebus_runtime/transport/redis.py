@@ -84,6 +84,8 @@ class RedisTransport(PubSub):
 
     def _deaf(self, reason: str) -> None:
         self._channels.lost()
+        for name in list(self._subscriptions):
+            self._unlistened(name)
         self._changed(State.DOWN, reason)
 
     def _pushed(self, push: list[Any]) -> None:
@@ -93,8 +95,10 @@ class RedisTransport(PubSub):
             self._arrived(channel, channel, push[2])
         elif kind == b"pmessage":
             self._arrived(push[1].decode("utf-8", "replace"), push[2].decode("utf-8", "replace"), push[3])
-        elif self._channels.pushed(kind, push[1].decode("utf-8", "replace")):
+        elif self._channels.pushed(kind, name := push[1].decode("utf-8", "replace")):
             self._confirmed()
+        else:
+            self._unlistened(name)
 
     # --- PubSub's primitives --------------------------------------------------------------------------------------
     def _post(self, channel: str, data: bytes, callback: Callable[[Any], None] | None, hold: float) -> None:
