@@ -31,7 +31,7 @@ def patch() -> None:
     _done = True
     _patch()
     _free_logging()
-    # gevent imports parts of itself for the first hub. Were that an OS thread's, while this thread makes its own, the two
+    # gevent imports parts of itself for the first hub. Were that an OS thread's, while this thread makes its own, they
     # could wait for each other's import for ever.
     get_hub()
 

@@ -1,7 +1,8 @@
 """Requests and replies over anything that can publish and subscribe: the compatible layer (wire.md §1). Not durable.
 
-A subclass brings `_post`, `_listen` and `_unlisten` and tells `_arrived` and `_confirmed`; all of these run on the
-home loop; `_unlistened` once nothing more can come. One reply inbox serves every caller of the process: replies find their caller by request id.
+A subclass brings `_post`, `_listen` and `_unlisten`, and tells `_arrived`, `_confirmed`, and `_unlistened` once nothing
+more can come; all of these run on the home loop. One reply inbox serves every caller of the process: replies find their
+caller by request id.
 """
 
 from __future__ import annotations
