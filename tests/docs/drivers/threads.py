@@ -41,3 +41,8 @@ def control(stage: Stage) -> None:
         assert cache.get("frames") == frames
         assert service.app.start_thread("no such thread") is False
         assert service.app.stop_thread("no such thread") is False
+
+
+@drives(PAGE, "lock")
+def lock(stage: Stage) -> None:
+    assert stage.finish() == ""
