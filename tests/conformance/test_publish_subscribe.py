@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gevent
 import pytest
 from daebus_runtime.metrics import Metrics
 
@@ -150,3 +151,50 @@ def test_what_is_published_is_counted(bus: Bus) -> None:
     for _ in range(3):
         sender.publish(fresh("channel"), b"{}")
     assert metrics.sent == 3
+
+
+def test_a_retiring_subscription_takes_in_all_that_the_bus_had_sent(bus: Bus) -> None:
+    """Whoever was told that there is a receiver is heard: so a service ends without losing requests."""
+    sender, receiver = bus.open_member(), bus.open_member()
+    channel = fresh("channel")
+    first, second = Heard(receiver, channel), Heard(receiver, channel)
+    counted: list[bytes] = []
+
+    def publish(sender_number: int) -> None:
+        for number in range(10_000):
+            data = b"%d/%d" % (sender_number, number)
+            if not sender.publish(channel, data):
+                return
+            counted.append(data)
+
+    senders = [gevent.spawn(publish, number) for number in range(10)]
+    first.wait_for(50)
+    first.subscription.retire()
+    second.subscription.retire()
+    second.subscription.retire()
+    gevent.joinall(senders, raise_error=True)
+    wait_until(lambda: first.subscription.retired and second.subscription.retired)
+    assert sorted(first.data) == sorted(second.data) == sorted(counted)
+
+
+def test_one_that_retires_leaves_the_others_of_its_channel_alone(bus: Bus) -> None:
+    sender, receiver = bus.member(), bus.member()
+    channel = fresh("channel")
+    retiring, staying = Heard(receiver, channel), Heard(receiver, channel)
+    retiring.subscription.retire()
+    assert sender.publish(channel, b"on") == 1
+    assert staying.wait_for(1) == [b"on"]
+    staying.subscription.cancel()
+    wait_until(lambda: sender.publish(channel, b"off") == 0)
+    wait_until(lambda: retiring.subscription.retired)
+
+
+def test_a_channel_can_be_subscribed_while_another_of_it_retires(bus: Bus) -> None:
+    sender, receiver = bus.member(), bus.member()
+    channel = fresh("channel")
+    retiring = Heard(receiver, channel)
+    retiring.subscription.retire()
+    again = Heard(receiver, channel)
+    wait_until(lambda: retiring.subscription.retired)
+    assert sender.publish(channel, b"again") == 1
+    assert again.wait_for(1) == [b"again"]

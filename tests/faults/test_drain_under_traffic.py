@@ -1,0 +1,50 @@
+"""A service ends in the middle of traffic: every request that Redis handed to it is answered."""
+
+from __future__ import annotations
+
+import signal
+
+import gevent
+
+from tests.faults.instruments import GARDEN, Start, settings
+from tests.support import wire
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
+
+INBOX = "caller:traffic"
+
+
+def test_every_request_that_had_a_receiver_is_answered(shared_redis: RedisServer, start_process: Start) -> None:
+    garden = start_process(GARDEN, env=settings(shared_redis.url))
+    garden.wait_line("on_start has run")
+    accepted: set[str] = set()
+    ended = False
+
+    def ask(number: int) -> None:
+        client = shared_redis.client()
+        count = 0
+        while not ended:
+            count += 1
+            identity = f"{number}/{count}"
+            request = {"action": "echo", "payload": 1, "reply_to": INBOX, "request_id": identity}
+            if not wire.publish(client, "garden", request):
+                break
+            accepted.add(identity)
+        client.close()
+
+    listening = shared_redis.client()
+    with wire.Listener(listening, INBOX) as replies:
+        asking = [gevent.spawn(ask, number) for number in range(8)]
+        try:
+            replies.wait_for(200)
+            garden.signal(signal.SIGTERM)
+            assert garden.wait(10) == 0
+            gevent.joinall(asking, timeout=10, raise_error=True)
+        finally:
+            ended = True
+
+        def unanswered() -> set[str]:
+            return accepted - {reply["request_id"] for reply in replies.messages}
+
+        wait_until(lambda: not unanswered(), 5, lambda: f"{len(unanswered())} of {len(accepted)} have no answer")
+    listening.close()
