@@ -188,10 +188,12 @@ class Registry:
 
 
 def _check_function(item: Declared) -> None:
-    function = inspect.unwrap(item.function) if callable(item.function) else item.function
+    function = item.function
     if not callable(function):
         raise RegistrationError(f"{item.title}: a handler is a function, not {function!r}")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    # Not what it wraps: that may be async, and run by the wrapper. An object is called through its class.
+    called = (function, type(function).__call__)
+    if any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in called):
         raise RegistrationError(
             f"{item.title} at {item.where} is an async function, which Daebus would never await; write a plain `def` "
             "(waiting for the network does not block others here)"

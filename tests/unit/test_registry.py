@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from daebus_runtime import Blueprint, Daebus
 from daebus_runtime.errors import RegistrationError
+from daebus_runtime.testing import TestApp
 
 Decorator = Callable[[Daebus], Callable[[Any], Any]]
 
@@ -111,6 +113,49 @@ def test_the_place_is_that_of_the_authors_function_behind_wrappers() -> None:
 def test_what_cannot_work_is_refused(declare: Callable[[Daebus], Any], text: str) -> None:
     with pytest.raises(RegistrationError, match=text):
         declare(Daebus("shop"))
+
+
+class AsyncCallable:
+    """An object that is called through its class."""
+
+    async def __call__(self) -> None:
+        pass
+
+    async def method(self) -> None:
+        pass
+
+    @staticmethod
+    async def generator() -> AsyncIterator[int]:
+        yield 1
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        AsyncCallable(),
+        AsyncCallable().method,
+        AsyncCallable.generator,
+        functools.partial(AsyncCallable.method, AsyncCallable()),
+    ],
+    ids=["object", "method", "generator", "partial"],
+)
+def test_whatever_is_async_is_refused(function: Any) -> None:
+    with pytest.raises(RegistrationError, match="is an async function"):
+        Daebus("shop").action("buy")(function)
+
+
+def test_a_function_that_runs_an_async_one_is_taken() -> None:
+    async def answer() -> int:
+        return 42
+
+    @functools.wraps(answer)
+    def run() -> int:
+        return asyncio.run(answer())
+
+    app = Daebus("shop")
+    app.action("buy", blocking=True)(run)
+    with TestApp(app) as service:
+        assert service.call("buy") == 42
 
 
 def test_a_blueprint_is_registered_once() -> None:
