@@ -466,6 +466,36 @@ print(garden.send_request("echo", "still"))
         ]
 
 
+# --- ways to a bus, in a program that gevent has not patched --------------------------------------------------------
+@pytest.mark.parametrize("options", [{"tls": True}, {"unix_socket": True}, {"password": "s3cret/@:"}], ids=str)
+def test_every_way_to_reach_redis_serves_large_and_small(options: dict[str, Any]) -> None:
+    with RedisServer(**options) as server:
+        release = gevent.event.Event()
+        with TestApp(make_garden(release), redis_url=server.url):
+            said = run(f"""
+from concurrent.futures import ThreadPoolExecutor
+from daebus import DaebusCaller
+caller = DaebusCaller("garden", redis_url={server.url!r}, timeout=20)
+large = "x" * 3_000_000
+with ThreadPoolExecutor(4) as pool:
+    asked = [large if n % 4 == 0 else n for n in range(40)]
+    print(list(pool.map(lambda payload: caller.send_request("echo", payload), asked)) == asked)
+""")
+            release.set()
+    assert said == "True"
+
+
+def test_a_message_above_the_usual_queue_is_sent_when_the_limit_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAEBUS_MESSAGE_LIMIT", str(128 * 1024 * 1024))
+    app = Daebus("garden")
+    app.action("length")(lambda: len(request.payload))
+    with (
+        RedisServer(arguments=("--client-output-buffer-limit", "pubsub 0 0 0")) as server,
+        TestApp(app, redis_url=server.url) as service,
+    ):
+        assert service.call("length", "x" * 80_000_000, 30) == 80_000_000
+
+
 # --- inside a service -----------------------------------------------------------------------------------------------
 def test_a_caller_made_at_import_time_works_in_handlers_tasks_and_threads(garden: TestApp) -> None:
     caller = DaebusCaller("garden")

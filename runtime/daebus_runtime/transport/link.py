@@ -196,7 +196,8 @@ class Link:
 
         Without a connection the command is held for `hold` seconds and then fails with BusUnavailable.
         """
-        if self._queued + self._held_bytes + len(data) > QUEUE_BYTES:
+        waiting = self._queued + self._held_bytes
+        if waiting and waiting + len(data) > QUEUE_BYTES:  # a message by itself may be as large as messages may be
             text = f"more than {QUEUE_BYTES} bytes wait to be sent to the bus"
             if callback is not None:
                 callback(BusError(text))
