@@ -45,7 +45,7 @@ def redact(url: str) -> str:
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     who = "***@" if "@" in parts.netloc else ""
-    return urllib.parse.urlunsplit((parts.scheme, who + host, parts.path, "", ""))
+    return f"{parts.scheme}://{who}{host}{parts.path}"  # urlunsplit would leave out the slashes of unix://
 
 
 def _text(value: str) -> str:
