@@ -68,6 +68,15 @@ GARDEN = """
     app.run()
 """
 
+IDLE = """
+    from daebus import Daebus
+    app = Daebus("idle")
+    @app.action("echo")
+    def echo():
+        return "here"
+    app.run()
+"""
+
 SHED = """
     import time
     from daebus import Daebus, DaebusCaller

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import gevent
 
-from tests.faults.instruments import GARDEN, Start, settings
+from tests.faults.instruments import GARDEN, IDLE, Start, settings
 from tests.support import wire
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -48,3 +49,13 @@ def test_every_request_that_had_a_receiver_is_answered(shared_redis: RedisServer
 
         wait_until(lambda: not unanswered(), 5, lambda: f"{len(unanswered())} of {len(accepted)} have no answer")
     listening.close()
+
+
+def test_without_a_bus_nothing_is_waited_for(redis_server: RedisServer, start_process: Start) -> None:
+    service = start_process(IDLE, env=settings(redis_server.url))
+    service.wait_line("is connected")
+    redis_server.kill()
+    service.wait_line("is away")
+    begun = time.monotonic()
+    assert service.terminate(5) == 0
+    assert time.monotonic() - begun < 0.9, service.output

@@ -14,6 +14,7 @@ import pytest
 from tests.faults.instruments import (
     CALLER,
     GARDEN,
+    IDLE,
     Management,
     Start,
     after,
@@ -78,15 +79,7 @@ def test_a_service_notices_within_3_s_and_serves_again(
 def test_an_idle_service_notices_as_well(
     shared_redis: RedisServer, proxy: FaultProxy, url: str, start_process: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program = """
-        from daebus import Daebus
-        app = Daebus("idle")
-        @app.action("echo")
-        def echo():
-            return "here"
-        app.run()
-    """
-    service = start_process(program, env=settings(url))
+    service = start_process(IDLE, env=settings(url))
     service.wait_line("is connected")
     client = shared_redis.client()
 

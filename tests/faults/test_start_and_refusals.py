@@ -12,20 +12,12 @@ from typing import Any
 import pytest
 from daebus_runtime import Daebus
 
-from tests.faults.instruments import GARDEN, Management, Start, first_answer, lines_with, settings
+from tests.faults.instruments import GARDEN, IDLE, Management, Start, first_answer, lines_with, settings
 from tests.support import wire
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
-IDLE = """
-    from daebus import Daebus
-    app = Daebus("idle")
-    @app.action("echo")
-    def echo():
-        return "here"
-    app.run()
-"""
 PASSWORD = "correct-horse"
 WRONG = "battery-staple"
 

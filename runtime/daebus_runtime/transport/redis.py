@@ -113,6 +113,8 @@ class RedisTransport(PubSub):
 
     def _unlisten(self, name: str, pattern: bool) -> None:
         self._channels.remove(name, pattern)
+        if not self._pushes.up:
+            self._unlistened(name)  # there is nobody to confirm it
 
     def _is_confirmed(self, name: str) -> bool:
         return name in self._channels.confirmed
