@@ -113,7 +113,7 @@ TIMEOUT: Any = object()
 class Waiter:
     """One caller that waits for values from the home loop. `wake` is called there, `wait` by the caller."""
 
-    __slots__ = ("_hub", "_queue", "greenlet", "home", "items")
+    __slots__ = ("_hub", "_queue", "greenlet", "home", "is_home", "items")
 
     def __init__(self, home: Home) -> None:
         self.home = home
@@ -121,7 +121,9 @@ class Waiter:
         self.greenlet: Any = None
         self._hub: Any = None
         self._queue: SimpleQueue[Any] | None = None
-        if _ident() != home.thread:
+        self.is_home: bool = _ident() == home.thread
+        """Whether it waits on the home thread itself."""
+        if not self.is_home:
             if isinstance(getcurrent().parent, Hub):
                 self._hub = get_hub()
             else:

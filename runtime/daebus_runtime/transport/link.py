@@ -33,6 +33,8 @@ BEAT_SECONDS = 0.25
 # Serving again within 500 ms of Redis being back: never more than 0.3 s between attempts.
 BACKOFF_FIRST, BACKOFF_MOST = 0.02, 0.2
 READ_BYTES = 256 * 1024
+# In a long turn of the loop the other side is not left idle until its end.
+FLUSH_COMMANDS = 64
 QUEUE_BYTES = 64 * 1024 * 1024
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -218,6 +220,8 @@ class Link:
         if not self._scheduled:
             self._scheduled = True
             self.home.soon(self._flush)
+        elif len(self._out) >= FLUSH_COMMANDS:
+            self._send()
 
     def post_unanswered(self, data: bytes) -> None:
         """Send a command that is answered by a push only (SUBSCRIBE and its kin)."""
@@ -231,6 +235,9 @@ class Link:
 
     def _flush(self) -> None:
         self._scheduled = False
+        self._send()
+
+    def _send(self) -> None:
         if self._blocked or not self._out or self._socket is None:
             return
         out = self._out

@@ -228,16 +228,17 @@ class PubSub(Transport):
         data = request.encode()
         if len(data) > self.message_limit:
             self._refuse_size(data)
-        self.open()
+        if self._state is not State.UP:
+            self.open()
         waiter = self._waiting[key] = Waiter(self.home)
         try:
-            if self.home.is_here():
+            if waiter.is_home:
                 self._begin(key, request.service, data, deadline)
             else:
                 self.home.run(self._begin, key, request.service, data, deadline)
             while True:
                 value = waiter.wait(deadline)
-                if isinstance(value, Reply):
+                if type(value) is Reply:
                     if value.final:
                         return value
                     if on_progress is not None:
@@ -248,7 +249,8 @@ class PubSub(Transport):
                     raise BusUnavailable(f"service {request.service!r}, action {request.action!r}: {value}") from value
         finally:
             self._waiting.pop(key, None)
-            self._before_inbox.pop(key, None)
+            if self._before_inbox:
+                self._before_inbox.pop(key, None)
 
     def _too_late(self, request: Request, timeout: float) -> Exception:
         who = f"service {request.service!r}, action {request.action!r}"

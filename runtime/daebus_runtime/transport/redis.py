@@ -29,6 +29,7 @@ class RedisTransport(PubSub):
     ) -> None:
         super().__init__(home, message_limit=message_limit, send_seconds=send_seconds, metrics=metrics)
         self.topology = topology
+        self._inbox_bytes = self._inbox_name.encode()
         self._commands = Link(home, topology, Role.COMMANDS)
         self._pushes = Link(home, topology, Role.SUBSCRIPTIONS)
         self._channels = Subscriptions(self._pushes)
@@ -91,6 +92,9 @@ class RedisTransport(PubSub):
     def _pushed(self, push: list[Any]) -> None:
         kind = push[0]
         if kind == b"message":
+            if push[1] == self._inbox_bytes and self._inbox is not None:
+                self._replied(self._inbox_name, push[2])
+                return
             channel = push[1].decode("utf-8", "replace")
             self._arrived(channel, channel, push[2])
         elif kind == b"pmessage":
