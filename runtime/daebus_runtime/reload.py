@@ -25,6 +25,7 @@ from .errors import ConfigurationError
 MARK = "DAEBUS__RELOADED_BY"
 CURE = "reloading needs watchfiles: pip install 'daebus-runtime[dev]', or pip install watchfiles"
 LOOK_MILLISECONDS = 150
+QUIET_MILLISECONDS = 100  # changes that come closer than this to each other are one
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _sleep = monkey.get_original("time", "sleep")
@@ -65,6 +66,7 @@ def serve_with_reload(argv: Sequence[str], directories: Iterable[str | Path]) ->
                 watch_filter=watchfiles.PythonFilter(),
                 stop_event=_Asked(asked),
                 rust_timeout=LOOK_MILLISECONDS,
+                step=QUIET_MILLISECONDS,
                 yield_on_timeout=True,
                 raise_interrupt=False,
             )

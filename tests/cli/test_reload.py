@@ -58,7 +58,10 @@ def start(
 
 
 def write(folder: Path, word: str) -> None:
-    (folder / "garden.py").write_text(textwrap.dedent(SERVICE).replace("{word}", word))
+    # In one step, as editors do: emptied first and filled later is two changes when the machine is slow.
+    new = folder / "garden.new"
+    new.write_text(textwrap.dedent(SERVICE).replace("{word}", word))
+    new.replace(folder / "garden.py")
 
 
 def served(process: ServiceProcess, word: str) -> int:
