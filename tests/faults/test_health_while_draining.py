@@ -20,19 +20,19 @@ def test_health_tells_the_truth_while_work_in_flight_finishes(
     assert management.health() == (0, '/readyz: 200 {"ready":true,"reasons":[]}\n')
     client = shared_redis.client()
     with wire.Listener(client, "caller:drain") as replies:
-        request = {"action": "slow", "payload": {"seconds": 1.5}, "reply_to": "caller:drain", "request_id": 1}
+        request = {"action": "slow", "payload": {"seconds": 5}, "reply_to": "caller:drain", "request_id": 1}
         wire.publish(client, "garden", request)
         garden.wait_line("slow began")
-        begun = time.monotonic()
         garden.signal(signal.SIGTERM)
         management.wait_not_ready("draining", 1)
         assert management.get("/livez")[0] == 200
         code, text = management.health()
         assert (code, "draining" in text) == (1, True), text
         assert management.health("--live")[0] == 0
-        (reply,) = replies.wait_for(1)
+        (reply,) = replies.wait_for(1, timeout=10)
         assert reply["payload"] == "slow done"
+        answered = time.monotonic()
     assert garden.wait(5) == 0
-    assert time.monotonic() - begun < 3.5, "idle after its last work, and did not end"
+    assert time.monotonic() - answered < 2, "idle after its last work, and did not end"
     assert management.get("/livez")[0] == 0
     client.close()
