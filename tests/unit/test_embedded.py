@@ -27,6 +27,8 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # they start programs of their own
+
 
 @pytest.fixture
 def usual_port(monkeypatch: pytest.MonkeyPatch, free_port: int) -> int:

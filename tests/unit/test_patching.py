@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import trustme
 
+pytestmark = pytest.mark.slow  # they start programs of their own
+
 SLOW_SECONDS = 0.6
 
 
