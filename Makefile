@@ -38,8 +38,8 @@ format: environment ## format the code and apply the linter's safe fixes
 # The dev lock follows the image's lock, so that what is tested is what is shipped.
 LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
 lock: environment ## resolve the requirements again; `make lock UPGRADE=--upgrade` takes newer versions
-	$(BIN)/$(LOCK) $(UPGRADE) --extra fast --extra embedded --output-file requirements/runtime.txt runtime/pyproject.toml
-	$(BIN)/$(LOCK) $(UPGRADE) --all-extras --constraints requirements/runtime.txt \
+	$(BIN)/$(LOCK) $(UPGRADE) --extra fast --extra embedded --output-file runtime/daebus_runtime/constraints.txt runtime/pyproject.toml
+	$(BIN)/$(LOCK) $(UPGRADE) --all-extras --constraints runtime/daebus_runtime/constraints.txt \
 		--output-file requirements/dev.txt requirements/dev.in runtime/pyproject.toml
 	$(BIN)/$(LOCK) $(UPGRADE) --constraints requirements/dev.txt \
 		--output-file requirements/build.txt requirements/build.in

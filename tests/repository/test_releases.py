@@ -13,6 +13,12 @@ from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REQUIREMENTS = REPOSITORY / "requirements"
+# The image's lock lies in the runtime, so that a service can resolve its own requirements beside it.
+LOCKS = {
+    "runtime": REPOSITORY / "runtime" / "daebus_runtime" / "constraints.txt",
+    "dev": REQUIREMENTS / "dev.txt",
+    "build": REQUIREMENTS / "build.txt",
+}
 PROJECT = tomllib.loads((REPOSITORY / "runtime" / "pyproject.toml").read_text())["project"]
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 
@@ -29,9 +35,9 @@ def test_one_version_for_runtime_chart_and_image() -> None:
     assert newest[1] == PROJECT["version"]
 
 
-@pytest.mark.parametrize("lock", ["runtime.txt", "dev.txt", "build.txt"])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_every_locked_requirement_has_one_version_and_hashes(lock: str) -> None:
-    text = (REQUIREMENTS / lock).read_text()
+    text = LOCKS[lock].read_text()
     entries = re.split(r"\n(?=[^\s#])", text)[1:]
     assert len(entries) == len(locked(lock)) > 0
     for entry in entries:
@@ -44,17 +50,17 @@ def test_the_locks_fit_what_the_runtime_declares() -> None:
     declared += PROJECT["optional-dependencies"]["embedded"]
     for text in declared:
         requirement = Requirement(text)
-        assert requirement.specifier.contains(locked("runtime.txt")[requirement.name]), text
+        assert requirement.specifier.contains(locked("runtime")[requirement.name]), text
 
 
 def test_what_is_tested_is_what_is_shipped() -> None:
-    tested = locked("dev.txt")
-    assert {name: tested.get(name) for name in locked("runtime.txt")} == locked("runtime.txt")
-    assert {name: tested.get(name) for name in locked("build.txt")} == locked("build.txt")
+    tested = locked("dev")
+    assert {name: tested.get(name) for name in locked("runtime")} == locked("runtime")
+    assert {name: tested.get(name) for name in locked("build")} == locked("build")
 
 
 def test_no_lock_names_a_host() -> None:
-    for lock in REQUIREMENTS.iterdir():
+    for lock in [*REQUIREMENTS.iterdir(), LOCKS["runtime"]]:
         assert not re.search(r"https?:|--index|--find-links|--trusted-host", lock.read_text()), lock.name
 
 
@@ -78,4 +84,4 @@ def test_scripts_can_be_run(script: str) -> None:
 
 def locked(lock: str) -> dict[str, str]:
     """Name and version of everything in a lock."""
-    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (REQUIREMENTS / lock).read_text(), re.MULTILINE))
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCKS[lock].read_text(), re.MULTILINE))
