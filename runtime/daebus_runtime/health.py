@@ -2,7 +2,8 @@
 
     python -m daebus_runtime.health              /readyz: may it be sent work?
     python -m daebus_runtime.health --live       /livez: does its loop turn?
-    python -m daebus_runtime.health --url URL    at another address
+    python -m daebus_runtime.health --url URL    at another address; a route of the service too
+    python -m daebus_runtime.health --post --url URL    for a route that is to do something, as `helm test` does
 
 Prints one line. Exit code: 0 healthy, 1 not healthy or no answer within 2 s, 2 no management port is set. It runs
 every few seconds beside a service, so it takes the standard library only, and no gevent.
@@ -35,11 +36,11 @@ def management_address(environ: Mapping[str, str] | None = None) -> tuple[str, i
     return EVERYWHERE.get(host, host), parse("management_port", text, "DAEBUS_MANAGEMENT_PORT")
 
 
-def ask(host: str, port: int, path: str, seconds: float = SECONDS) -> tuple[bool, str]:
+def ask(host: str, port: int, path: str, method: str = "GET", seconds: float = SECONDS) -> tuple[bool, str]:
     """Whether `path` is answered with a 2xx status, and the answer's first line or why there is none."""
     connection = http.client.HTTPConnection(host, port, timeout=seconds)
     try:
-        connection.request("GET", path, headers={"Connection": "close"})
+        connection.request(method, path, headers={"Connection": "close"})
         answer = connection.getresponse()
         text = answer.read(4096).decode("utf-8", "replace").strip()
     except TimeoutError:
@@ -58,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--live", action="store_true", help="ask /livez (does it run) instead of /readyz (may it be sent work)"
     )
     parser.add_argument("--url", help="where to ask; default http://127.0.0.1:$DAEBUS_MANAGEMENT_PORT")
+    parser.add_argument("--post", action="store_true", help="with POST instead of GET; needs --url")
     options = parser.parse_args(arguments)
+    if options.post and not options.url:
+        return _say(NOT_CONFIGURED, "--post: the management port takes no POST; say with --url which route does")
     path = "/livez" if options.live else "/readyz"
     try:
         address = _address_of(options.url) if options.url else management_address()
@@ -70,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if options.url:
         path = urllib.parse.urlsplit(options.url).path.rstrip("/") or path
-    healthy, text = ask(*address, path)
+    healthy, text = ask(*address, path, "POST" if options.post else "GET")
     return _say(HEALTHY if healthy else UNHEALTHY, f"{path}: {text}")
 
 

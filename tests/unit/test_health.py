@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -65,6 +67,34 @@ def test_another_address_can_be_given(management: Management) -> None:
     assert run("--url", address)[0] == 0
     assert run("--url", address, "--live") == (0, '/livez: 200 {"live":true}')
     assert run("--url", f"{address}/nowhere")[0] == 1
+
+
+def test_a_route_can_be_posted_to() -> None:
+    asked: list[str] = []
+
+    class Route(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(f"{self.command} {self.path}")
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"moisture": 85}')
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Route) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/plants/basil/water"
+        assert run("--post", "--url", url) == (0, '/plants/basil/water: 200 {"moisture": 85}')
+        thread.join(30)
+    assert asked == ["POST /plants/basil/water"]
+
+
+def test_the_management_port_is_never_posted_to() -> None:
+    code, line = run("--post", DAEBUS_MANAGEMENT_PORT="9000")
+    assert code == 2
+    assert "--url" in line
 
 
 def test_without_a_management_port_the_cure_is_named() -> None:
