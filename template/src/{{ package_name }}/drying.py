@@ -2,8 +2,8 @@
 
 from daebus_runtime import Blueprint
 
-from ..events import tell
-from ..garden import garden
+from .events import tell
+from .garden import garden
 
 drying = Blueprint("drying")
 

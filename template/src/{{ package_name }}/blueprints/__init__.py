@@ -1,1 +1,0 @@
-"""One file for each way into the service."""
