@@ -6,7 +6,7 @@ SOURCES := runtime scripts tests $(wildcard bench examples)
 
 UNIT := tests/unit tests/conformance tests/test_contract.py
 
-.PHONY: help environment demo test test-unit test-long lint format lock bench
+.PHONY: help environment demo test test-unit test-long test-cluster lint format lock bench
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -25,6 +25,9 @@ test-unit: environment ## the fast tests, under a minute
 
 test-long: environment ## the tests that need minutes
 	$(BIN)/python -m pytest -m long
+
+test-cluster: environment ## the tests in a real Kubernetes: the one of KUBECONFIG, or as root one made for them
+	@bash .ci/cluster-tests $(BIN)/python
 
 lint: environment ## format, lint and types, without changing a file
 	$(BIN)/ruff format --check $(SOURCES)

@@ -73,7 +73,7 @@ def test_workflows_are_pinned_and_begin_with_no_rights(workflow: Path) -> None:
     assert text.count("persist-credentials: false") == text.count("uses: actions/checkout@")
 
 
-@pytest.mark.parametrize("script", [".ci/run", ".ci/offline-images"])
+@pytest.mark.parametrize("script", [".ci/run", ".ci/offline-images", ".ci/offline-cluster", ".ci/cluster-tests"])
 def test_scripts_can_be_run(script: str) -> None:
     mode = subprocess.run(
         ["git", "ls-files", "--stage", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
