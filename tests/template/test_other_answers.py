@@ -106,7 +106,7 @@ def test_the_port_is_where_the_service_listens(plain: Path, tmp_path: Path, port
 
 def test_without_http_the_websocket_has_the_port(plain: Path, tmp_path: Path) -> None:
     target = copy_project(plain, tmp_path / "target", service_name="svc", features=["websocket"], port="8123")
-    assert "DaebusWebSocket(port=8123)" in (target / "src/svc/blueprints/live.py").read_text()
+    assert "DaebusWebSocket(port=8123)" in (target / "src/svc/live.py").read_text()
 
 
 def test_with_neither_there_is_no_port(plain: Path, tmp_path: Path) -> None:

@@ -10,33 +10,47 @@ from pathlib import Path
 
 import pytest
 
-from tests.template.rendering import COMBINATIONS, FEATURES, copy_project, files_of, title
+from tests.template.rendering import COMBINATIONS, FEATURES, REPOSITORY, copy_project, files_of, title
 
 pytestmark = pytest.mark.slow
 
+CHART = "helm/cold-store"
 ALWAYS = {
     ".copier-answers.yml",
+    ".dockerignore",
+    ".github/workflows/ci.yml",
     ".gitignore",
+    "Dockerfile",
+    "LICENSE",
     "Makefile",
     "README.md",
+    "compose.yaml",
+    f"{CHART}/Chart.yaml",
+    f"{CHART}/charts/daebus/Chart.yaml",
+    f"{CHART}/charts/daebus/values.yaml",
+    *(f"{CHART}/charts/daebus/templates/{path.name}" for path in (REPOSITORY / "helm/daebus/templates").iterdir()),
+    f"{CHART}/templates/NOTES.txt",
+    f"{CHART}/templates/all.yaml",
+    f"{CHART}/values.schema.json",
+    f"{CHART}/values.yaml",
     "pyproject.toml",
     "requirements/dev.txt",
+    "requirements/service.txt",
     "src/cold_store/__init__.py",
     "src/cold_store/app.py",
-    "src/cold_store/blueprints/__init__.py",
-    "src/cold_store/blueprints/watering.py",
     "src/cold_store/events.py",
     "src/cold_store/garden.py",
-    "src/cold_store/py.typed",
+    "src/cold_store/watering.py",
     "tests/conftest.py",
-    "tests/test_on_a_real_bus.py",
     "tests/test_watering.py",
 }
 BY_FEATURE = {
-    "http": {"src/cold_store/blueprints/plants.py", "tests/test_plants.py"},
-    "websocket": {"src/cold_store/blueprints/live.py", "tests/test_live.py"},
-    "tasks": {"src/cold_store/blueprints/drying.py", "tests/test_drying.py"},
+    "http": {"src/cold_store/plants.py", "tests/test_plants.py"},
+    "websocket": {"src/cold_store/live.py", "tests/test_live.py"},
+    "tasks": {"src/cold_store/drying.py", "tests/test_drying.py"},
 }
+# Helm's and GitHub's own words look like Copier's.
+SIMILAR = (f"{CHART}/templates/", f"{CHART}/charts/daebus/templates/", ".github/")
 
 each_combination = pytest.mark.parametrize("features", COMBINATIONS, ids=title)
 
@@ -63,7 +77,7 @@ def test_exactly_the_files_that_are_needed(projects: dict[str, Path], features: 
 @each_combination
 def test_nothing_is_left_of_the_template(projects: dict[str, Path], features: list[str]) -> None:
     for name, text in files_of(projects[title(features)]).items():
-        assert not re.search(r"\{\{|\{%|\{#|%\}|#\}", text), name
+        assert name.startswith(SIMILAR) or not re.search(r"\{\{|\{%|\{#|%\}|#\}", text), name
         assert text.endswith("\n") or not text, name
         assert not text.endswith("\n\n"), name
         assert not re.search(r"[ \t]$", text, re.MULTILINE), name
@@ -85,14 +99,14 @@ def test_only_chosen_features_are_mentioned(projects: dict[str, Path], features:
 
 @each_combination
 def test_the_readme_is_short(projects: dict[str, Path], features: list[str]) -> None:
-    assert len((projects[title(features)] / "README.md").read_text().splitlines()) < 80
+    assert len((projects[title(features)] / "README.md").read_text().splitlines()) < 120
 
 
 @each_combination
 def test_the_readme_names_make_targets_that_exist(projects: dict[str, Path], features: list[str]) -> None:
     makefile = (projects[title(features)] / "Makefile").read_text()
     targets = set(re.findall(r"make ([a-z]+)", (projects[title(features)] / "README.md").read_text()))
-    assert {"run", "check"} <= targets
+    assert {"run", "check", "lock", "image", "up", "down", "chart"} <= targets
     assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 from copier import run_copy
 from jinja2 import Environment, StrictUndefined
 
@@ -28,15 +29,17 @@ REMOTE = {
 
 @pytest.mark.parametrize(("typed", "url"), REMOTE.items())
 def test_a_remote_address_in_the_words_of_pip(typed: str, url: str) -> None:
-    """These cannot be copied from here, so the file is rendered by itself."""
+    """These cannot be copied from here, so the answer and the file are rendered by themselves."""
     environment = Environment(
         extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"],
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.from_string((REPOSITORY / "template" / "requirements" / "dev.txt.jinja").read_text())
-    text = template.render(_copier_answers={"_src_path": typed}, _copier_conf={"vcs_ref_hash": COMMIT})
+    question = yaml.safe_load((REPOSITORY / "copier.yml").read_text())["template_url"]
+    template_url = environment.from_string(question["default"]).render(_copier_answers={"_src_path": typed})
+    file = environment.from_string((REPOSITORY / "template" / "requirements" / "dev.txt.jinja").read_text())
+    text = file.render(template_url=template_url, template_ref=COMMIT)
     assert requirements(text)[0] == f"daebus-runtime[dev] @ {url}@{COMMIT}#subdirectory=runtime"
 
 
