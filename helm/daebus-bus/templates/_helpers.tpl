@@ -72,14 +72,30 @@ exec:
     - ping
 {{- end -}}
 
-{{- /* Mixes of values that would be wired wrongly stop here, each with its cure. */ -}}
+{{- /* Values of a wrong form, and mixes that would be wired wrongly, stop here, each with its cure. */ -}}
 {{- define "bus.checked" -}}
+{{- range list
+  (list "nameOverride" .Values.nameOverride "([a-z]([a-z0-9-]{0,51}[a-z0-9])?)?" "at most 53 lower-case letters, digits and -, a letter first and no - last")
+  (list "image.repository" .Values.image.repository "[a-z0-9][a-z0-9.-]*(:[0-9]+/[a-z0-9]+([._-]+[a-z0-9]+)*)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*" "a name such as valkey/valkey, without tag or digest, which have values of their own")
+  (list "image.tag" .Values.image.tag "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}" "1 to 128 letters, digits, ., _ and -")
+  (list "image.digest" .Values.image.digest "(sha256:[0-9a-f]{64})?" "sha256: and 64 hexadecimal digits, as \"docker inspect\" shows them")
+  (list "maxmemory" .Values.maxmemory "[1-9][0-9]*(kb|mb|gb)" "an amount as the server writes it, such as 64mb")
+-}}
+{{- if not (regexMatch (printf "^(?:%s)$" (index . 2)) (index . 1)) -}}
+{{- fail (printf "%s is %q, but has to be %s." (index . 0) (index . 1) (index . 3)) -}}
+{{- end -}}
+{{- end -}}
 {{- $other := ternary "redis" "valkey" (eq .Values.server "valkey") -}}
 {{- if contains $other (base .Values.image.repository) -}}
 {{- fail (printf "server is %q, but image.repository is %s: set server to %q too, or take an image of %s." .Values.server .Values.image.repository $other .Values.server) -}}
 {{- end -}}
-{{- if ge (include "bus.bytes" .Values.maxmemory | int64) (include "bus.bytes" .Values.resources.limits.memory | int64) -}}
-{{- fail (printf "maxmemory is %s, but the limit of the server's memory is %s, so it would be killed before it is full: set resources.limits.memory to about twice maxmemory." .Values.maxmemory .Values.resources.limits.memory) -}}
+{{- $requested := .Values.resources.requests.memory -}}
+{{- $limit := .Values.resources.limits.memory -}}
+{{- if gt (include "bus.bytes" $requested | int64) (include "bus.bytes" $limit | int64) -}}
+{{- fail (printf "resources.requests.memory is %s, more than the limit of %s: set resources.limits.memory too." $requested $limit) -}}
+{{- end -}}
+{{- if ge (include "bus.bytes" .Values.maxmemory | int64) (include "bus.bytes" $limit | int64) -}}
+{{- fail (printf "maxmemory is %s, but the limit of the server's memory is %s, so it would be killed before it is full: set resources.limits.memory to about twice maxmemory." .Values.maxmemory $limit) -}}
 {{- end -}}
 {{- end -}}
 

@@ -62,7 +62,7 @@ data:
 {{- define "daebus.notes" -}}
 {{- $context := include "daebus.context" . | fromJson -}}
 {{- $values := $context.Values -}}
-{{- $namespace := .Release.Namespace -}}
+{{- $namespace := $context.Release.Namespace -}}
 {{ $values.service }} {{ $context.tag }}, in the namespace {{ $namespace }}.
 
 {{ if $values.port -}}
@@ -79,5 +79,5 @@ Its bus:    {{ $values.bus.shared.url }}, with every service that uses the same 
 {{ else -}}
 Its bus:    the one in the Secret {{ $values.bus.shared.existingSecret }}, with every service that uses the same one
 {{ end -}}
-Test it:    helm test -n {{ $namespace }} {{ .Release.Name }}
+Test it:    helm test -n {{ $namespace }} {{ $context.Release.Name }}
 {{ end -}}
