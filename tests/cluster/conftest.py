@@ -1,0 +1,121 @@
+"""A cluster, images in it, and namespaces of which nothing stays."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from tests.cluster.images import REQUIRED, Images, Service, no_engine
+from tests.cluster.kubernetes import KUBECONFIG, LOAD, NO_CLUSTER, Client, Namespace, give_back_volumes, kubectl
+from tests.template.rendering import plain_template
+
+MEASURED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> None:
+    """A cluster that answers. The tests are skipped when none is meant to be there, and fail when one is and is not."""
+    if NO_CLUSTER:
+        pytest.skip(NO_CLUSTER)
+    missing = [program for program in ("kubectl", "helm") if not shutil.which(program)]
+    assert not missing, f"KUBECONFIG names a cluster, but these programs are not here: {', '.join(missing)}"
+    assert LOAD, 'DAEBUS_CLUSTER_LOAD must say how images get into the cluster, for example "kind load docker-image"'
+    kubectl("--request-timeout=20s", "get", "--raw", "/readyz")
+    print(f"the cluster of {KUBECONFIG}")
+
+
+@pytest.fixture(scope="session")
+def services(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """Generated services whose images are in the cluster.
+
+    `alone` has its bus in the pod, and `alone_next` is a later version of it: one more plant grows there.
+    `north` and `south` are on a shared bus. `tag` is the one of all images but `alone_next`'s.
+    """
+    reason = no_engine()
+    if reason and not REQUIRED:
+        pytest.skip(reason)
+    assert reason is None, f"images are to be built, but there is {reason}"
+    folder = tmp_path_factory.mktemp("services")
+    images = Images(folder, plain_template(folder / "template"), f"test-{uuid.uuid4().hex[:8]}")
+    try:
+        alone = images.service("cold_store", bus_mode="sidecar")
+        found = SimpleNamespace(
+            tag=images.tag,
+            alone=alone,
+            alone_next=images.image(with_fern(alone)),
+            north=images.service("north_field", bus_mode="shared"),
+            south=images.service("south_field", bus_mode="shared"),
+        )
+        images.load()
+        yield found
+    finally:
+        images.remove()
+
+
+def with_fern(service: Service) -> Service:
+    """The next version of a service. Its repository is the same, so build the first one before."""
+    [garden] = service.project.glob("src/*/garden.py")
+    text = garden.read_text()
+    assert '"basil": 60' in text
+    garden.write_text(text.replace('"basil": 60', '"fern": 80, "basil": 60'))
+    return replace(service, tag=f"{service.tag}-next")
+
+
+@pytest.fixture(scope="session")
+def make_namespace(services: SimpleNamespace) -> Iterator[Callable[[str], Namespace]]:
+    """Makes namespaces; at the end they are gone, and so are the volumes that they had."""
+    made: list[Namespace] = []
+
+    def make(purpose: str) -> Namespace:
+        made.append(Namespace(f"daebus-test-{purpose}-{uuid.uuid4().hex[:6]}"))
+        return made[-1]
+
+    yield make
+    for wait in (False, True):
+        for namespace in made:
+            namespace.delete(wait)
+    give_back_volumes({namespace.name for namespace in made})
+
+
+@pytest.fixture(scope="module")
+def namespace(request: pytest.FixtureRequest, make_namespace: Callable[[str], Namespace]) -> Iterator[Namespace]:
+    """One for all tests of a module, in which nothing may be refused."""
+    space = make_namespace(request.module.__name__.rpartition("test_")[2].replace("_", "-"))
+    yield space
+    refusals = space.refusals()
+    space.delete(wait=False)
+    assert refusals == []
+
+
+@pytest.fixture(scope="module")
+def client(namespace: Namespace, services: SimpleNamespace) -> Client:
+    """A pod in the namespace that asks the services there."""
+    return Client(namespace, services.north.image)
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Keeps a line for the end of the run: figures are worth more than a dot."""
+    return request.config.stash.setdefault(MEASURED, []).append
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure comes with the state of the namespace it happened in."""
+    report = yield
+    space = getattr(item, "funcargs", {}).get("namespace")
+    if report.failed and isinstance(space, Namespace) and call.when != "teardown":
+        report.sections.append((f"namespace {space.name}", space.state()))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(MEASURED, []):
+        terminalreporter.write_line(f"measured: {line}")

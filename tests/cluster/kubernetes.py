@@ -1,0 +1,210 @@
+"""kubectl and helm for the tests: namespaces of their own, and what one wants to see when something fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.support.waiting import wait_until
+
+# Read here, since the tests themselves see no `DAEBUS_*` variable.
+KUBECONFIG = os.environ.get("KUBECONFIG", "")
+NO_CLUSTER = os.environ.get("DAEBUS_NO_CLUSTER") or (
+    "" if KUBECONFIG else "KUBECONFIG names no cluster; `make test-cluster` makes one"
+)
+LOAD = shlex.split(os.environ.get("DAEBUS_CLUSTER_LOAD", ""))
+
+# The cluster of .ci/offline-cluster is on this machine, so that its containers can be reached from outside.
+OWN_STATE, OWN_SOCKET = Path("/var/lib/offline-cluster/admin.kubeconfig"), Path("/run/offline-cluster/containerd.sock")
+OWN = Path(KUBECONFIG) == OWN_STATE and OWN_SOCKET.exists()
+
+IN_POD = (Path(__file__).parent / "in_pod.py").read_text()
+RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+# What Kubernetes itself puts into each namespace.
+ALWAYS_THERE = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+Object = dict[str, Any]
+
+
+def run(*command: str | Path, stdin: str | None = None, timeout: float = 180) -> str:
+    """Runs a command and returns what it printed. Raises AssertionError with everything it said when it fails."""
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise AssertionError(f"{shlex.join(words)}: nothing after {timeout:g} s: {error.stdout!r}") from error
+    said = f"{shlex.join(words)[:2000]}:\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, said
+    assert "would violate PodSecurity" not in done.stderr, said
+    return done.stdout
+
+
+def kubectl(*words: str | Path, stdin: str | None = None, timeout: float = 180) -> str:
+    """kubectl on no namespace in particular; as `run`."""
+    return run("kubectl", *words, stdin=stdin, timeout=timeout)
+
+
+def ctr(*words: str) -> str:
+    """containerd's own client, on the cluster of .ci/offline-cluster."""
+    return run("ctr", "--address", OWN_SOCKET, "--namespace", "k8s.io", *words)
+
+
+class Namespace:
+    """A namespace under Pod Security "restricted". `delete` takes it away with all that is in it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        labels = {**RESTRICTED, "app.kubernetes.io/part-of": "daebus-tests"}
+        manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        kubectl("create", "--filename", "-", stdin=json.dumps(manifest))
+        wait_until(lambda: "default" in self.kubectl("get", "serviceaccounts", "-o", "name"), 30)
+
+    def delete(self, wait: bool) -> None:
+        kubectl("delete", "namespace", self.name, "--ignore-not-found", f"--wait={str(wait).lower()}", "--timeout=120s")
+
+    def kubectl(self, *words: str | Path, stdin: str | None = None, timeout: float = 180) -> str:
+        return kubectl("--namespace", self.name, *words, stdin=stdin, timeout=timeout)
+
+    def helm(self, *words: str | Path) -> str:
+        return run("helm", "--namespace", self.name, *words)
+
+    def install(self, release: str, chart: Path, *settings: str, command: str = "install") -> str:
+        """Installs or upgrades a chart with settings like `image.tag=7`, and waits until everything is ready."""
+        words = [word for setting in settings for word in ("--set", setting)]
+        return self.helm(command, release, chart, "--wait", "--timeout", "120s", *words)
+
+    def get(self, *words: str) -> Object:
+        found: Object = json.loads(self.kubectl("get", *words, "--output", "json"))
+        return found
+
+    def pods(self, name: str, ending: bool = False) -> list[Object]:
+        """The pods of a service or a bus; without those that are on their way out, unless they are asked for."""
+        items = self.get("pods", "--selector", f"app.kubernetes.io/name={name}")["items"]
+        return [pod for pod in items if ending or "deletionTimestamp" not in pod["metadata"]]
+
+    def pod(self, name: str) -> Object:
+        [pod] = self.pods(name)
+        found: Object = pod
+        return found
+
+    def everything(self) -> set[str]:
+        """Kind and name of all objects here, but for events and what Kubernetes puts into each namespace."""
+        listed = kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
+        kinds = ",".join(
+            kind for kind in listed if not kind.startswith("events") and not kind.endswith("metrics.k8s.io")
+        )
+        return set(self.kubectl("get", kinds, "--output", "name", "--ignore-not-found").split()) - ALWAYS_THERE
+
+    def refusals(self) -> list[str]:
+        """Events that say that something was not allowed."""
+        events = self.get("events")["items"]
+        return [
+            f"{event['reason']}: {event['message']}"
+            for event in events
+            if event["reason"] == "FailedCreate" or "PodSecurity" in event.get("message", "")
+        ]
+
+    def state(self) -> str:
+        """Pods, events and logs, for whoever has to find out what went wrong."""
+        parts = [
+            ("get", "pods,pvc", "--output", "wide"),
+            ("get", "events", "--sort-by", ".lastTimestamp", "--output", "custom-columns=:type,:reason,:message"),
+        ]
+        try:
+            pods = self.kubectl("get", "pods", "--output", "name").split()
+        except AssertionError as error:
+            return str(error)
+        for pod in pods:
+            parts.append(("logs", pod, "--all-containers", "--prefix", "--tail", "30"))
+        return "\n".join(self.shown(*words) for words in parts)
+
+    def shown(self, *words: str) -> str:
+        try:
+            return f"--- kubectl {shlex.join(words)}\n{self.kubectl(*words, timeout=20)}"
+        except AssertionError as error:
+            return f"--- {error}"
+
+
+def is_ready(pod: Object) -> bool:
+    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True"
+
+
+def statuses(pod: Object) -> list[Object]:
+    """What is known of each container, sidecars included."""
+    status = pod["status"]
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+def restarts(pod: Object, container: str) -> int:
+    [count] = [one["restartCount"] for one in statuses(pod) if one["name"] == container]
+    found: int = count
+    return found
+
+
+class Client:
+    """A pod that asks services over HTTP from inside the cluster, so through their Service."""
+
+    def __init__(self, namespace: Namespace, image: str) -> None:
+        self.namespace = namespace
+        restricted = {
+            "allowPrivilegeEscalation": False,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        container = {
+            "name": "client",
+            "image": image,
+            "command": ["python", "-c", "import signal; signal.pause()"],
+            "securityContext": restricted,
+        }
+        spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client"}, "spec": spec}
+        namespace.kubectl("create", "--filename", "-", stdin=json.dumps(pod))
+        namespace.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
+
+    def command(self, *words: str) -> list[str]:
+        inside = ("exec", "--stdin", "client", "--", "python", "-c", IN_POD)
+        return ["kubectl", "--namespace", self.namespace.name, *inside, *words]
+
+    def ask(self, method: str, url: str) -> tuple[int, str]:
+        """Status and body."""
+        answer = json.loads(run(*self.command("ask", method, url)))
+        return answer["status"], answer["body"]
+
+    def until_answered(self, method: str, url: str, seconds: float = 60) -> float:
+        """How many seconds it took until the answer was 200; fails when it never was."""
+        return float(run(*self.command("until", method, url, str(seconds))))
+
+    def flood(self, method: str, url: str, clients: int) -> subprocess.Popen[str]:
+        """Begins to ask without a pause; ends, and prints what happened, when its input is closed."""
+        command = self.command("flood", method, url, str(clients))
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+
+def volumes_of(namespaces: set[str]) -> list[Object]:
+    """The volumes that claims of these namespaces have, or had."""
+    volumes = json.loads(kubectl("get", "persistentvolumes", "--output", "json"))["items"]
+    return [one for one in volumes if one["spec"].get("claimRef", {}).get("namespace") in namespaces]
+
+
+def give_back_volumes(namespaces: set[str]) -> None:
+    """Waits until the volumes of deleted namespaces are gone; those that are kept become free for the next claim."""
+
+    def unsettled() -> list[str]:
+        return [
+            f"{one['metadata']['name']}: {one['status']['phase']}"
+            for one in volumes_of(namespaces)
+            if (one["spec"]["persistentVolumeReclaimPolicy"], one["status"]["phase"]) != ("Retain", "Released")
+        ]
+
+    wait_until(lambda: not unsettled(), 60, lambda: f"volumes gone or released, but there are {unsettled()}")
+    for volume in volumes_of(namespaces):
+        patch = json.dumps([{"op": "remove", "path": "/spec/claimRef"}])
+        kubectl("patch", "persistentvolume", volume["metadata"]["name"], "--type=json", "--patch", patch)

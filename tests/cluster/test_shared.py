@@ -1,0 +1,125 @@
+"""Two services on one bus: they call each other, and go on when the bus is upgraded, restarted or killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from tests.cluster.images import Service
+from tests.cluster.kubernetes import Client, Namespace, is_ready, restarts
+from tests.support.waiting import wait_until
+from tests.template.rendering import REPOSITORY
+
+pytestmark = pytest.mark.cluster
+
+BUS = "daebus-bus"
+BUS_CHART = REPOSITORY / "helm" / BUS
+
+
+@pytest.fixture(scope="module")
+def town(namespace: Namespace, services: SimpleNamespace) -> SimpleNamespace:
+    """The bus and two services on it, one of them with two replicas."""
+    namespace.install(BUS, BUS_CHART)
+    namespace.install(services.north.objects, services.north.chart, f"image.tag={services.tag}", "replicaCount=2")
+    namespace.install(services.south.objects, services.south.chart, f"image.tag={services.tag}")
+    return services
+
+
+@pytest.mark.parametrize("release", [BUS, "north-field", "south-field"])
+def test_each_chart_passes_its_own_test(namespace: Namespace, town: SimpleNamespace, release: str) -> None:
+    assert "Phase:          Succeeded" in namespace.helm("test", release, "--timeout", "60s")
+
+
+def test_services_in_different_pods_call_each_other(namespace: Namespace, town: SimpleNamespace) -> None:
+    assert len(namespace.pods(town.north.objects)) == 2
+    assert call(namespace, town.south, town.north)["plant"] == "basil"
+    assert call(namespace, town.north, town.south)["plant"] == "basil"
+
+
+def test_an_upgrade_of_the_bus_keeps_its_password(
+    namespace: Namespace, client: Client, town: SimpleNamespace, measured: Callable[[str], None]
+) -> None:
+    secret = namespace.get("secret", BUS)["data"]
+    old = namespace.pod(BUS)["metadata"]["name"]
+    before = restarted(namespace, town)
+    namespace.install(BUS, BUS_CHART, "maxmemory=48mb", command="upgrade")
+    assert namespace.pod(BUS)["metadata"]["name"] != old
+    assert namespace.get("secret", BUS)["data"] == secret
+    seconds = client.until_answered("POST", f"{town.north.url}/plants/basil/water")
+    measured(f"after an upgrade of the bus an action is answered again after {seconds:.1f} s")
+    everyone_is_back(namespace, town)
+    assert restarted(namespace, town) == before
+
+
+def test_services_go_on_when_the_bus_was_killed(
+    namespace: Namespace, client: Client, town: SimpleNamespace, measured: Callable[[str], None]
+) -> None:
+    before = restarted(namespace, town)
+    killed = namespace.pod(BUS)["metadata"]["name"]
+    namespace.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
+    seconds = client.until_answered("POST", f"{town.south.url}/plants/basil/water")
+    measured(f"after a killed bus an action is answered again after {seconds:.1f} s")
+    everyone_is_back(namespace, town)
+    assert call(namespace, town.south, town.north)["plant"] == "basil"
+    assert restarted(namespace, town) == before
+
+
+def test_no_request_fails_while_a_service_is_upgraded(
+    namespace: Namespace, client: Client, town: SimpleNamespace, measured: Callable[[str], None]
+) -> None:
+    old = names(namespace, town.north)
+    flood = client.flood("POST", f"{town.north.url}/plants/basil/water", 4)
+    try:
+        settings = (f"image.tag={town.tag}", "replicaCount=2", "config.DAEBUS_LOG_LEVEL=debug")
+        namespace.install(town.north.objects, town.north.chart, *settings, command="upgrade")
+        wait_until(lambda: not names(namespace, town.north, ending=True) & old, 60, "the old pods are gone")
+    finally:
+        said, errors = flood.communicate(timeout=60)
+    result = json.loads(said or "null")
+    assert result, errors
+    measured(f"{result['answers']} requests during a rolling upgrade, {len(result['failures'])} failed")
+    assert result["answers"] > 100
+    assert result["failures"] == []
+
+
+def test_uninstalling_leaves_nothing(make_namespace: Callable[[str], Namespace], services: SimpleNamespace) -> None:
+    space = make_namespace("uninstalled")
+    south = services.south
+    space.install(BUS, BUS_CHART)
+    space.install(south.objects, south.chart, f"image.tag={south.tag}")
+    for release in (south.objects, BUS):
+        space.helm("uninstall", release, "--wait", "--timeout", "120s")
+    wait_until(lambda: not space.everything(), 60, lambda: f"nothing left, but there is {space.everything()}")
+
+
+def call(namespace: Namespace, caller: Service, callee: Service) -> dict[str, object]:
+    """What `water` of one service answers to a call from a pod of the other."""
+    inside = ("exec", f"deployment/{caller.objects}", "--container", "service", "--")
+    answer = namespace.kubectl(*inside, "daebus", "call", callee.name, "water", '{"plant": "basil"}')
+    found: dict[str, object] = json.loads(answer)
+    return found
+
+
+def names(namespace: Namespace, service: Service, ending: bool = False) -> set[str]:
+    """The names of a service's pods."""
+    pods = namespace.pods(service.objects, ending=ending)
+    return {pod["metadata"]["name"] for pod in pods}
+
+
+def restarted(namespace: Namespace, town: SimpleNamespace) -> dict[str, int]:
+    """How often each service's container was restarted, by pod."""
+    pods = [pod for service in (town.north, town.south) for pod in namespace.pods(service.objects)]
+    return {pod["metadata"]["name"]: restarts(pod, "service") for pod in pods}
+
+
+def everyone_is_back(namespace: Namespace, town: SimpleNamespace) -> None:
+    """Waits until bus and services are ready."""
+
+    def ready() -> bool:
+        found = [namespace.pods(name) for name in (BUS, town.north.objects, town.south.objects)]
+        return [len(pods) for pods in found] == [1, 2, 1] and all(is_ready(pod) for pods in found for pod in pods)
+
+    wait_until(ready, 60, "the bus and three pods of services are ready")

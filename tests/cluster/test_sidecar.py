@@ -1,0 +1,111 @@
+"""A service with its bus in the pod: installed, killed in two ways, upgraded, rolled back, gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from tests.cluster.images import Service
+from tests.cluster.kubernetes import OWN, Client, Namespace, Object, ctr, is_ready, restarts, statuses
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def garden(namespace: Namespace, services: SimpleNamespace) -> Service:
+    """The service, installed with nothing set but the tag of its image."""
+    service: Service = services.alone
+    namespace.install(service.objects, service.chart, f"image.tag={service.tag}")
+    return service
+
+
+def test_installed_it_is_ready_and_its_own_test_passes(namespace: Namespace, garden: Service) -> None:
+    pod = namespace.pod(garden.objects)
+    assert is_ready(pod)
+    assert [restarts(pod, container) for container in ("bus", "service")] == [0, 0]
+    assert "Phase:          Succeeded" in namespace.helm("test", garden.objects, "--timeout", "60s")
+
+
+def test_the_service_object_leads_to_it(client: Client, garden: Service) -> None:
+    status, body = client.ask("GET", f"{garden.url}/plants/basil")
+    assert (status, json.loads(body)["plant"]) == (200, "basil")
+    status, body = client.ask("POST", f"{garden.url}/plants/mint/water")
+    assert (status, json.loads(body)["plant"]) == (200, "mint"), "an action, over the bus in the pod"
+    status, body = client.ask("GET", f"http://{garden.objects}:9000/readyz")
+    assert (status, json.loads(body)) == (200, {"ready": True, "reasons": []})
+    status, _ = client.ask("GET", f"{garden.url}/plants/fern")
+    assert status == 404
+
+
+def test_a_killed_pod_is_replaced(
+    namespace: Namespace, client: Client, garden: Service, measured: Callable[[str], None]
+) -> None:
+    killed = namespace.pod(garden.objects)["metadata"]["name"]
+    namespace.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
+    seconds = client.until_answered("POST", f"{garden.url}/plants/basil/water")
+    assert namespace.pod(garden.objects)["metadata"]["name"] != killed
+    measured(f"a killed pod is replaced, and answers over the bus, after {seconds:.1f} s")
+    wait_until(lambda: is_ready(namespace.pod(garden.objects)), 30)
+
+
+def test_a_killed_sidecar_comes_back_and_the_service_goes_on(
+    namespace: Namespace, client: Client, garden: Service, measured: Callable[[str], None]
+) -> None:
+    before = namespace.pod(garden.objects)
+    assert is_ready(before)
+    kill_bus(namespace, before)
+    seconds = client.until_answered("POST", f"{garden.url}/plants/basil/water")
+    measured(f"after SIGKILL to the sidecar an action is answered again after {seconds:.1f} s")
+
+    def recovered() -> bool:
+        return restarts(namespace.pod(garden.objects), "bus") == restarts(before, "bus") + 1 and is_ready(
+            namespace.pod(garden.objects)
+        )
+
+    wait_until(recovered, 60)
+    after = namespace.pod(garden.objects)
+    assert after["metadata"]["name"] == before["metadata"]["name"]
+    assert restarts(after, "service") == restarts(before, "service"), "the service itself had no reason to restart"
+
+
+def test_upgrade_rollback_and_uninstall(namespace: Namespace, client: Client, services: SimpleNamespace) -> None:
+    before = namespace.everything()
+    now, following = services.alone, services.alone_next
+    name = "cellar"
+    plant = f"http://{name}:8080/plants/fern"
+    namespace.install(name, now.chart, f"image.tag={now.tag}", f"nameOverride={name}")
+    assert client.ask("GET", plant)[0] == 404
+
+    settings = (f"image.tag={following.tag}", f"nameOverride={name}", "config.DAEBUS_LOG_LEVEL=debug")
+    namespace.install(name, following.chart, *settings, command="upgrade")
+    assert client.ask("GET", plant)[0] == 200
+    inside = ("exec", f"deployment/{name}", "--container", "service", "--")
+    assert namespace.kubectl(*inside, "printenv", "DAEBUS_LOG_LEVEL").strip() == "debug"
+
+    namespace.helm("rollback", name, "1", "--wait", "--timeout", "120s")
+    assert client.ask("GET", plant)[0] == 404
+    assert f"configmap/{name}" not in namespace.everything()
+
+    namespace.helm("uninstall", name, "--wait", "--timeout", "120s")
+
+    def left() -> set[str]:
+        return namespace.everything() - before
+
+    wait_until(lambda: not left(), 60, lambda: f"nothing left, but there is {left()}")
+
+
+def kill_bus(namespace: Namespace, pod: Object) -> None:
+    """SIGKILL where its process can be reached; in another cluster the server is told to end without a word."""
+    [container] = [one for one in statuses(pod) if one["name"] == "bus"]
+    if OWN:
+        ctr("tasks", "kill", "--signal", "SIGKILL", container["containerID"].rpartition("//")[2])
+        return
+    [bus] = [one for one in pod["spec"]["initContainers"] if one["name"] == "bus"]
+    *words, ping = bus["startupProbe"]["exec"]["command"]
+    assert ping == "ping"
+    inside = ("exec", pod["metadata"]["name"], "--container", "bus", "--")
+    namespace.kubectl(*inside, *words, "shutdown", "nosave")
