@@ -235,7 +235,7 @@ class Runner:
     def announce(self, addresses: dict[str, str]) -> None:
         """The block of first lines: what runs, and where it can be reached."""
         bus = "none" if self.bus is None else f"{redact(self.bus.url)} ({self.bus.source})"
-        if self.bus is not None and self.bus.private:
+        if self.bus is not None and self.bus.server is not None:
             bus += ", private: other machines cannot reach it"
         about = {"bus": bus, **addresses}
         if self.management is not None:

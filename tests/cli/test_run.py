@@ -175,9 +175,12 @@ def test_a_setting_that_does_not_parse_stops_the_start(daebus: Run, tmp_path: Pa
     assert "DAEBUS_QUEUE_LIMIT: 'many' is not a number, 1 to 1,000,000" in done.stderr
 
 
-def test_without_a_bus_it_serves_on_one_of_its_own(serve: Serve, daebus: Run, tmp_path: Path) -> None:
+def test_without_a_bus_it_serves_on_one_of_its_own_and_says_that_it_is_private(
+    serve: Serve, daebus: Run, tmp_path: Path
+) -> None:
     write(tmp_path / "garden.py", ONE)
     process = serve("garden.py", env={"DAEBUS_REDIS_URL": "", "DAEBUS_EMBEDDED": "always"})
-    url = process.wait_line(r"(redis://127\.0\.0\.1:\d+) \(embedded ").group(1)
+    own = r"(redis://127\.0\.0\.1:\d+) \(embedded .*\), private: other machines cannot reach it"
+    url = process.wait_line(own).group(1)
     assert hello(daebus, url, "garden") == '{"from":"garden"}'
     assert process.terminate() == 0

@@ -74,7 +74,7 @@ def litter() -> list[Path]:
 
 def test_a_named_bus_is_taken_and_nothing_is_started(resolved: Callable[..., Bus], monkeypatch: Any) -> None:
     bus = resolved(redis_url="redis://:s3cret@nowhere:1", embedded="always")
-    assert (bus.url, bus.private, bus.server) == ("redis://:s3cret@nowhere:1", False, None)
+    assert (bus.url, bus.server) == ("redis://:s3cret@nowhere:1", None)
     assert bus.source == "the program's redis_url"
     assert "s3cret" not in repr(bus)
     monkeypatch.setenv("DAEBUS_REDIS_URL", bus.url)
@@ -89,7 +89,7 @@ def test_never_refuses_and_names_the_cure() -> None:
 def test_a_server_that_answers_on_the_usual_port_is_taken(resolved: Callable[..., Bus], usual_port: int) -> None:
     with RedisServer(port=usual_port):
         bus = resolved()
-    assert (bus.url, bus.private, bus.server) == (f"redis://localhost:{usual_port}", False, None)
+    assert (bus.url, bus.server) == (f"redis://localhost:{usual_port}", None)
     assert bus.source == f"localhost:{usual_port}"
 
 
@@ -99,7 +99,6 @@ def test_without_one_a_server_is_started_there_and_a_second_program_meets_it(
     first, second = resolved(), resolved()
     assert first.server is not None
     assert first.server.port == usual_port
-    assert not first.private
     assert first.source.startswith("embedded ")
     assert first.source.endswith(f" on {usual_port}")
     assert (second.server, second.source) == (None, f"localhost:{usual_port}")
@@ -113,7 +112,6 @@ def test_a_port_taken_by_something_else_leads_to_a_free_one(
     bus = resolved()
     assert bus.server is not None
     assert bus.server.port != listener.getsockname()[1]
-    assert bus.private
 
 
 def test_a_server_that_wants_a_password_is_an_error_with_the_cure(usual_port: int) -> None:
@@ -126,8 +124,6 @@ def test_a_server_that_wants_a_password_is_an_error_with_the_cure(usual_port: in
 def test_always_is_a_private_one_on_a_free_port(resolved: Callable[..., Bus], usual_port: int) -> None:
     with RedisServer(port=usual_port):
         first, second = resolved(embedded="always"), resolved(embedded="always")
-    assert first.private
-    assert second.private
     assert len({first.url, second.url, f"redis://127.0.0.1:{usual_port}"}) == 3
 
 

@@ -41,10 +41,9 @@ LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
 
 @dataclasses.dataclass(frozen=True)
 class Bus:
-    """Where the bus is. `private`: no other program finds it by itself; `source`: how it was found, to be shown."""
+    """Where the bus is. `server`: the one that this process started; `source`: how it was found, to be shown."""
 
     url: str = dataclasses.field(repr=False)
-    private: bool
     server: EmbeddedServer | None
     source: str
 
@@ -62,7 +61,7 @@ def resolve(settings: Settings) -> Bus:
     """The bus for these settings; starts a server where they allow it and nothing else is found. ConfigurationError."""
     if settings.redis_url is not None:
         source = "DAEBUS_REDIS_URL" if os.environ.get("DAEBUS_REDIS_URL") else "the program's redis_url"
-        return Bus(settings.redis_url, private=False, server=None, source=source)
+        return Bus(settings.redis_url, server=None, source=source)
     if settings.embedded == "never":
         raise ConfigurationError(f"no bus is named and DAEBUS_EMBEDDED=never forbids to start one: {CURE}")
     if settings.embedded == "always":
@@ -81,7 +80,7 @@ def _found() -> Bus | None:
         )
     if met is not Greeting.REDIS:
         return None
-    return Bus(redis_url_of("localhost", DEFAULT_REDIS_PORT), private=False, server=None, source=where)
+    return Bus(redis_url_of("localhost", DEFAULT_REDIS_PORT), server=None, source=where)
 
 
 def _started() -> Bus:
@@ -94,7 +93,7 @@ def _started() -> Bus:
 
 
 def _own(server: EmbeddedServer) -> Bus:
-    return Bus(server.url, private=server.port != DEFAULT_REDIS_PORT, server=server, source=str(server))
+    return Bus(server.url, server=server, source=str(server))
 
 
 def greet(host: str, port: int) -> Greeting:
