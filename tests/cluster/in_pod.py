@@ -1,14 +1,16 @@
 """A client for the inside of a cluster, where only Python's standard library is; the tests hand it to a pod as text.
 
-in_pod.py ask METHOD URL             one request; prints `{"status": 200, "body": …}`
-in_pod.py until METHOD URL SECONDS   asks again and again; prints how many seconds it took until the answer was 200
-in_pod.py flood METHOD URL CLIENTS   asks without a pause, each time on a new connection, until its input ends;
-                                     prints `{"answers": 812, "failures": ["+1.52 s: …"]}`
+    in_pod.py ask METHOD URL             one request; prints `{"status": 200, "body": …}`
+    in_pod.py flood METHOD URL CLIENTS   asks without a pause, each time on a new connection, until its input ends;
+                                         prints `{"answers": 812, "failures": ["+1.52 s: …"], "gap": 0.02}`
+
+`gap` is the longest time, in seconds, in which no client got an answer.
 """
 
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import sys
 import threading
@@ -28,21 +30,6 @@ def ask(method: str, url: str, seconds: float = 10.0) -> tuple[int, str]:
         connection.close()
 
 
-def until(method: str, url: str, seconds: float) -> float:
-    """How long it took until the answer was 200. Raises SystemExit with the last answer when it never was."""
-    begun = time.monotonic()
-    last = ""
-    while time.monotonic() < begun + seconds:
-        try:
-            status, last = ask(method, url, 2.0)
-            if status == 200:
-                return time.monotonic() - begun
-        except (OSError, http.client.HTTPException) as error:
-            last = repr(error)
-        time.sleep(0.02)
-    raise SystemExit(f"no 200 within {seconds:g} s, at last: {last}")
-
-
 class Flood:
     """Clients that ask at the same time, and what became of it."""
 
@@ -50,19 +37,19 @@ class Flood:
         self.method, self.url = method, url
         self.ended = threading.Event()
         self.begun = time.monotonic()
-        self.answers = 0
+        self.answered: list[float] = []
         self.failures: list[str] = []
 
     def client(self) -> None:
         while not self.ended.is_set():
             begun = time.monotonic() - self.begun
             try:
-                status, body = ask(self.method, self.url)
+                status, body = ask(self.method, self.url, 2.0)
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(f"+{begun:.2f} s: {error!r}")
             else:
                 if status == 200:
-                    self.answers += 1
+                    self.answered.append(time.monotonic())
                 else:
                     self.failures.append(f"+{begun:.2f} s: {status} {body[:200]}")
             time.sleep(0.005)
@@ -75,15 +62,15 @@ class Flood:
         self.ended.set()
         for thread in threads:
             thread.join()
-        return {"answers": self.answers, "failures": self.failures}
+        times = sorted([self.begun, *self.answered, time.monotonic()])
+        gap = max(later - earlier for earlier, later in itertools.pairwise(times))
+        return {"answers": len(self.answered), "failures": self.failures, "gap": gap}
 
 
 def main(what: str, method: str, url: str, number: str = "1") -> None:
     if what == "ask":
         status, body = ask(method, url)
         print(json.dumps({"status": status, "body": body}))
-    elif what == "until":
-        print(until(method, url, float(number)))
     else:
         print(json.dumps(Flood(method, url).run(int(number))))
 

@@ -6,6 +6,9 @@ import json
 import os
 import shlex
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -176,16 +179,28 @@ class Client:
         answer = json.loads(run(*self.command("ask", method, url)))
         return answer["status"], answer["body"]
 
-    def until_answered(self, method: str, url: str, seconds: float = 60) -> float:
-        """How many seconds it took until the answer was 200; fails when it never was."""
-        return float(run(*self.command("until", method, url, str(seconds))))
-
-    def flood(self, method: str, url: str, clients: int) -> subprocess.Popen[str]:
-        """Begins to ask without a pause; ends, and prints what happened, when its input is closed."""
+    @contextmanager
+    def flood(self, method: str, url: str, clients: int = 4) -> Iterator[Flood]:
+        """Requests without a pause while the block runs; what became of them is known after it."""
         command = self.command("flood", method, url, str(clients))
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        result = Flood()
+        try:
+            yield result
+        finally:
+            said, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        result.__dict__.update(json.loads(said))
+
+
+@dataclass
+class Flood:
+    """Answers with status 200, what the others were, and for how many seconds at most there was none."""
+
+    answers: int = 0
+    failures: list[str] = field(default_factory=list)
+    gap: float = 0.0
 
 
 def volumes_of(namespaces: set[str]) -> list[Object]:

@@ -16,7 +16,7 @@ BUS = "daebus-bus"
 CHART = REPOSITORY / "helm" / BUS
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lasting_bus(namespace: Namespace) -> Iterator[Namespace]:
     """A bus with a volume. In the end the volume is emptied, since some clusters hand it on as it is."""
     namespace.install(BUS, CHART, "persistence.enabled=true")
