@@ -23,13 +23,17 @@ PROJECT = tomllib.loads((REPOSITORY / "runtime" / "pyproject.toml").read_text())
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 
 
-def test_one_version_for_runtime_chart_and_image() -> None:
+def test_one_version_for_runtime_charts_and_image() -> None:
     import daebus_runtime
 
-    chart = yaml.safe_load((REPOSITORY / "helm" / "daebus" / "Chart.yaml").read_text())
-    assert {PROJECT["version"], daebus_runtime.__version__, chart["version"], chart["appVersion"]} == {
-        PROJECT["version"]
-    }
+    charts = [
+        yaml.safe_load((REPOSITORY / "helm" / name / "Chart.yaml").read_text()) for name in ("daebus", "daebus-bus")
+    ]
+    of_charts = {chart[field] for chart in charts for field in ("version", "appVersion")}
+    generated = (REPOSITORY / "template" / "helm" / "{{ chart_name }}" / "Chart.yaml.jinja").read_text()
+    asked_for = set(re.findall(r"- name: daebus\n\s+version: (\S+)", generated))
+    assert {PROJECT["version"], daebus_runtime.__version__} | of_charts | asked_for == {PROJECT["version"]}
+    assert len(asked_for) == 1
     newest = re.search(r"^## (\S+?),? ", (REPOSITORY / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert newest[1] == PROJECT["version"]

@@ -1,0 +1,21 @@
+"""The chart of a generated service: what is tested is what a team gets, copied as they copy it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.template.rendering import copy_project, plain_template
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return plain_template(tmp_path_factory.mktemp("template") / "template")
+
+
+@pytest.fixture(scope="session")
+def service_chart(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With every default but the name, which has a letter that Kubernetes would not allow in an object's name."""
+    project = copy_project(template, tmp_path_factory.mktemp("service") / "cold_store", service_name="cold_store")
+    return project / "helm" / "cold-store"

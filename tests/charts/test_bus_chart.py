@@ -1,0 +1,129 @@
+"""The chart daebus-bus: one server, a password that nobody sees, and data that stays when it is meant to."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.charts.charts import BUS, BUS_MODES, containers_of, environment, notes, one, pod_specs, render, service_pod
+
+
+def secret() -> dict[str, str]:
+    data = one(render(BUS), "Secret")["data"]
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
+def test_there_is_never_a_second_server() -> None:
+    deployment = one(render(BUS), "Deployment")["spec"]
+    assert deployment["replicas"] == 1
+    assert deployment["strategy"] == {"type": "Recreate"}
+
+
+def test_the_secret_holds_the_password_the_address_and_what_the_server_reads() -> None:
+    found = secret()
+    assert re.fullmatch(r"[A-Za-z0-9]{40}", found["password"])
+    assert found == {
+        "password": found["password"],
+        "url": f"redis://:{found['password']}@daebus-bus:6379/0",
+        "server.conf": f"requirepass {found['password']}\n",
+    }
+
+
+def test_every_installation_has_a_password_of_its_own() -> None:
+    assert secret()["password"] != secret()["password"]
+
+
+def test_an_upgrade_takes_the_password_that_is_there() -> None:
+    """Only a cluster can answer `lookup` (tests/cluster does): here, that the found one replaces the new one."""
+    template = (BUS / "templates" / "secret.yaml").read_text()
+    assert template.count("$password :=") == 1
+    assert re.search(r"with lookup [^\n]*\n[^\n]*\n\{\{- \$password = b64dec \. \}\}", template)
+
+
+@pytest.mark.parametrize("values", BUS_MODES.values(), ids=BUS_MODES)
+def test_the_password_is_in_no_argument_and_not_in_the_servers_environment(values: dict[str, Any]) -> None:
+    objects = render(BUS, values)
+    [server] = service_pod(objects)["containers"]
+    assert "env" not in server
+    assert "envFrom" not in server
+    [volume] = [volume for volume in service_pod(objects)["volumes"] if volume["name"] == "config"]
+    assert volume["secret"]["items"] == [{"key": "server.conf", "path": "server.conf"}]
+    made = [item["data"]["password"] for item in objects if item["kind"] == "Secret"]
+    rest = json.dumps([item for item in objects if item["kind"] != "Secret"])
+    for password in made:
+        assert base64.b64decode(password).decode() not in rest
+
+
+def test_the_probes_need_no_password_and_take_an_error_for_one() -> None:
+    [server] = service_pod(render(BUS))["containers"]
+    ping = ["valkey-cli", "--no-auth-warning", "--user", "probe", "--pass", "none", "-e", "ping"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert server[probe]["exec"]["command"] == ping
+    user = server["command"][server["command"].index("--user") + 1 :]
+    assert user == ["probe", "on", "nopass", "resetkeys", "resetchannels", "-@all", "+ping"]
+
+
+def test_helm_test_pings_over_the_service_with_the_password() -> None:
+    [test] = pod_specs(render(BUS))["daebus-bus-test"]["containers"]
+    assert test["command"] == ["valkey-cli", "-h", "daebus-bus", "-e", "ping"]
+    assert environment(test)["REDISCLI_AUTH"] == {"secretKeyRef": {"name": "daebus-bus", "key": "password"}}
+
+
+def test_a_secret_of_ones_own_takes_the_place_of_the_made_one() -> None:
+    objects = render(BUS, {"existingSecret": "my-bus"})
+    assert "Secret" not in {item["kind"] for item in objects}
+    [test] = pod_specs(objects)["daebus-bus-test"]["containers"]
+    assert environment(test)["REDISCLI_AUTH"]["secretKeyRef"]["name"] == "my-bus"
+    assert service_pod(objects)["volumes"][0]["secret"]["secretName"] == "my-bus"
+
+
+def test_by_default_nothing_is_kept() -> None:
+    objects = render(BUS)
+    assert "PersistentVolumeClaim" not in {item["kind"] for item in objects}
+    command = service_pod(objects)["containers"][0]["command"]
+    assert command[command.index("--appendonly") + 1] == "no"
+
+
+def test_with_a_volume_the_append_only_file_outlives_pod_and_release() -> None:
+    objects = render(BUS, {"persistence": {"enabled": True, "size": "5Gi", "storageClass": "local-path"}})
+    claim = one(objects, "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert claim["spec"]["resources"] == {"requests": {"storage": "5Gi"}}
+    assert claim["spec"]["storageClassName"] == "local-path"
+    pod = service_pod(objects)
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "daebus-bus"}} in pod["volumes"]
+    command = pod["containers"][0]["command"]
+    assert command[command.index("--appendonly") + 1] == "yes"
+    assert command[command.index("--dir") + 1] == "/data"
+
+
+def test_what_is_full_refuses_rather_than_forgets() -> None:
+    command = service_pod(render(BUS))["containers"][0]["command"]
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    assert command[command.index("--maxmemory") + 1] == "64mb"
+
+
+def test_the_server_may_be_redis() -> None:
+    pods = pod_specs(render(BUS, BUS_MODES["redis"]))
+    assert {container["image"] for pod in pods.values() for container in containers_of(pod)} == {"redis:8.2-alpine"}
+    assert pods["daebus-bus"]["containers"][0]["command"][:2] == ["redis-server", "/etc/bus/server.conf"]
+
+
+def test_all_objects_may_have_another_name() -> None:
+    objects = render(BUS, {"nameOverride": "second", "persistence": {"enabled": True}})
+    assert {item["metadata"]["name"] for item in objects} == {"second", "second-test"}
+    address = base64.b64decode(one(objects, "Secret")["data"]["url"]).decode()
+    assert address.endswith("@second:6379/0")
+
+
+def test_the_notes_say_how_to_use_it_and_not_the_password() -> None:
+    assert "the Secret daebus-bus holds its address" in notes(BUS)
+    assert "bus.shared.existingSecret" not in notes(BUS)
+    assert "bus.shared.existingSecret=second" in notes(BUS, {"nameOverride": "second"})
+    assert "uninstalling leaves behind" in notes(BUS, {"persistence": {"enabled": True}})
+    template = (BUS / "templates" / "NOTES.txt").read_text()
+    assert not re.search(r"lookup|b64dec|password \|", template)

@@ -1,0 +1,137 @@
+"""The library inside each service's chart: real files, one version, one schema, every value documented."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts import values_table
+from tests.charts.charts import BUS, LIBRARY, REPOSITORY, helm, render
+from tests.template.rendering import FEATURES, copy_project
+
+SOURCE = REPOSITORY / "template" / "helm" / "{{ chart_name }}"
+
+
+def test_a_copy_holds_the_library_as_files_of_its_own(service_chart: Path) -> None:
+    assert (SOURCE / "charts" / "daebus").is_symlink()
+    assert not any(path.is_symlink() for path in service_chart.rglob("*"))
+    for name in (
+        "Chart.yaml",
+        "values.yaml",
+        *(f"templates/{path.name}" for path in (LIBRARY / "templates").iterdir()),
+    ):
+        assert (service_chart / "charts" / "daebus" / name).read_text() == (LIBRARY / name).read_text()
+
+
+def test_a_service_has_ten_files_of_chart(service_chart: Path) -> None:
+    """What is not needed to install it, such as the library's README, stays with the template."""
+    files = {str(path.relative_to(service_chart)) for path in service_chart.rglob("*") if path.is_file()}
+    own = {"Chart.yaml", "values.yaml", "values.schema.json", "templates/all.yaml", "templates/NOTES.txt"}
+    library = {"Chart.yaml", "values.yaml", *(f"templates/_{name}.tpl" for name in ("objects", "values", "workload"))}
+    assert files == own | {f"charts/daebus/{name}" for name in library}
+
+
+def test_the_vendored_version_is_the_one_that_is_asked_for(service_chart: Path, tmp_path: Path) -> None:
+    """Neither lint nor an installation would notice another one."""
+    [dependency] = helm.dependency_list(str(service_chart))
+    assert (dependency["name"], dependency["status"]) == ("daebus", "unpacked")
+    other = shutil.copytree(service_chart, tmp_path / "chart")
+    library = other / "charts" / "daebus" / "Chart.yaml"
+    library.write_text(library.read_text().replace("version: 0.1.0", "version: 0.0.9"))
+    [dependency] = helm.dependency_list(str(other))
+    assert dependency["status"] == "wrong version"
+
+
+def test_a_package_holds_the_library(service_chart: Path, tmp_path: Path) -> None:
+    packed = helm.Chart.load(str(service_chart)).save(str(tmp_path))
+    assert render(Path(packed)) == render(service_chart)
+
+
+@pytest.mark.parametrize("mode", ["sidecar", "shared"])
+@pytest.mark.parametrize("feature", [*FEATURES, "none"])
+def test_every_feature_and_mode_has_a_chart_that_lints_and_renders(
+    template: Path, tmp_path: Path, feature: str, mode: str
+) -> None:
+    features = [feature] if feature != "none" else []
+    project = copy_project(
+        template, tmp_path / "p", service_name="a", features=features, bus_mode=mode, image_registry="r.local:5000/team"
+    )
+    chart = project / "helm" / "a"
+    assert helm.lint(str(chart), strict=True)["errors"] == []
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    assert values["port"] == (8080 if feature in ("http", "websocket") else 0)
+    assert values["bus"] == {"mode": mode}
+    assert values["image"]["repository"] == "r.local:5000/team/a"
+    assert ("route" in values["test"]) is (feature == "http")
+    assert len(render(chart)) == 4
+
+
+def test_a_services_values_are_few(service_chart: Path) -> None:
+    assert len((service_chart / "values.yaml").read_text().splitlines()) <= 25
+
+
+@pytest.mark.parametrize("chart", [LIBRARY, BUS], ids=lambda chart: chart.name)
+def test_the_table_of_values_is_that_of_the_comments(chart: Path) -> None:
+    assert (chart / "README.md").read_text() == values_table.filled(chart), (
+        "run: python -m scripts.values_table --write"
+    )
+
+
+@pytest.mark.parametrize("chart", [LIBRARY, BUS], ids=lambda chart: chart.name)
+def test_every_value_has_a_sentence(chart: Path) -> None:
+    comments = values_table.described((chart / "values.yaml").read_text())
+    for path, comment in comments.items():
+        assert comment[0].isupper() or comment.startswith("`"), path
+        assert comment.endswith("."), path
+
+
+def test_a_value_without_a_comment_is_found(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text("# A sentence.\nknown: 1\n\nmap:\n  # Another.\n  inner: 2\n  silent: 3\n")
+    with pytest.raises(ValueError, match=r"map\.silent has no comment"):
+        values_table.table(tmp_path)
+
+
+@pytest.mark.parametrize("chart", [LIBRARY, BUS], ids=lambda chart: chart.name)
+def test_schema_and_defaults_know_the_same_values(chart: Path) -> None:
+    schema = json.loads((chart / "values.schema.json").read_text())
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    known = set(schema_paths(schema, schema))
+    comments = set(values_table.described((chart / "values.yaml").read_text()))
+    there = {path for path, _ in values_table.leaves(values, comments)}
+    assert {path for path in known if not path.startswith(("daebus", "global"))} == there
+
+
+@pytest.mark.parametrize("chart", [LIBRARY, BUS], ids=lambda chart: chart.name)
+def test_the_schema_is_closed_at_every_level(chart: Path) -> None:
+    schema = json.loads((chart / "values.schema.json").read_text())
+    schema.get("definitions", {}).pop("complete", None)  # these two only add to closed ones
+    schema.get("definitions", {}).pop("completeResources", None)
+    open_maps = {"global", "payload"}
+    for name, part in objects_of("values", schema):
+        assert name in open_maps or part.get("additionalProperties", True) is not True, name
+
+
+def schema_paths(schema: dict[str, Any], part: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Every value that a schema names, by dotted path; what is defined once and used twice counts as one value."""
+    for name, inner in part.get("properties", {}).items():
+        if inner.get("properties"):
+            yield from schema_paths(schema, inner, f"{above}{name}.") if name != "resources" else [f"{above}{name}"]
+        else:
+            yield f"{above}{name}"
+
+
+def objects_of(name: str, part: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every part of a schema that describes a map, with the name it is known by."""
+    if not isinstance(part, dict):
+        return
+    if part.get("type") == "object":
+        yield name, part
+    for key in ("properties", "definitions"):
+        for inner_name, inner in part.get(key, {}).items():
+            yield from objects_of(inner_name, inner)
