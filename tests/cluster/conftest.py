@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from tests.cluster.images import REQUIRED, Images, Service, no_engine
+from tests.cluster.images import Images, Service
 from tests.cluster.kubernetes import KUBECONFIG, LOAD, NO_CLUSTER, Client, Namespace, give_back_volumes, kubectl
+from tests.support.docker import need_engine
 from tests.template.rendering import plain_template
 
 MEASURED = pytest.StashKey[list[str]]()
@@ -33,37 +33,31 @@ def cluster() -> None:
 def services(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """Generated services whose images are in the cluster.
 
-    `alone` has its bus in the pod, and `alone_next` is a later version of it: one more plant grows there.
-    `north` and `south` are on a shared bus. `tag` is the one of all images but `alone_next`'s.
+    `alone` has its bus in the pod; version 0.2.0 of its image is there too, in which one more plant grows.
+    `north` and `south` are on a shared bus.
     """
-    reason = no_engine()
-    if reason and not REQUIRED:
-        pytest.skip(reason)
-    assert reason is None, f"images are to be built, but there is {reason}"
+    need_engine()
     folder = tmp_path_factory.mktemp("services")
-    images = Images(folder, plain_template(folder / "template"), f"test-{uuid.uuid4().hex[:8]}")
+    images = Images(folder, plain_template(folder / "template"))
     try:
-        alone = images.service("cold_store", bus_mode="sidecar")
         found = SimpleNamespace(
-            tag=images.tag,
-            alone=alone,
-            alone_next=images.image(with_fern(alone)),
+            alone=images.service("cold_store", bus_mode="sidecar"),
             north=images.service("north_field", bus_mode="shared"),
             south=images.service("south_field", bus_mode="shared"),
         )
+        plant_fern(found.alone)
+        images.build(found.alone, "0.2.0")
         images.load()
         yield found
     finally:
         images.remove()
 
 
-def with_fern(service: Service) -> Service:
-    """The next version of a service. Its repository is the same, so build the first one before."""
-    [garden] = service.project.glob("src/*/garden.py")
+def plant_fern(service: Service) -> None:
+    [garden] = service.generated.project.glob("src/*/garden.py")
     text = garden.read_text()
     assert '"basil": 60' in text
     garden.write_text(text.replace('"basil": 60', '"fern": 80, "basil": 60'))
-    return replace(service, tag=f"{service.tag}-next")
 
 
 @pytest.fixture(scope="session")

@@ -114,7 +114,7 @@ class Namespace:
         """Pods, events and logs, for whoever has to find out what went wrong."""
         parts = [
             ("get", "pods,pvc", "--output", "wide"),
-            ("get", "events", "--sort-by", ".lastTimestamp", "--output", "custom-columns=:type,:reason,:message"),
+            ("get", "events", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp"),
         ]
         try:
             pods = self.kubectl("get", "pods", "--output", "name").split()

@@ -23,8 +23,8 @@ BUS_CHART = REPOSITORY / "helm" / BUS
 def town(namespace: Namespace, services: SimpleNamespace) -> SimpleNamespace:
     """The bus and two services on it, one of them with two replicas."""
     namespace.install(BUS, BUS_CHART)
-    namespace.install(services.north.objects, services.north.chart, f"image.tag={services.tag}", "replicaCount=2")
-    namespace.install(services.south.objects, services.south.chart, f"image.tag={services.tag}")
+    namespace.install(services.north.objects, services.north.chart, "replicaCount=2")
+    namespace.install(services.south.objects, services.south.chart)
     return services
 
 
@@ -73,7 +73,7 @@ def test_no_request_fails_while_a_service_is_upgraded(
     namespace: Namespace, client: Client, town: SimpleNamespace, measured: Callable[[str], None]
 ) -> None:
     old = names(namespace, town.north.objects)
-    settings = (f"image.tag={town.tag}", "replicaCount=2", "config.DAEBUS_LOG_LEVEL=debug")
+    settings = ("replicaCount=2", "config.DAEBUS_LOG_LEVEL=debug")
     with client.flood("POST", f"{town.north.url}/plants/basil/water") as flood:
         namespace.install(town.north.objects, town.north.chart, *settings, command="upgrade")
         wait_until(lambda: not names(namespace, town.north.objects, ending=True) & old, 60, "the old pods are gone")
@@ -86,7 +86,7 @@ def test_uninstalling_leaves_nothing(make_namespace: Callable[[str], Namespace],
     space = make_namespace("uninstalled")
     south = services.south
     space.install(BUS, BUS_CHART)
-    space.install(south.objects, south.chart, f"image.tag={south.tag}")
+    space.install(south.objects, south.chart)
     for release in (south.objects, BUS):
         space.helm("uninstall", release, "--wait", "--timeout", "120s")
     wait_until(lambda: not space.everything(), 60, lambda: f"nothing left, but there is {space.everything()}")
