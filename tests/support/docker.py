@@ -1,4 +1,4 @@
-"""Images and containers for the tests: the Docker client, a generated service built by its own Makefile, its container."""
+"""The Docker client for the tests, a generated service built by its own Makefile, and containers of it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Generated:
     base: str
 
     def make(self, *words: str, check: bool = True, **environment: str) -> str:
-        """Runs the repository's own Makefile; returns what it and its programs said. No target of it waits for input."""
+        """Runs the repository's own Makefile; returns what it and its programs said. Nothing is there to be typed."""
         registry, name = self.base.rsplit("/", 1)
         base, tag = name.split(":")
         names = {"BASE_REGISTRY": registry, "BASE_IMAGE": base, "BASE_TAG": tag, "DOCKER": DOCKER, **environment}

