@@ -10,7 +10,16 @@ from types import SimpleNamespace
 import pytest
 
 from tests.cluster.images import Images, Service
-from tests.cluster.kubernetes import KUBECONFIG, LOAD, NO_CLUSTER, Client, Namespace, give_back_volumes, kubectl
+from tests.cluster.kubernetes import (
+    KUBECONFIG,
+    LOAD,
+    NO_CLUSTER,
+    Client,
+    Namespace,
+    cluster_wide,
+    give_back_volumes,
+    kubectl,
+)
 from tests.support.docker import need_engine
 from tests.template.rendering import plain_template
 
@@ -62,7 +71,7 @@ def plant_fern(service: Service) -> None:
 
 @pytest.fixture(scope="session")
 def make_namespace(services: SimpleNamespace) -> Iterator[Callable[[str], Namespace]]:
-    """Makes namespaces; at the end they are gone, and so are the volumes that they had."""
+    """Makes namespaces; at the end they are gone, the volumes that they had are free, and nothing else is left."""
     made: list[Namespace] = []
 
     def make(purpose: str) -> Namespace:
@@ -74,6 +83,7 @@ def make_namespace(services: SimpleNamespace) -> Iterator[Callable[[str], Namesp
         for namespace in made:
             namespace.delete(wait)
     give_back_volumes({namespace.name for namespace in made})
+    assert cluster_wide() == set()
 
 
 @pytest.fixture(scope="module")

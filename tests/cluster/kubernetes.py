@@ -203,6 +203,14 @@ class Flood:
     gap: float = 0.0
 
 
+def cluster_wide() -> set[str]:
+    """What the charts made outside all namespaces."""
+    kinds = kubectl("api-resources", "--namespaced=false", "--verbs=list", "--output=name").split()
+    listed = ",".join(kind for kind in kinds if not kind.endswith("metrics.k8s.io"))
+    made = ("--selector=app.kubernetes.io/part-of=daebus", "--output=name", "--ignore-not-found")
+    return set(kubectl("get", listed, *made).split())
+
+
 def volumes_of(namespaces: set[str]) -> list[Object]:
     """The volumes that claims of these namespaces have, or had."""
     volumes = json.loads(kubectl("get", "persistentvolumes", "--output", "json"))["items"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -112,4 +113,5 @@ def kill_bus(namespace: Namespace, pod: Object) -> None:
     *words, ping = bus["startupProbe"]["exec"]["command"]
     assert ping == "ping"
     inside = ("exec", pod["metadata"]["name"], "--container", "bus", "--")
-    namespace.kubectl(*inside, *words, "shutdown", "nosave")
+    with suppress(AssertionError):  # the server it talks to, and its container, end before kubectl has an answer
+        namespace.kubectl(*inside, *words, "shutdown", "nosave")
