@@ -112,17 +112,12 @@ class Namespace:
 
     def state(self) -> str:
         """Pods, events and logs, for whoever has to find out what went wrong."""
-        parts = [
-            ("get", "pods,pvc", "--output", "wide"),
-            ("get", "events", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp"),
-        ]
-        try:
-            pods = self.kubectl("get", "pods", "--output", "name").split()
-        except AssertionError as error:
-            return str(error)
-        for pod in pods:
-            parts.append(("logs", pod, "--all-containers", "--prefix", "--tail", "30"))
-        return "\n".join(self.shown(*words) for words in parts)
+        warnings = ("get", "events", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp")
+        parts = [self.shown("get", "pods,pvc", "--output=wide"), self.shown(*warnings)]
+        for pod in self.get("pods")["items"]:
+            name = pod["metadata"]["name"]
+            parts.append(self.shown("logs", name, "--all-containers", "--prefix", "--tail=30"))
+        return "\n".join(parts)
 
     def shown(self, *words: str) -> str:
         try:
