@@ -2,99 +2,172 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-from scripts.snapshot import AUTHOR, git
-from tests.template.rendering import REPOSITORY, copier, copy_project, files_of
+from scripts.snapshot import git
+from tests.template.rendering import copier, copy_project, files_of
+from tests.template.updating import (
+    append,
+    commit_all,
+    data,
+    edit_own_code,
+    edit_surroundings,
+    owners_files,
+    replace,
+    templates_files,
+    update,
+)
 
 pytestmark = pytest.mark.slow
-
-ANSWERS = [
-    {},
-    {"features": ["http"], "port": "8123", "description": "Counts visitors: 50% of them"},
-    {"features": [], "service_name": "quiet-one"},
-]
 
 
 @pytest.fixture
 def template(repository: Path, tmp_path: Path) -> Path:
     """A clone of the template that a test may add commits to."""
-    git("clone", "--quiet", "--no-tags", repository, tmp_path / "template", at=tmp_path)
+    git("clone", "--quiet", "--no-tags", f"file://{repository}", tmp_path / "template", at=tmp_path)
     return tmp_path / "template"
 
 
-@pytest.mark.parametrize("answers", ANSWERS, ids=["defaults", "http", "nothing"])
-def test_an_update_from_the_commit_before_is_like_a_fresh_copy(
-    template: Path, tmp_path: Path, answers: dict[str, object]
-) -> None:
-    project = commit_all(copy_project(template, tmp_path / "service", **answers), "from the template")
-    change_template(template)
-    update(project)
-    fresh = copy_project(template, tmp_path / "fresh" / "service", **answers)
-    assert files_of(project) == files_of(fresh)
-    assert "serve: run" in (project / "Makefile").read_text()
+@pytest.fixture
+def project(template: Path, tmp_path: Path) -> Path:
+    """A service that was made from the template before it went on."""
+    return commit_all(copy_project(template, tmp_path / "service"), "from the template")
 
 
-def test_what_the_owner_wrote_stays(template: Path, tmp_path: Path) -> None:
-    project = copy_project(template, tmp_path / "service")
-    own = {
-        "src/service/blueprints/watering.py": ("def rain(", "def raining("),
-        "src/service/app.py": ("port=8080", "port=8099"),
-        "pyproject.toml": ("dependencies = []", 'dependencies = ["pyserial"]'),
-        "README.md": ("Its sample is a small garden; keep what helps, delete the rest.", "It counts our visitors."),
-    }
-    for name, (before, after) in own.items():
-        text = (project / name).read_text()
-        assert before in text, name
-        (project / name).write_text(text.replace(before, after))
-    (project / "tests" / "test_drying.py").unlink()
-    (project / "src" / "service" / "extra.py").write_text("EXTRA = 1\n")
+def test_improvements_arrive_beside_what_the_owner_wrote(template: Path, project: Path, tmp_path: Path) -> None:
+    edit_surroundings(project)
     commit_all(project, "our own")
     change_template(template)
     update(project)
-    for name, (_before, after) in own.items():
-        assert after in (project / name).read_text(), name
-    assert "serve: run" in (project / "Makefile").read_text()
-    assert not (project / "tests" / "test_drying.py").exists()
-    assert (project / "src" / "service" / "extra.py").exists()
+    fresh = copy_project(template, tmp_path / "fresh" / "service")
+    assert "serve: run" in (fresh / "Makefile").read_text()
+    assert (fresh / "SUPPORT.md").is_file()
+    edit_surroundings(fresh)
+    assert templates_files(project) == templates_files(fresh)
 
 
-def test_the_runtime_moves_with_the_template(template: Path, tmp_path: Path) -> None:
-    project = commit_all(copy_project(template, tmp_path / "service"), "from the template")
-    before = git("rev-parse", "HEAD", at=template)
-    change_template(template)
-    after = git("rev-parse", "HEAD", at=template)
-    assert f"@{before}#" in (project / "requirements" / "dev.txt").read_text()
+def test_an_update_never_touches_the_owners_code(template: Path, project: Path) -> None:
+    edit_own_code(project)
+    commit_all(project, "our own")
+    before = owners_files(project)
+    change_sample(template)
     update(project)
-    assert f"@{after}#" in (project / "requirements" / "dev.txt").read_text()
+    assert owners_files(project) == before
 
 
-def test_features_can_be_chosen_again(template: Path, tmp_path: Path) -> None:
-    project = commit_all(copy_project(template, tmp_path / "service", features=["http"]), "from the template")
+def test_a_sample_that_was_deleted_stays_away(template: Path, project: Path) -> None:
+    shutil.rmtree(project / "src")
+    shutil.rmtree(project / "tests")
+    commit_all(project, "nothing of the garden")
+    change_sample(template)
+    update(project)
+    assert owners_files(project) == {}
+
+
+def test_a_file_that_the_owner_deleted_stays_away(template: Path, project: Path) -> None:
+    (project / "compose.yaml").unlink()
+    shutil.rmtree(project / ".github")
+    commit_all(project, "not with us")
+    for path in (template / "template").glob("compose.yaml*"):
+        path.write_text("# Now it is another.\n" + path.read_text())
     change_template(template)
-    update(project, "-d", "features=[http, tasks]")
-    assert (project / "src" / "service" / "blueprints" / "drying.py").is_file()
-    assert files_of(project) == files_of(copy_project(template, tmp_path / "x" / "service", features=["http", "tasks"]))
+    update(project)
+    assert "serve: run" in (project / "Makefile").read_text()
+    assert not (project / "compose.yaml").exists()
+    assert not (project / ".github").exists()
 
 
-def test_an_update_from_this_repositorys_own_last_change(repository: Path, tmp_path: Path) -> None:
-    """The same with the history as it is: from the template's commit before the newest."""
-    changes = git("log", "--format=%H", "--", "copier.yml", "template", at=REPOSITORY).split()
-    if len(changes) < 2:
-        pytest.skip("this clone's history holds fewer than two commits of the template")
-    target = tmp_path / "service"
-    done = copier("copy", "--defaults", "--quiet", "--vcs-ref", changes[1], repository, target, at=tmp_path)
+def test_an_update_goes_from_one_release_to_the_newest(template: Path, tmp_path: Path) -> None:
+    """The runtime and the base image too."""
+    git("tag", "v0.1.0", at=template)
+    project = tmp_path / "service"
+    assert copier("copy", "--defaults", "--quiet", template, project, at=tmp_path).returncode == 0
+    commit_all(project, "from the template")
+    assert answers_of(project)["_commit"] == "v0.1.0"
+    change_template(template)
+    git("tag", "v0.2.0", at=template)
+    append(template / "template" / "README.md.jinja", "\nNot released.\n")
+    commit_all(template, "after the release")
+    done = copier("update", "--defaults", at=project)
     assert done.returncode == 0, done.stdout
-    commit_all(target, "from the template")
-    update(target)
-    assert files_of(target) == files_of(copy_project(repository, tmp_path / "fresh" / "service"))
+    assert answers_of(project)["_commit"] == "v0.2.0"
+    assert f"@{git('rev-parse', 'v0.2.0', at=template)}#" in (project / "requirements" / "dev.txt").read_text()
+    assert "BASE_TAG=v0.2.0" in (project / "Dockerfile").read_text()
+    assert "Not released" not in (project / "README.md").read_text()
 
 
-def test_a_folder_with_uncommitted_work_is_left_as_it_was(template: Path, tmp_path: Path) -> None:
-    project = commit_all(copy_project(template, tmp_path / "service"), "from the template")
+def test_a_second_update_has_nothing_to_do(template: Path, project: Path) -> None:
+    change_template(template)
+    update(project)
+    commit_all(project, "updated")
+    update(project)
+    assert git("status", "--porcelain", at=project) == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"features": ["http"]}, {"features": ["http", "tasks"]}),
+        ({}, {"features": ["http"], "port": "8123"}),
+        ({}, {"bus_mode": "shared", "image_registry": "ghcr.io/org"}),
+    ],
+    ids=["a feature more", "features less", "a shared bus"],
+)
+def test_what_surrounds_the_code_follows_new_answers(
+    template: Path, tmp_path: Path, before: dict[str, str], after: dict[str, str]
+) -> None:
+    project = commit_all(copy_project(template, tmp_path / "service", **before), "from the template")
+    edit_own_code(project)
+    commit_all(project, "our own")
+    own = owners_files(project)
+    change_template(template)
+    update(project, *data(after))
+    assert templates_files(project) == templates_files(
+        copy_project(template, tmp_path / "x" / "service", **before | after)
+    )
+    assert owners_files(project) == own
+
+
+def test_another_name_takes_no_code_away(template: Path, project: Path) -> None:
+    before = owners_files(project)
+    change_template(template)
+    update(project, "-d", "service_name=visitors")
+    assert owners_files(project) == before
+    assert (project / "helm" / "visitors" / "Chart.yaml").is_file()
+
+
+def test_a_service_in_a_folder_of_a_larger_repository_is_updated(template: Path, tmp_path: Path) -> None:
+    project = copy_project(template, tmp_path / "products" / "service")
+    (tmp_path / "products" / "README.md").write_text("All our services.\n")
+    commit_all(tmp_path / "products", "from the template")
+    change_template(template)
+    update(project)
+    assert files_of(project) == files_of(copy_project(template, tmp_path / "fresh" / "service"))
+    assert (tmp_path / "products" / "README.md").read_text() == "All our services.\n"
+
+
+def test_a_conflict_is_seen_by_git(template: Path, project: Path) -> None:
+    """Copier ends with 0 all the same: the README says how to look."""
+    replace(project / "README.md", r"\A# .*$", "# Our visitors")
+    commit_all(project, "our own")
+    replace(template / "template" / "README.md.jinja", r"\A# .*$", "# {{ service_name }}, a service")
+    commit_all(template, "another title")
+    done = copier("update", "--defaults", "--vcs-ref", "HEAD", at=project)
+    assert done.returncode == 0, done.stdout
+    check = subprocess.run(["git", "diff", "--check"], cwd=project, capture_output=True, text=True)
+    assert check.returncode != 0
+    assert "README.md:1: leftover conflict marker" in check.stdout
+    assert git("diff", "--name-only", "--diff-filter=U", at=project) == "README.md"
+    assert "# Our visitors" in (project / "README.md").read_text()
+    assert "git diff --check" in (project / "README.md").read_text()
+
+
+def test_a_folder_with_uncommitted_work_is_left_as_it_was(template: Path, project: Path) -> None:
     (project / "README.md").write_text("not committed\n")
     before = files_of(project)
     change_template(template)
@@ -104,32 +177,31 @@ def test_a_folder_with_uncommitted_work_is_left_as_it_was(template: Path, tmp_pa
     assert files_of(project) == before
 
 
-def commit_all(project: Path, message: str) -> Path:
-    """Makes a git repository of a folder, if it is none, with everything committed."""
-    if not (project / ".git").exists():
-        git("init", "--quiet", at=project)
-    git("add", "--all", at=project)
-    git(*AUTHOR, "commit", "--quiet", "--message", message, at=project)
-    return project
+def answers_of(project: Path) -> dict[str, str]:
+    answers = yaml.safe_load((project / ".copier-answers.yml").read_text())
+    assert isinstance(answers, dict)
+    return answers
 
 
 def change_template(template: Path) -> None:
     """A commit that changes, adds and removes files of the template, as improvements do."""
     folder = template / "template"
-    makefile = folder / "Makefile.jinja"
-    makefile.write_text(makefile.read_text() + "\nserve: run ## another word for run\n")
-    readme = folder / "README.md.jinja"
-    readme.write_text(readme.read_text().replace("## Every day", "## Every single day"))
+    replace(folder / "Makefile.jinja", r"^test: ", "serve: run ## another word for run\n\ntest: ")
+    replace(folder / "README.md.jinja", r"^## Every day$", "## Every single day")
     (folder / "SUPPORT.md.jinja").write_text("# Where to ask about {{ service_name }}\n")
-    (folder / "src" / "{{ package_name }}" / "py.typed").unlink()
+    (folder / ".dockerignore").unlink()
     commit_all(template, "the template has learnt something")
 
 
-def update(project: Path, *words: str) -> None:
-    """Updates to the template's newest commit; there must be nothing left to settle by hand."""
-    done = copier("update", "--defaults", "--vcs-ref", "HEAD", *words, at=project)
-    assert done.returncode == 0, done.stdout
-    assert git("ls-files", "--unmerged", at=project) == ""
-    check = subprocess.run(["git", "diff", "--check"], cwd=project, capture_output=True, text=True)
-    assert check.returncode == 0, check.stdout
-    assert not list(project.rglob("*.rej"))
+def change_sample(template: Path) -> None:
+    """A commit that rewrites, renames, adds and removes files of the sample."""
+    folder = template / "template" / "src" / "{{ package_name }}"
+    (folder / "garden.py").rename(folder / "beds.py")
+    replace(folder / "watering.py.jinja", r"\A", "# Another sample now.\n")
+    replace(folder / "app.py.jinja", r"\A", "# Another sample now.\n")
+    (folder / "frost.py").write_text('"""A cold night."""\n')
+    (folder / "live.py.jinja").unlink()
+    tests = template / "template" / "tests"
+    (tests / "test_frost.py").write_text("# Nothing yet.\n")
+    (tests / "test_live.py.jinja").unlink()
+    commit_all(template, "another sample")

@@ -1,0 +1,210 @@
+"""The promise to everybody who has ever made a service: from each release `copier update` brings it up to date.
+
+The starting points are the releases, tags `vX.Y.Z` that lead here. Until there is one, they are some of the template's
+earlier commits. Each is copied, committed, updated to what the work tree holds, and compared with a fresh copy of that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from scripts.snapshot import git, snapshot
+from tests.template.rendering import REPOSITORY
+from tests.template.test_generated_repository import make_check
+from tests.template.updating import (
+    commit_all,
+    copy_from,
+    data,
+    edit_own_code,
+    edit_surroundings,
+    owners_files,
+    templates_files,
+    update,
+)
+
+pytestmark = pytest.mark.slow
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "http": {"features": ["http"], "port": "8123", "description": "Counts visitors: 50% of them"},
+    "nothing": {"features": [], "service_name": "quiet-one", "licence": "none"},
+    "shared": {
+        "features": ["websocket", "tasks"],
+        "bus_mode": "shared",
+        "image_registry": "registry.local:5000/team",
+        "licence": "Apache-2.0",
+        "author": "Gärtnerei Müller & Töchter",
+    },
+}
+COMMITS = 6
+
+
+class Case(NamedTuple):
+    start: str
+    answers: str
+    edited: bool
+
+
+class Updated(NamedTuple):
+    project: Path
+    own: dict[str, str]  # what was in the owner's folders before the update
+
+
+# An owner's edits are promised from the first state of the template that keeps room for them: before it, nothing was
+# released, the sample lay elsewhere and an update would have written where the owner does.
+ROOM_FOR_EDITS = {"copier.yml": "_copier_operation", "template/Makefile.jinja": "where no update writes"}
+
+
+def why_no_history() -> str:
+    """Why this repository cannot say what it was, or nothing."""
+    try:
+        if git("rev-parse", "--is-shallow-repository", at=REPOSITORY) == "true":
+            return "this is a shallow clone: the template's history is not here"
+    except (OSError, subprocess.CalledProcessError):
+        return "this is no git repository: the template's history is not here"
+    return ""
+
+
+def releases() -> list[str]:
+    """The tags that lead here, oldest first."""
+    tags = git("tag", "--merged", "HEAD", "--sort=version:refname", at=REPOSITORY).split()
+    return [tag for tag in tags if re.fullmatch(r"v\d+\.\d+\.\d+", tag)]
+
+
+def template_commits() -> list[str]:
+    """Every commit that changed what is copied, oldest first."""
+    return git("log", "--reverse", "--format=%H", "--", "copier.yml", "template", at=REPOSITORY).split()
+
+
+def spread(commits: list[str], count: int) -> list[str]:
+    """The first, the last but one, and some evenly between them."""
+    last = max(len(commits) - 2, 0)
+    chosen = {round(last * step / (count - 1)) for step in range(count)}
+    return [commit for index, commit in enumerate(commits) if index in chosen]
+
+
+def with_room_for_edits(commits: list[str]) -> list[str]:
+    """Of commits in their order, those from the first with every word of ROOM_FOR_EDITS on."""
+
+    def has_room(commit: str) -> bool:
+        found = [
+            subprocess.run(["git", "grep", "--quiet", word, commit, "--", path], cwd=REPOSITORY, capture_output=True)
+            for path, word in ROOM_FOR_EDITS.items()
+        ]
+        return all(done.returncode == 0 for done in found)
+
+    return next((commits[index:] for index, commit in enumerate(commits) if has_room(commit)), [])
+
+
+def starting_points(select: Callable[[list[str]], list[str]] = list) -> list[str]:
+    """Releases, or else a few of the commits that `select` leaves."""
+    return releases() or spread(select(template_commits()), COMMITS)
+
+
+def cases(starts: list[str], edited: bool) -> list[Any]:
+    """Each starting point with one set of answers in turn, the newest with all; the other pairs are long tests."""
+    if not starts:
+        return [
+            pytest.param(None, marks=pytest.mark.skip(NO_HISTORY or "no commit keeps room for an owner's edits yet"))
+        ]
+    return [
+        pytest.param(
+            Case(start, answers, edited),
+            id=f"{start[:10]}-{answers}",
+            marks=() if number == turn % len(ANSWERS) or (edited and start == starts[-1]) else pytest.mark.long,
+        )
+        for turn, start in enumerate(starts)
+        for number, answers in enumerate(ANSWERS)
+    ]
+
+
+NO_HISTORY = why_no_history()
+STARTS = [] if NO_HISTORY else starting_points()
+STARTS_FOR_EDITS = [] if NO_HISTORY else starting_points(with_room_for_edits)
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository with its releases, at a commit that holds the work tree."""
+    if NO_HISTORY:
+        pytest.skip(NO_HISTORY)
+    clone = snapshot(REPOSITORY, tmp_path_factory.mktemp("history") / "daebus-template")
+    git("fetch", "--quiet", "--tags", REPOSITORY, at=clone)
+    git("gc", "--quiet", at=clone)  # Copier clones it five times for each update: one file instead of thousands
+    return clone
+
+
+@pytest.fixture(scope="module")
+def updates(
+    request: pytest.FixtureRequest, history: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Case, Future[Updated]]]:
+    """Every service that this run asks for, begun at once and updated side by side."""
+    chosen = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
+    wanted = [case for item in chosen if isinstance(case := item.callspec.params.get("case"), Case)]
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+    yield {case: pool.submit(updated, history, tmp_path_factory.mktemp("updates") / "service", case) for case in wanted}
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def fresh(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A copy as it is made today, for each set of answers once. It is not to be changed."""
+
+    @cache
+    def copy(answers: str) -> Path:
+        return copy_from(history, "HEAD", tmp_path_factory.mktemp("fresh") / "service", ANSWERS[answers])
+
+    return copy
+
+
+@pytest.mark.parametrize("case", cases(STARTS, edited=False))
+def test_an_update_is_like_a_fresh_copy(
+    updates: dict[Case, Future[Updated]], fresh: Callable[[str], Path], case: Case
+) -> None:
+    service = updates[case].result()
+    assert templates_files(service.project) == templates_files(fresh(case.answers))
+    assert owners_files(service.project) == service.own
+
+
+@pytest.mark.parametrize("case", cases(STARTS_FOR_EDITS, edited=True))
+def test_an_update_keeps_all_that_the_owner_wrote(
+    updates: dict[Case, Future[Updated]], fresh: Callable[[str], Path], tmp_path: Path, case: Case
+) -> None:
+    service = updates[case].result()
+    today = shutil.copytree(fresh(case.answers), tmp_path / "service")
+    edit_surroundings(today)
+    assert templates_files(service.project) == templates_files(today)
+    assert owners_files(service.project) == service.own
+
+
+@pytest.mark.parametrize("case", cases(STARTS_FOR_EDITS[:1], edited=False)[:1])
+def test_the_oldest_service_passes_its_own_checks_after_an_update(history: Path, tmp_path: Path, case: Case) -> None:
+    """Its code is as old as it was, its runtime is today's."""
+    output = make_check(updated(history, tmp_path / "service", case).project)
+    assert " passed" in output, output
+
+
+def updated(history: Path, target: Path, case: Case) -> Updated:
+    """Makes a service from an earlier state of the template, edits it if the case says so, and updates it."""
+    answers = ANSWERS[case.answers]
+    project = commit_all(copy_from(history, case.start, target, answers), f"from {case.start}")
+    if case.edited:
+        edit_own_code(project)
+        edit_surroundings(project)
+        commit_all(project, "our own")
+    own = owners_files(project)
+    # What the template did not ask in those days is answered now.
+    asked = yaml.safe_load((project / ".copier-answers.yml").read_text())
+    update(project, *data({name: answer for name, answer in answers.items() if name not in asked}))
+    return Updated(project, own)
