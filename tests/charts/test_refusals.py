@@ -21,6 +21,7 @@ SERVICE: list[tuple[dict[str, Any], str]] = [
         {"bus": {"mode": "shared", "shared": {"url": "redis://:secret@bus:6379"}}},
         "put the whole address into a Secret, name it in bus.shared.existingSecret",
     ),
+    ({"bus": {"shared": {"url": "redis://bus:6379"}}}, 'set bus.mode to "shared", or leave bus.shared.url empty'),
     ({"bus": {"sidecar": {"server": "redis"}}}, "set both to the same server, for example redis and redis:8.2-alpine"),
     ({"bus": {"sidecar": {"image": "redis:8"}}}, "for example valkey and valkey/valkey:8.1-alpine"),
     ({"bus": {"sidecar": {"maxmemory": "64mb"}}}, "set bus.sidecar.resources.limits.memory to about twice"),

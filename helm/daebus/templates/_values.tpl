@@ -65,6 +65,9 @@ library's defaults arrive under `.Values.daebus`; what the chart or its user say
 {{- if gt (int .replicaCount) 1 -}}
 {{- fail (printf "bus.mode \"sidecar\" gives each of the %d replicas a bus of its own, and they would never hear each other. Set replicaCount to 1, or install the chart daebus-bus and set bus.mode to \"shared\"." (int .replicaCount)) -}}
 {{- end -}}
+{{- if .bus.shared.url -}}
+{{- fail "bus.shared.url is set, but bus.mode is \"sidecar\", so nobody at that address would be heard: set bus.mode to \"shared\", or leave bus.shared.url empty." -}}
+{{- end -}}
 {{- $bus := .bus.sidecar -}}
 {{- $other := ternary "redis" "valkey" (eq $bus.server "valkey") -}}
 {{- if contains $other (base (first (splitList "@" $bus.image))) -}}
