@@ -1,0 +1,229 @@
+"""The workflows, this repository's and a generated one's: nobody changes them from outside, no job has more rights than
+it needs, and what they do in a shell is tried here, in a shell.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.template.rendering import copy_project, plain_template
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+OWN = REPOSITORY / ".github" / "workflows"
+VERSION = tomllib.loads((REPOSITORY / "runtime" / "pyproject.toml").read_text())["project"]["version"]
+# What a generated repository is asked to push to: nothing, GitHub's registry, somebody else's.
+REGISTRIES = {"generated": "", "generated-github": "ghcr.io/org", "generated-elsewhere": "registry.local:5000/team"}
+WORKFLOWS = [*sorted(path.name for path in OWN.glob("*.yml")), *REGISTRIES]
+GENERATED = list(REGISTRIES)
+
+Job = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Every workflow's text, under the names in WORKFLOWS."""
+    folder = tmp_path_factory.mktemp("workflows")
+    template = plain_template(folder / "template")
+    found = {path.name: path.read_text() for path in OWN.iterdir()}
+    for name, registry in REGISTRIES.items():
+        project = copy_project(template, folder / name, service_name="my_service", image_registry=registry)
+        [path] = (project / ".github" / "workflows").iterdir()
+        found[name] = path.read_text()
+    return found
+
+
+@pytest.fixture(scope="module")
+def jobs(texts: dict[str, str]) -> dict[str, dict[str, Job]]:
+    return {name: yaml.safe_load(text)["jobs"] for name, text in texts.items()}
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_what_is_used_is_pinned(texts: dict[str, str], workflow: str) -> None:
+    text = texts[workflow]
+    for action in re.findall(r"uses: (.+)", text):
+        local = re.match(r"[.]/[.]github/workflows/([\w-]+[.]yml) ", action)
+        assert (OWN / local[1]).is_file() if local else re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v[\d.]+", action)
+    assert text.count("persist-credentials: false") == text.count("uses: actions/checkout@")
+    for image in re.findall(r"kindest/node:\S+", text):
+        assert re.fullmatch(r"kindest/node:v[\d.]+@sha256:[0-9a-f]{64}", image)
+
+
+def test_an_action_has_one_version_everywhere(texts: dict[str, str]) -> None:
+    used = {tuple(pin) for text in texts.values() for pin in re.findall(r"uses: ([\w-]+/[\w-]+)@(.+)", text)}
+    assert len(used) == len({action for action, _ in used})
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_rights_are_given_to_each_job_alone(
+    texts: dict[str, str], jobs: dict[str, dict[str, Job]], workflow: str
+) -> None:
+    assert yaml.safe_load(texts[workflow])["permissions"] == {}
+    for name, job in jobs[workflow].items():
+        if steps(job):
+            assert 0 < job["timeout-minutes"] <= 45, name
+        for right, kind in job.get("permissions", {}).items():
+            assert (right, kind) in {("contents", "read"), ("packages", "write"), ("contents", "write")}, name
+        # Who may write came by a tag, after the tests.
+        if "write" in job.get("permissions", {}).values():
+            before = all_needed(jobs[workflow], name)
+            assert before >= ({"version", "test"} if workflow == "release.yml" else {"check", "image"}), name
+            assert workflow == "release.yml" or job["if"] == "startsWith(github.ref, 'refs/tags/v')", name
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_nothing_is_pasted_into_a_shell(jobs: dict[str, dict[str, Job]], workflow: str) -> None:
+    for job in jobs[workflow].values():
+        for step in steps(job):
+            assert step["name"] == step["name"].lower()
+            script = step.get("run", "")
+            assert "${{" not in script, "a value that came from outside would be run"
+            assert not re.search(r"https?://|--index|--extra-index", script)
+            assert subprocess.run(["bash", "-n", "-c", script], capture_output=True).returncode == 0, script
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_its_make_targets_exist(jobs: dict[str, dict[str, Job]], workflow: str) -> None:
+    makefile = REPOSITORY / ("template/Makefile.jinja" if workflow in GENERATED else "Makefile")
+    there = set(re.findall(r"^([a-z-]+):", makefile.read_text(), re.MULTILINE))
+    for name, job in jobs[workflow].items():
+        if name != "generated":  # see the next test
+            wanted = set(re.findall(r"(?:^|&& )make ([a-z-]+)", "\n".join(scripts(job)), re.MULTILINE))
+            assert wanted <= there, name
+
+
+def test_a_generated_repository_is_tried_with_its_own_commands(jobs: dict[str, dict[str, Job]]) -> None:
+    tried = jobs["ci.yml"]["generated"]
+    own = [script for job in jobs["generated"].values() for script in scripts(job)]
+    assert len(own) >= 5
+    assert scripts(tried)[1:] == own
+    assert "copier copy" in scripts(tried)[0]
+
+
+def test_one_check_stands_for_all(jobs: dict[str, dict[str, Job]], tmp_path: Path) -> None:
+    last = jobs["ci.yml"]["pass"]
+    assert set(last["needs"]) == set(jobs["ci.yml"]) - {"pass"}
+    assert last["if"] == "always()"
+    [script] = scripts(last)
+    assert shell(script, tmp_path, RESULTS="success success").returncode == 0
+    for results in ("success failure", "cancelled success", "skipped"):
+        assert shell(script, tmp_path, RESULTS=results).returncode == 1, results
+
+
+WRONG_TAGS = [VERSION, f"v{VERSION}-rc1", f"v{VERSION}.1", f"v1{VERSION}", "v0", "v", f"v{VERSION.replace('.', 'x')}"]
+
+
+def test_a_release_refuses_a_tag_that_is_not_the_version(jobs: dict[str, dict[str, Job]]) -> None:
+    [script] = scripts(jobs["release.yml"]["version"])
+    assert shell(script, REPOSITORY, GITHUB_REF_NAME=f"v{VERSION}").returncode == 0
+    for tag in WRONG_TAGS:
+        refused = shell(script, REPOSITORY, GITHUB_REF_NAME=tag)
+        assert refused.returncode == 1, tag
+        assert f"it must be v{VERSION}" in refused.stdout, tag
+
+
+def test_a_generated_repository_refuses_it_too(jobs: dict[str, dict[str, Job]], tmp_path: Path) -> None:
+    script = next(script for script in scripts(jobs["generated-github"]["push"]) if script.startswith("grep"))
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\nversion = "{VERSION}"\n')
+    assert shell(script, tmp_path, GITHUB_REF_NAME=f"v{VERSION}").returncode == 0
+    for tag in set(WRONG_TAGS) - {VERSION}:  # only tags that begin with a v start it
+        assert shell(script, tmp_path, GITHUB_REF_NAME=tag).returncode == 1, tag
+
+
+def test_a_registry_is_given_what_it_knows(jobs: dict[str, dict[str, Job]]) -> None:
+    assert "push" not in jobs["generated"]
+    for name, registry, secret in (
+        ("generated-github", "ghcr.io/org", "github.token"),
+        ("generated-elsewhere", "registry.local:5000/team", "secrets.REGISTRY_PASSWORD"),
+    ):
+        push = jobs[name]["push"]
+        [login] = [step for step in steps(push) if step["name"] == "log in"]
+        assert login["env"]["PASSWORD"] == f"${{{{ {secret} }}}}"
+        assert login["run"].count(f"login {registry.split('/')[0]} ") == 2
+        assert f"{registry}/my-service:" in "\n".join(scripts(push))
+        assert f"oci://{registry}/charts" in "\n".join(scripts(push))
+
+
+def test_every_chart_is_released(jobs: dict[str, dict[str, Job]]) -> None:
+    charts = {str(path.parent.relative_to(REPOSITORY)) for path in REPOSITORY.glob("helm/*/Chart.yaml")}
+    for job in ("charts", "release"):
+        [words] = re.findall(r"helm package .*", "\n".join(scripts(jobs["release.yml"][job])))
+        assert {word for word in words.split() if word.startswith("helm/")} == charts
+
+
+def test_both_architectures_are_built_and_joined(jobs: dict[str, dict[str, Job]]) -> None:
+    machines = {
+        row["architecture"]: row["machine"] for row in jobs["release.yml"]["base"]["strategy"]["matrix"]["include"]
+    }
+    assert machines == {"amd64": "ubuntu-24.04", "arm64": "ubuntu-24.04-arm"}
+    assert set(jobs["ci.yml"]["image"]["strategy"]["matrix"]["machine"]) == set(machines.values())
+    [join] = [script for script in scripts(jobs["release.yml"]["image"]) if "imagetools" in script]
+    for architecture in machines:
+        assert f'"$image-{architecture}"' in join
+
+
+def test_a_releases_notes_are_its_part_of_the_changelog(jobs: dict[str, dict[str, Job]], tmp_path: Path) -> None:
+    [script] = [script for script in scripts(jobs["release.yml"]["release"]) if "awk" in script]
+    (tmp_path / "build").mkdir()
+    newer = "# Changelog\n\n## 2.0.0, 2030-02-01\n\n* New.\n\n## 1.0.0, 2030-01-01\n\n### Added\n\n* Old.\n"
+    (tmp_path / "CHANGELOG.md").write_text(newer)
+    for tag, notes in (("v2.0.0", "* New."), ("v1.0.0", "### Added\n\n* Old.")):
+        assert shell(script, tmp_path, GITHUB_REF_NAME=tag).returncode == 0
+        assert (tmp_path / "build" / "notes.md").read_text().strip() == notes
+    assert shell(script, tmp_path, GITHUB_REF_NAME="v3.0.0").returncode != 0, "a release that nobody wrote down"
+    shutil.copy(REPOSITORY / "CHANGELOG.md", tmp_path)
+    assert shell(script, tmp_path, GITHUB_REF_NAME=f"v{VERSION}").returncode == 0
+
+
+@pytest.mark.slow
+def test_the_released_wheel_holds_the_runtime(jobs: dict[str, dict[str, Job]], tmp_path: Path) -> None:
+    [script] = [script for script in scripts(jobs["release.yml"]["release"]) if "pip wheel" in script]
+    for name in ("requirements", "runtime"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    done = shell(script, tmp_path)
+    assert done.returncode == 0, done.stdout
+    released = {path.name: path for path in (tmp_path / "build" / "release").iterdir()}
+    assert set(released) == {f"daebus_runtime-{VERSION}-py3-none-any.whl", "constraints.txt"}
+    with zipfile.ZipFile(released.pop(f"daebus_runtime-{VERSION}-py3-none-any.whl")) as wheel:
+        assert {"daebus_runtime/__init__.py", "daebus_runtime/constraints.txt", "daebus/__init__.py"} <= set(
+            wheel.namelist()
+        )
+
+
+def steps(job: Job) -> list[dict[str, Any]]:
+    """Empty for a job that is another workflow."""
+    return list(job.get("steps", []))
+
+
+def scripts(job: Job) -> list[str]:
+    return [step["run"] for step in steps(job) if "run" in step]
+
+
+def all_needed(jobs: dict[str, Job], name: str) -> set[str]:
+    """Every job that comes before this one."""
+    wanted = jobs[name].get("needs", [])
+    direct = {wanted} if isinstance(wanted, str) else set(wanted)
+    return direct.union(*(all_needed(jobs, other) for other in direct))
+
+
+def shell(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a step's script as a runner does; what it says is in `.stdout`."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-e", "-c", script],
+        cwd=folder,
+        env={**os.environ, "PATH": path, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
