@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from scripts.snapshot import snapshot
-from tests.support.docker import DOCKER, RESTRICTED, Container, Generated, docker, generate, need_engine, unique
+from tests.support.docker import RESTRICTED, Container, Generated, docker, generate, need_engine, unique
 from tests.template.rendering import REPOSITORY
 
 MEASURED = pytest.StashKey[list[str]]()
@@ -39,7 +38,6 @@ def build(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         service.remove_image()
     if made:
         docker("rmi", "--force", made[0].base)
-    subprocess.run([DOCKER, "image", "prune", "--force"], capture_output=True)
 
 
 @pytest.fixture(scope="session")

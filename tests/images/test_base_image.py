@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.docker import DOCKER, Generated, docker
+from tests.support.docker import DOCKER, LABEL, Generated, docker, inspected, versions
 from tests.template.rendering import REPOSITORY
-
-LABEL = "org.opencontainers.image"
-
-
-def inspected(image: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(docker("image", "inspect", image))[0]
-    return found
-
-
-def versions(image: str) -> dict[str, str]:
-    """What is installed in the image's environment, by normalized name."""
-    program = (
-        "import json; from importlib.metadata import distributions;"
-        "from sysconfig import get_path;"
-        "print(json.dumps({found.name: found.version for found in distributions(path=[get_path('purelib')])}))"
-    )
-    found: dict[str, str] = json.loads(docker("run", "--rm", image, "python", "-c", program))
-    return {re.sub("[-_.]+", "-", name).lower(): version for name, version in found.items()}
 
 
 def compressed(image: str) -> int:

@@ -184,6 +184,27 @@ def test_dependencies_that_are_not_in_the_lock_are_found_out(
     assert not any(call.startswith("build") for call in docker.calls)
 
 
+def test_install_puts_the_service_on_its_locked_requirements(
+    generated: Generated, tmp_path: Path, recorder: Callable[..., Recorder]
+) -> None:
+    """The runtime at another commit has the same version: pip would leave the old one where it is."""
+    generated, python = copied(generated, tmp_path), recorder("python")
+    bin_folder = generated.project / ".venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    (bin_folder / "python").symlink_to(python.path)
+    generated.make("install", PYTHON=str(python.path))
+    pip = "-m pip --disable-pip-version-check"
+    assert python.calls == [
+        "-m venv .venv",
+        f"{pip} uninstall -qq --yes daebus-runtime",
+        f"{pip} install --quiet --requirement requirements/dev.txt",
+        f"{pip} install --quiet --require-hashes --requirement requirements/service.txt",
+        f"{pip} install --quiet --no-deps --editable .",
+    ]
+    generated.make("install", PYTHON=str(python.path))
+    assert len(python.calls) == 5, "nothing has changed"
+
+
 def test_the_chart_is_checked_and_has_the_services_version(
     generated: Generated, recorder: Callable[..., Recorder]
 ) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.images.test_base_image import versions
-from tests.support.docker import Container, Generated, docker, unique
+from tests.support.docker import Container, Generated, docker, unique, versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.docker]
 # A small package that needs `packaging`, which the base holds for gunicorn.
@@ -55,6 +54,19 @@ def test_the_lock_has_the_bases_versions_and_only_what_the_service_needs(needy: 
     assert f"packaging=={base['packaging']} " in lock
     assert "--hash=sha256:" in lock
     assert "://" not in lock  # no address of a package registry
+
+
+def test_an_older_version_in_the_base_is_the_one_that_is_locked(needy: Generated, tmp_path: Path) -> None:
+    """Even when the newest of everything is asked for."""
+    [constraints] = needy.project.glob(".venv/lib/python*/site-packages/daebus_runtime/constraints.txt")
+    project = shutil.copytree(needy.project, tmp_path / "cold_store", ignore=shutil.ignore_patterns(".venv"))
+    text = constraints.read_text()
+    try:
+        constraints.write_text("packaging==25.0\n")
+        replace(needy, project=project).make("lock", f"VENV={needy.project / '.venv'}", "UPGRADE=--upgrade")
+    finally:
+        constraints.write_text(text)
+    assert "packaging==25.0 " in (project / "requirements" / "service.txt").read_text()
 
 
 def test_what_the_base_holds_stays_as_it_is(needy: Generated) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.images.test_base_image import LABEL, inspected
-from tests.support.docker import Container, Generated
+from tests.support.docker import LABEL, Container, Generated, inspected
 from tests.support.waiting import wait_until
 from tests.support.wire import WebSocketClient
 
@@ -90,3 +89,21 @@ def test_it_is_ready_in_three_seconds_and_ends_in_two(
     measured(f"docker run to /readyz {min(ready):.2f} s, SIGTERM to exit 0 {min(ended):.2f} s (best of {TRIES})")
     assert min(ready) < 3, ready
     assert min(ended) < 2, ended
+
+
+def test_a_service_without_a_port_of_its_own_runs_too(
+    build: Callable[..., Generated], start: Callable[..., Container]
+) -> None:
+    """The other answers: neither HTTP nor WebSocket, no licence, a name with a dash."""
+    service = build(service_name="night-watch", features=["tasks"], licence="none", bus_mode="shared")
+    settings = inspected(f"{service.image}:0.1.0")["Config"]
+    assert settings["ExposedPorts"].keys() == {"9000/tcp"}
+    assert settings["Cmd"] == ["daebus", "run", "night_watch.app:app"]
+    assert f"{LABEL}.licenses" not in settings["Labels"]
+    container = start(f"{service.image}:0.1.0")
+    container.wait_ready()
+    called = container.run("daebus", "call", "night-watch", "water", '{"plant": "mint"}')
+    assert json.loads(called) == {"plant": "mint", "moisture": 70}
+    assert "HTTP" not in container.said()
+    container.stop()
+    assert container.state()["ExitCode"] == 0, container.said()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -20,6 +21,7 @@ from tests.template.rendering import copy_project
 # Debian's client understands BuildKit; another one on the PATH may not.
 DOCKER = next((path for path in ("/usr/bin/docker", shutil.which("docker")) if path and Path(path).exists()), "docker")
 REQUIRED = bool(os.environ.get("DAEBUS_REQUIRE_DOCKER"))  # the tests themselves see no `DAEBUS_*` variable
+LABEL = "org.opencontainers.image"
 # What a cluster under Pod Security "restricted" leaves a container, and a root that nobody writes to.
 RESTRICTED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
@@ -30,6 +32,13 @@ def docker(*words: str | Path) -> str:
     done = subprocess.run(command, env={**os.environ, "DOCKER_BUILDKIT": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
+
+
+def logs(container: str) -> str:
+    """What a container has said, on both of its outputs."""
+    return subprocess.run(
+        [DOCKER, "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ).stdout
 
 
 def no_engine() -> str | None:
@@ -55,6 +64,23 @@ def compose_command() -> str | None:
         if shutil.which(words[0]) and not subprocess.run([*words, "version"], capture_output=True).returncode:
             return " ".join(words)
     return None
+
+
+def inspected(image: str) -> dict[str, Any]:
+    """What the engine knows of an image."""
+    found: dict[str, Any] = json.loads(docker("image", "inspect", image))[0]
+    return found
+
+
+def versions(image: str) -> dict[str, str]:
+    """What is installed in the image's environment, by normalized name."""
+    program = (
+        "import json; from importlib.metadata import distributions;"
+        "from sysconfig import get_path;"
+        "print(json.dumps({found.name: found.version for found in distributions(path=[get_path('purelib')])}))"
+    )
+    found: dict[str, str] = json.loads(docker("run", "--rm", image, "python", "-c", program))
+    return {re.sub("[-_.]+", "-", name).lower(): version for name, version in found.items()}
 
 
 def unique(name: str) -> str:
@@ -132,8 +158,7 @@ class Container:
 
     def said(self) -> str:
         """Its state and its log, for the text of a failure."""
-        done = subprocess.run([DOCKER, "logs", self.name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        return f"{self.state()}\n{done.stdout}"
+        return f"{self.state()}\n{logs(self.name)}"
 
     def wait_ready(self, seconds: float = 60) -> float:
         """Waits until its readiness probe passes; returns the seconds since it was started."""
