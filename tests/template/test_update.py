@@ -155,7 +155,7 @@ def test_a_conflict_is_seen_by_git(template: Path, project: Path) -> None:
     """Copier ends with 0 all the same: the README says how to look."""
     replace(project / "README.md", r"\A# .*$", "# Our visitors")
     commit_all(project, "our own")
-    replace(template / "template" / "README.md.jinja", r"\A# .*$", "# {{ service_name }}, a service")
+    replace(template / "template" / "README.md.jinja", r"^# \{\{ service_name \}\}$", "# {{ service_name }}, a service")
     commit_all(template, "another title")
     done = copier("update", "--defaults", "--vcs-ref", "HEAD", at=project)
     assert done.returncode == 0, done.stdout
