@@ -1,8 +1,9 @@
-"""Description, port and features; and the promise that no question ever needs `--trust`."""
+"""Every answer but the name, one by one; and the promise that no question ever needs `--trust`."""
 
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
@@ -51,6 +52,37 @@ GOOD_DESCRIPTIONS = [
     "C++ / C@home; a+b?",
 ]
 
+REGISTRIES = {
+    "ghcr.io/org": True,
+    "docker.io/team": True,
+    "localhost": True,
+    "localhost:5000": True,
+    "registry.local:5000/team/garden_tools": True,
+    "10.0.0.7:5000": True,
+    "a-b.example.org/c.d/e-f": True,
+    "team": False,
+    "ghcr": False,
+    "GHCR.io/org": False,
+    "ghcr.io/Org": False,
+    "ghcr.io/": False,
+    "/org": False,
+    "ghcr.io//org": False,
+    "ghcr.io:/org": False,
+    "ghcr.io:0/org": False,
+    "ghcr.io:65536/org": False,
+    "ghcr.io/org:latest": False,
+    "ghcr.io/org@sha256": False,
+    "-ghcr.io": False,
+    "ghcr-.io": False,
+    "ghcr..io": False,
+    "ghcr.io/-org": False,
+    "https://ghcr.io/org": False,
+    "oci://ghcr.io/org": False,
+    "ghcr.io/org ": False,
+    "ghcr.io/org\n": False,
+    "[::1]:5000": False,
+    "ghcr.io/" + "a" * 113: False,
+}
 BAD_PORTS = [
     "0",
     "80",
@@ -114,6 +146,65 @@ def test_with_neither_there_is_no_port(plain: Path, tmp_path: Path) -> None:
     assert "port" not in yaml.safe_load((target / ".copier-answers.yml").read_text())
 
 
+@pytest.mark.parametrize("licence", ["MIT", "Apache-2.0", "BSD-3-Clause"])
+def test_a_licence_is_there_with_its_whole_text(plain: Path, tmp_path: Path, licence: str) -> None:
+    target = copy_project(plain, tmp_path / "target", licence=licence, author="Ada O'Neil")
+    project = tomllib.loads((target / "pyproject.toml").read_text())["project"]
+    assert (project["license"], project["license-files"]) == (licence, ["LICENSE"])
+    text = (target / "LICENSE").read_text()
+    assert len(re.findall(r"^ *Copyright (\(c\) )?Ada O'Neil$", text, re.MULTILINE)) == 1
+    assert not re.search(r"\b20\d\d\b(?<!2004)", text)  # no year that an update would have to change
+    assert published(licence) in words(text)
+
+
+def test_without_a_licence_no_index_takes_the_package(plain: Path, tmp_path: Path) -> None:
+    target = copy_project(plain, tmp_path / "target", licence="none", author="Ada")
+    project = tomllib.loads((target / "pyproject.toml").read_text())["project"]
+    assert not (target / "LICENSE").exists()
+    assert project["classifiers"] == ["Private :: Do Not Upload"]
+    assert not {"license", "license-files"} & set(project)
+
+
+def test_the_authors_are_named_after_the_service(plain: Path, tmp_path: Path) -> None:
+    target = copy_project(plain, tmp_path / "target", service_name="cold-store")
+    assert "Copyright (c) The cold-store authors\n" in (target / "LICENSE").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("registry", [name for name, good in REGISTRIES.items() if not good])
+def test_a_bad_registry_is_refused(plain: Path, tmp_path: Path, registry: str) -> None:
+    with pytest.raises(ValueError, match=r"cannot be the image registry: "):
+        copy_project(plain, tmp_path / "target", image_registry=registry)
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("registry", [name for name, good in REGISTRIES.items() if good])
+def test_the_registry_stands_before_the_images_name(plain: Path, tmp_path: Path, registry: str) -> None:
+    target = copy_project(plain, tmp_path / "target", service_name="cold_store", image_registry=registry)
+    values = yaml.safe_load((target / "helm/cold-store/values.yaml").read_text())
+    assert values["image"]["repository"] == f"{registry}/cold-store"
+    assert f"docker push {registry}/cold-store:0.1.0" in (target / "README.md").read_text()
+
+
+def test_a_word_without_a_domain_may_be_meant_for_docker_hub(plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"would be taken for a user of Docker Hub; say docker\.io/team if it is one"):
+        copy_project(plain, tmp_path / "target", image_registry="team")
+
+
+@pytest.mark.parametrize("mode", ["sidecar", "shared"])
+def test_the_bus_mode_is_the_charts(plain: Path, tmp_path: Path, mode: str) -> None:
+    target = copy_project(plain, tmp_path / "target", service_name="svc", bus_mode=mode)
+    assert yaml.safe_load((target / "helm/svc/values.yaml").read_text())["bus"]["mode"] == mode
+
+
+@pytest.mark.parametrize("mode", ["replica", "external", "Sidecar", "none", ""])
+def test_no_other_bus_mode_is_known(plain: Path, tmp_path: Path, mode: str) -> None:
+    with pytest.raises(ValueError, match=r"Invalid choice for 'bus_mode': .* is not in \['sidecar', 'shared'\]$"):
+        copy_project(plain, tmp_path / "target", bus_mode=mode)
+    assert not (tmp_path / "target").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("features", ["[htp]", "[http, 'x']", "http", "{}", "7"])
 def test_an_unknown_feature_is_refused(plain: Path, tmp_path: Path, features: str) -> None:
@@ -138,3 +229,27 @@ def test_nothing_ever_needs_trust() -> None:
 def questions() -> dict[str, dict[str, object]]:
     settings = yaml.safe_load((REPOSITORY / "copier.yml").read_text())
     return {name: details for name, details in settings.items() if not name.startswith("_")}
+
+
+def test_an_answer_that_this_template_checks_against_is_one_of_its_questions() -> None:
+    asked = [name for name, details in questions().items() if details.get("when") is not False]
+    validator = str(questions()["service_name"]["validator"])
+    assert f"asked = '{', '.join(asked)}'" in validator
+    derived = [details for details in questions().values() if details.get("when") is False]
+    assert all("cannot be given" in str(details["validator"]) for details in derived)
+
+
+def published(licence: str) -> str:
+    """What follows the copyright in a package that is installed here and has this licence; all of it for Apache's."""
+    name, file, begins = {
+        "MIT": ("pytest", "LICENSE", "Permission is"),
+        "BSD-3-Clause": ("jinja2", "LICENSE.txt", "Redistribution and"),
+        "Apache-2.0": ("packaging", "LICENSE.APACHE", "Apache License"),
+    }[licence]
+    found = [path for path in importlib.metadata.files(name) or [] if path.name == file]
+    text = words(found[0].read_text())
+    return text[text.index(begins) :].split(" APPENDIX: ")[0]
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())

@@ -39,13 +39,6 @@ def test_a_second_copy_does_not_touch_the_first(plain: Path, tmp_path: Path) -> 
     assert files_of(project) == before
 
 
-def test_a_second_copy_elsewhere_does_not_meet_the_first_ones_answers(plain: Path, tmp_path: Path) -> None:
-    copy_project(plain, tmp_path / "first", description="The first", port="8123", features=["http"])
-    second = copy_project(plain, tmp_path / "second")
-    assert "The first" not in (second / "README.md").read_text()
-    assert "8123" not in (second / "README.md").read_text()
-
-
 def test_a_fresh_git_repository_counts_as_empty(plain: Path, tmp_path: Path) -> None:
     (tmp_path / "target" / ".git").mkdir(parents=True)
     (tmp_path / "target" / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
