@@ -93,6 +93,10 @@ class Namespace:
         found: Object = pod
         return found
 
+    def names(self, name: str, ending: bool = False) -> set[str]:
+        """The names of those pods."""
+        return {pod["metadata"]["name"] for pod in self.pods(name, ending)}
+
     def everything(self) -> set[str]:
         """Kind and name of all objects here, but for events and what Kubernetes puts into each namespace."""
         listed = kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()

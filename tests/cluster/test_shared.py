@@ -43,13 +43,13 @@ def test_an_upgrade_of_the_bus_keeps_its_password(
     namespace: Namespace, client: Client, town: SimpleNamespace, measured: Callable[[str], None]
 ) -> None:
     secret = namespace.get("secret", BUS)["data"]
-    old = names(namespace, BUS)
+    old = namespace.names(BUS)
     before = restarted(namespace, town)
     with client.flood("POST", f"{town.north.url}/plants/basil/water") as flood:
         namespace.install(BUS, BUS_CHART, "maxmemory=48mb", command="upgrade")
         everyone_is_back(namespace, town)
     measured(f"shared bus upgraded: no answers over it for {flood.gap:.1f} s")
-    assert not names(namespace, BUS) & old
+    assert not namespace.names(BUS) & old
     assert namespace.get("secret", BUS)["data"] == secret
     assert call(namespace, town.south, town.north)["plant"] == "basil"
     assert restarted(namespace, town) == before
@@ -59,10 +59,10 @@ def test_services_go_on_when_the_bus_was_killed(
     namespace: Namespace, client: Client, town: SimpleNamespace, measured: Callable[[str], None]
 ) -> None:
     before = restarted(namespace, town)
-    [killed] = names(namespace, BUS)
+    [killed] = namespace.names(BUS)
     with client.flood("POST", f"{town.south.url}/plants/basil/water") as flood:
         namespace.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
-        wait_until(lambda: killed not in names(namespace, BUS, ending=True), 60)
+        wait_until(lambda: killed not in namespace.names(BUS, ending=True), 60)
         everyone_is_back(namespace, town)
     measured(f"shared bus killed: no answers over it for {flood.gap:.1f} s")
     assert call(namespace, town.south, town.north)["plant"] == "basil"
@@ -72,11 +72,11 @@ def test_services_go_on_when_the_bus_was_killed(
 def test_no_request_fails_while_a_service_is_upgraded(
     namespace: Namespace, client: Client, town: SimpleNamespace, measured: Callable[[str], None]
 ) -> None:
-    old = names(namespace, town.north.objects)
+    old = namespace.names(town.north.objects)
     settings = ("replicaCount=2", "config.DAEBUS_LOG_LEVEL=debug")
     with client.flood("POST", f"{town.north.url}/plants/basil/water") as flood:
         namespace.install(town.north.objects, town.north.chart, *settings, command="upgrade")
-        wait_until(lambda: not names(namespace, town.north.objects, ending=True) & old, 60, "the old pods are gone")
+        wait_until(lambda: not namespace.names(town.north.objects, ending=True) & old, 60, "the old pods are gone")
     measured(f"rolling upgrade: {flood.answers} requests answered, {len(flood.failures)} failed")
     assert flood.answers > 100
     assert flood.failures == []
@@ -98,11 +98,6 @@ def call(namespace: Namespace, caller: Service, callee: Service) -> dict[str, ob
     answer = namespace.kubectl(*inside, "daebus", "call", callee.name, "water", '{"plant": "basil"}')
     found: dict[str, object] = json.loads(answer)
     return found
-
-
-def names(namespace: Namespace, name: str, ending: bool = False) -> set[str]:
-    """The names of a service's or the bus's pods."""
-    return {pod["metadata"]["name"] for pod in namespace.pods(name, ending=ending)}
 
 
 def restarted(namespace: Namespace, town: SimpleNamespace) -> dict[str, int]:

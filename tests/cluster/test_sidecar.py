@@ -78,7 +78,9 @@ def test_a_killed_sidecar_comes_back_and_the_service_goes_on(
     assert restarts(after, "service") == restarts(before, "service"), "the service itself had no reason to restart"
 
 
-def test_upgrade_rollback_and_uninstall(namespace: Namespace, client: Client, services: SimpleNamespace) -> None:
+def test_upgrade_rollback_and_uninstall(
+    namespace: Namespace, client: Client, services: SimpleNamespace, measured: Callable[[str], None]
+) -> None:
     before = namespace.everything()
     name, chart = "cellar", services.alone.chart
     plant = f"http://{name}:8080/plants/fern"
@@ -86,7 +88,12 @@ def test_upgrade_rollback_and_uninstall(namespace: Namespace, client: Client, se
     assert client.ask("GET", plant)[0] == 404
 
     settings = (f"nameOverride={name}", "image.tag=0.2.0", "config.DAEBUS_LOG_LEVEL=debug")
-    namespace.install(name, chart, *settings, command="upgrade")
+    [old] = namespace.names(name)
+    with client.flood("POST", f"http://{name}:8080/plants/basil/water") as flood:
+        namespace.install(name, chart, *settings, command="upgrade")
+        wait_until(lambda: old not in namespace.names(name, ending=True), 60, "the old pod is gone")
+    measured(f"upgrade, bus in the pod: {flood.answers} requests answered, {len(flood.failures)} failed")
+    assert flood.failures == []
     assert client.ask("GET", plant)[0] == 200
     inside = ("exec", f"deployment/{name}", "--container", "service", "--")
     assert namespace.kubectl(*inside, "printenv", "DAEBUS_LOG_LEVEL").strip() == "debug"

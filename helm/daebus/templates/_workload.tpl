@@ -30,8 +30,8 @@ spec:
       {{- end }}
     spec:
       {{- include "daebus.pod" . | nindent 6 }}
-      # The bus beside the service is told to stop when the service has drained; it needs a moment of the five seconds.
-      terminationGracePeriodSeconds: {{ add .Values.drainSeconds 5 }}
+      # Three seconds before the drain and five after it, in which the bus beside the service ends as well.
+      terminationGracePeriodSeconds: {{ add .Values.drainSeconds 8 }}
       {{- if eq .Values.bus.mode "sidecar" }}
       initContainers:
         {{- include "daebus.sidecar" . | nindent 8 }}
@@ -124,6 +124,16 @@ capabilities:
     {{- end }}
     - name: management
       containerPort: 9000
+  {{- if .Values.port }}
+  lifecycle:
+    preStop:
+      # Requests come here until every node has heard that the pod is going: they are answered for that long.
+      exec:
+        command:
+          - python
+          - -c
+          - import time; time.sleep(3)
+  {{- end }}
   startupProbe:
     httpGet:
       path: /livez
