@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.docker import Generated, compose_command, docker, logs, unique
+from tests.support.docker import REQUIRED, Generated, compose_command, docker, logs, unique
 
 pytestmark = [pytest.mark.slow, pytest.mark.docker]
 
@@ -22,8 +22,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.docker]
 def make(service: Generated) -> Iterator[Callable[..., str]]:
     """Calls the service's Makefile with a Compose project of its own, and any free port."""
     compose = compose_command()
-    if compose is None:
+    if compose is None and not REQUIRED:
         pytest.skip("neither `docker compose` nor docker-compose is here")
+    assert compose, "DAEBUS_REQUIRE_DOCKER is set, but neither `docker compose` nor docker-compose is here"
     names: dict[str, Any] = {"COMPOSE": compose, "COMPOSE_PROJECT_NAME": unique("up"), "PORT": "0"}
     used = [service]
 
