@@ -98,6 +98,19 @@ def test_the_readme_names_make_targets_that_exist(projects: dict[str, Path], fea
     assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
 
 
+@each_combination
+def test_the_readme_names_files_that_exist(projects: dict[str, Path], features: list[str]) -> None:
+    project = projects[title(features)]
+    named = set(
+        re.findall(
+            r"`((?:src|tests|helm|requirements)/[^`]*|[\w.-]+\.(?:toml|yaml))`", (project / "README.md").read_text()
+        )
+    )
+    assert {"src/cold_store/app.py", f"{CHART}/values.yaml", "pyproject.toml", "requirements/dev.txt"} <= named
+    elsewhere = {"helm/daebus-bus"}  # in the template's repository
+    assert [name for name in named - elsewhere if not (project / name).exists()] == []
+
+
 def test_names_of_any_length_leave_the_code_formatted(plain: Path, tmp_path: Path) -> None:
     for name in ("a", "zebra", "a" * 40, "x-" * 19 + "x"):
         project = copy_project(plain, tmp_path / name, service_name=name)
