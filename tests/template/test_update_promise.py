@@ -47,7 +47,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "author": "Gärtnerei Müller & Töchter",
     },
 }
-COMMITS = 6
+COMMITS = 5
 
 
 class Case(NamedTuple):
@@ -61,8 +61,8 @@ class Updated(NamedTuple):
     own: dict[str, str]  # what was in the owner's folders before the update
 
 
-# An owner's edits are promised from the first state of the template that keeps room for them: before it, nothing was
-# released, the sample lay elsewhere and an update would have written where the owner does.
+# An owner's edits are promised from the first state of the template that keeps room for them. Nothing before it was
+# released, an update wrote where the owner does, and its first commit, without edits, stands for all of that time.
 ROOM_FOR_EDITS = {"copier.yml": "_copier_operation", "template/Makefile.jinja": "where no update writes"}
 
 
@@ -84,7 +84,7 @@ def releases() -> list[str]:
 
 def template_commits() -> list[str]:
     """Every commit that changed what is copied, oldest first."""
-    return git("log", "--reverse", "--format=%H", "--", "copier.yml", "template", at=REPOSITORY).split()
+    return git("log", "--reverse", "--format=%H", "--", "copier.yml", "template", "helm/daebus", at=REPOSITORY).split()
 
 
 def spread(commits: list[str], count: int) -> list[str]:
@@ -107,11 +107,6 @@ def with_room_for_edits(commits: list[str]) -> list[str]:
     return next((commits[index:] for index, commit in enumerate(commits) if has_room(commit)), [])
 
 
-def starting_points(select: Callable[[list[str]], list[str]] = list) -> list[str]:
-    """Releases, or else a few of the commits that `select` leaves."""
-    return releases() or spread(select(template_commits()), COMMITS)
-
-
 def cases(starts: list[str], edited: bool) -> list[Any]:
     """Each starting point with one set of answers in turn, the newest with all; the other pairs are long tests."""
     if not starts:
@@ -130,8 +125,9 @@ def cases(starts: list[str], edited: bool) -> list[Any]:
 
 
 NO_HISTORY = why_no_history()
-STARTS = [] if NO_HISTORY else starting_points()
-STARTS_FOR_EDITS = [] if NO_HISTORY else starting_points(with_room_for_edits)
+HISTORY = [] if NO_HISTORY else template_commits()
+STARTS_FOR_EDITS = [] if NO_HISTORY else releases() or spread(with_room_for_edits(HISTORY), COMMITS)
+STARTS = [] if NO_HISTORY else releases() or list(dict.fromkeys(HISTORY[:1] + STARTS_FOR_EDITS))
 
 
 @pytest.fixture(scope="module")
