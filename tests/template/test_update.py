@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from scripts.snapshot import git
-from tests.template.rendering import copier, copy_project, files_of
+from tests.template.rendering import copier, files_of
 from tests.template.updating import (
     append,
     commit_all,
+    copy_today,
     data,
     edit_own_code,
     edit_surroundings,
@@ -36,7 +37,7 @@ def template(repository: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def project(template: Path, tmp_path: Path) -> Path:
     """A service that was made from the template before it went on."""
-    return commit_all(copy_project(template, tmp_path / "service"), "from the template")
+    return commit_all(copy_today(template, tmp_path / "service"), "from the template")
 
 
 def test_improvements_arrive_beside_what_the_owner_wrote(template: Path, project: Path, tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_improvements_arrive_beside_what_the_owner_wrote(template: Path, project
     commit_all(project, "our own")
     change_template(template)
     update(project)
-    fresh = copy_project(template, tmp_path / "fresh" / "service")
+    fresh = copy_today(template, tmp_path / "fresh" / "service")
     assert "serve: run" in (fresh / "Makefile").read_text()
     assert (fresh / "SUPPORT.md").is_file()
     edit_surroundings(fresh)
@@ -121,14 +122,14 @@ def test_a_second_update_has_nothing_to_do(template: Path, project: Path) -> Non
 def test_what_surrounds_the_code_follows_new_answers(
     template: Path, tmp_path: Path, before: dict[str, str], after: dict[str, str]
 ) -> None:
-    project = commit_all(copy_project(template, tmp_path / "service", **before), "from the template")
+    project = commit_all(copy_today(template, tmp_path / "service", **before), "from the template")
     edit_own_code(project)
     commit_all(project, "our own")
     own = owners_files(project)
     change_template(template)
     update(project, *data(after))
     assert templates_files(project) == templates_files(
-        copy_project(template, tmp_path / "x" / "service", **before | after)
+        copy_today(template, tmp_path / "x" / "service", **before | after)
     )
     assert owners_files(project) == own
 
@@ -142,12 +143,12 @@ def test_another_name_takes_no_code_away(template: Path, project: Path) -> None:
 
 
 def test_a_service_in_a_folder_of_a_larger_repository_is_updated(template: Path, tmp_path: Path) -> None:
-    project = copy_project(template, tmp_path / "products" / "service")
+    project = copy_today(template, tmp_path / "products" / "service")
     (tmp_path / "products" / "README.md").write_text("All our services.\n")
     commit_all(tmp_path / "products", "from the template")
     change_template(template)
     update(project)
-    assert files_of(project) == files_of(copy_project(template, tmp_path / "fresh" / "service"))
+    assert files_of(project) == files_of(copy_today(template, tmp_path / "fresh" / "service"))
     assert (tmp_path / "products" / "README.md").read_text() == "All our services.\n"
 
 

@@ -29,6 +29,11 @@ def copy_from(template: Path, ref: str, target: Path, answers: dict[str, Any]) -
     return target
 
 
+def copy_today(template: Path, target: Path, **answers: Any) -> Path:
+    """A copy of what the template's newest commit holds."""
+    return copy_from(template, "HEAD", target, answers)
+
+
 def data(answers: dict[str, Any]) -> list[str]:
     """Answers as the command line takes them: words, and lists of words."""
     text = {name: answer if isinstance(answer, str) else f"[{', '.join(answer)}]" for name, answer in answers.items()}
@@ -44,7 +49,8 @@ def update(project: Path, *words: str) -> None:
 
 def assert_settled(project: Path) -> None:
     """No file is in conflict."""
-    assert git("ls-files", "--unmerged", at=project) == ""
+    unmerged = git("diff", "--name-only", "--diff-filter=U", at=project)
+    assert unmerged == "", f"in conflict: {unmerged}"
     check = subprocess.run(["git", "diff", "--check"], cwd=project, capture_output=True, text=True)
     assert check.returncode == 0, check.stdout
     assert not list(project.rglob("*.rej"))
