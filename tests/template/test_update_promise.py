@@ -47,7 +47,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "author": "Gärtnerei Müller & Töchter",
     },
 }
-COMMITS = 5
+COMMITS = 4
 
 
 class Case(NamedTuple):
@@ -184,6 +184,7 @@ def test_an_update_keeps_all_that_the_owner_wrote(
     assert owners_files(service.project) == service.own
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", cases(STARTS_FOR_EDITS[:1], edited=False)[:1])
 def test_the_oldest_service_passes_its_own_checks_after_an_update(history: Path, tmp_path: Path, case: Case) -> None:
     """Its code is as old as it was, its runtime is today's."""
