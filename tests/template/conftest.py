@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from copier import _template, _vcs
 
 from scripts.snapshot import snapshot
 from tests.template.rendering import REPOSITORY, plain_template
@@ -19,3 +24,17 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A throw-away clone at a commit that holds the work tree: what a clone of this repository would be."""
     return snapshot(REPOSITORY, tmp_path_factory.mktemp("repository") / "daebus-template")
+
+
+@pytest.fixture(scope="module")
+def template_read_once() -> Iterator[None]:
+    """For modules that render one template hundreds of times: what Copier finds out about it is kept."""
+    read = functools.cache(_template.load_template_config)
+
+    def read_once(path: Path, quiet: bool = False) -> Any:
+        return copy.deepcopy(read(path, quiet))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_template, "load_template_config", read_once)
+        patch.setattr(_template, "get_repo", functools.cache(_vcs.get_repo))
+        yield

@@ -17,7 +17,7 @@ import yaml
 
 from tests.template.rendering import copier, copy_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("template_read_once")]
 
 ANSWERS = ("service_name", "description", "author", "licence", "features", "port", "bus_mode", "image_registry")
 FREE = frozenset({"description", "author"})
@@ -161,7 +161,7 @@ def test_it_is_refused_in_one_line_and_nothing_is_written(plain: Path, tmp_path:
 
 
 @pytest.fixture(scope="module")
-def projects(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def projects(template_read_once: None, plain: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What is generated from each text; whoever takes it is given it at once, which is quicker and harder."""
     folder = tmp_path_factory.mktemp("taken")
     return {
