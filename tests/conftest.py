@@ -21,6 +21,8 @@ from tests.support.ports import free_port as find_free_port
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 
+MEASURED = pytest.StashKey[list[str]]()
+
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,3 +80,14 @@ def start_process(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
         except AssertionError as error:
             failures.append(str(error))
     assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Keeps a line for the end of the run: figures are worth more than a dot."""
+    return request.config.stash.setdefault(MEASURED, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(MEASURED, []):
+        terminalreporter.write_line(f"measured: {line}")

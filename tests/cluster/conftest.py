@@ -23,8 +23,6 @@ from tests.cluster.kubernetes import (
 from tests.support.docker import need_engine
 from tests.template.rendering import plain_template
 
-MEASURED = pytest.StashKey[list[str]]()
-
 
 @pytest.fixture(scope="session")
 def cluster() -> None:
@@ -102,12 +100,6 @@ def client(namespace: Namespace, services: SimpleNamespace) -> Client:
     return Client(namespace, services.north.image)
 
 
-@pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Keeps a line for the end of the run: figures are worth more than a dot."""
-    return request.config.stash.setdefault(MEASURED, []).append
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -118,8 +110,3 @@ def pytest_runtest_makereport(
     if report.failed and isinstance(space, Namespace) and call.when != "teardown":
         report.sections.append((f"namespace {space.name}", space.state()))
     return report
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(MEASURED, []):
-        terminalreporter.write_line(f"measured: {line}")

@@ -11,8 +11,6 @@ from scripts.snapshot import snapshot
 from tests.support.docker import RESTRICTED, Container, Generated, docker, generate, need_engine, unique
 from tests.template.rendering import REPOSITORY
 
-MEASURED = pytest.StashKey[list[str]]()
-
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -59,14 +57,3 @@ def start() -> Iterator[Callable[..., Container]]:
     yield start
     for container in started:
         container.close()
-
-
-@pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Keeps a line for the end of the run: figures are worth more than a dot."""
-    return request.config.stash.setdefault(MEASURED, []).append
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(MEASURED, []):
-        terminalreporter.write_line(f"measured: {line}")
