@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +83,17 @@ def test_listening_ends_well_with_ctrl_c(daebus: Run, listen: Listen, garden: Ga
     assert listening.wait() == 0
     assert messages(listening) == [{"channel": "sensors.roof", "payload": {"celsius": 21}}]
     assert "Traceback" not in listening.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sends a signal to one thread of another process")
+def test_ctrl_c_just_before_a_wait_is_not_lost(listen: Listen) -> None:
+    """Python notes such a signal, but its waiting thread is not woken by it: as when another thread receives it."""
+    listening = listen("sensors.roof")
+    threads = [int(path.name) for path in Path(f"/proc/{listening.pid}/task").iterdir()]
+    other = max(thread for thread in threads if thread != listening.pid)
+    libc = ctypes.CDLL(None)
+    assert libc.tgkill(listening.pid, other, signal.SIGINT) == 0
+    assert listening.wait() == 0
 
 
 def test_too_few_messages_in_time_are_exit_code_4(daebus: Run, garden: Garden) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
@@ -17,6 +18,8 @@ from ..transport.redis import RedisTransport
 from . import bus, output
 
 CONFIRM_SECONDS = 5.0
+# A wait without end may miss Ctrl-C: a signal that comes just before a thread goes to sleep is seen only after that.
+LOOK_SECONDS = 0.5
 SECONDS = click.FloatRange(min=0, min_open=True)
 
 
@@ -145,10 +148,12 @@ def _print(arrived: SimpleQueue[tuple[str, bytes]], count: int | None, deadline:
     """Print messages until there are `count` or it is time; how many there were."""
     seen = 0
     while count is None or seen < count:
+        left = math.inf if deadline is None else deadline - time.monotonic()
         try:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            channel, data = arrived.get(timeout=left)
+            channel, data = arrived.get(timeout=max(0.0, min(left, LOOK_SECONDS)))
         except Empty:
+            if left > LOOK_SECONDS:
+                continue
             break
         try:
             output.line({"channel": channel, "payload": codec.loads(data)})
