@@ -11,6 +11,7 @@ with warnings.catch_warnings():
     monkey.patch_all()
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ import pytest
 from tests.support.ports import free_port as find_free_port
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
+
+# A shell has what it runs in the background ignore Ctrl-C, and every program that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MEASURED = pytest.StashKey[list[str]]()
 
