@@ -98,7 +98,10 @@ def test_upgrade_rollback_and_uninstall(
     inside = ("exec", f"deployment/{name}", "--container", "service", "--")
     assert namespace.kubectl(*inside, "printenv", "DAEBUS_LOG_LEVEL").strip() == "debug"
 
+    [upgraded] = namespace.names(name)
     namespace.helm("rollback", name, "1", "--wait", "--timeout", "120s")
+    # Helm waits for the new pod only, and the one that goes may be asked until every node has heard of it.
+    wait_until(lambda: upgraded not in namespace.names(name, ending=True), 60, "the upgraded pod is gone")
     assert client.ask("GET", plant)[0] == 404
     assert f"configmap/{name}" not in namespace.everything()
 
