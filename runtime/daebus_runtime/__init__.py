@@ -15,12 +15,12 @@ _HOMES = {
     "Daebus": "app",
     "Blueprint": "blueprint",
     "DaebusCaller": "caller",
-    "DaebusHttp": "servers.http",
-    "HttpRequest": "servers.http",
-    "HttpResponse": "servers.http",
-    "DaebusWebSocket": "servers.websocket",
-    "WebSocketRequest": "servers.websocket",
-    "WebSocketResponse": "servers.websocket",
+    "DaebusHttp": "servers.http.application",
+    "HttpRequest": "servers.http.application",
+    "HttpResponse": "servers.http.application",
+    "DaebusWebSocket": "servers.websocket.component",
+    "WebSocketRequest": "servers.websocket.component",
+    "WebSocketResponse": "servers.websocket.component",
     "PubSubRequest": "context",
     "PubSubResponse": "context",
     "request": "context",
@@ -73,8 +73,8 @@ if TYPE_CHECKING:
     from .context import PubSubRequest, PubSubResponse, broadcast, cache, get_daemon, request, response
     from .errors import BusUnavailable, CallTimeout, ConfigurationError, DaebusError, MessageTooLarge, RemoteError
     from .logs import direct_logger, logger
-    from .servers.http import DaebusHttp, HttpRequest, HttpResponse
-    from .servers.websocket import DaebusWebSocket, WebSocketRequest, WebSocketResponse
+    from .servers.http.application import DaebusHttp, HttpRequest, HttpResponse
+    from .servers.websocket.component import DaebusWebSocket, WebSocketRequest, WebSocketResponse
 
 
 def __getattr__(name: str) -> Any:

@@ -91,7 +91,7 @@ def prepare(app: Daebus) -> Prepared:
 
 
 def _check_components(app: Daebus) -> None:
-    from .servers.http import check
+    from .servers.http.application import check
 
     check(app)
 

@@ -10,7 +10,7 @@ import daebus_runtime
 
 PACKAGE = Path(daebus_runtime.__file__).parent
 ROOMS = (
-    {"errors", "settings", "keys", "metrics", "children"},
+    {"errors", "settings", "keys", "metrics", "children", "turn"},
     {"envelope", "codec", "logs"},
     {"transport"},
     {"dispatch"},

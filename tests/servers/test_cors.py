@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from daebus_runtime import Daebus, DaebusHttp
 from daebus_runtime.errors import ConfigurationError
-from daebus_runtime.servers.http import check
+from daebus_runtime.servers.http.application import check
 from daebus_runtime.testing import HttpResult, TestApp
 
 ORIGIN = "https://app.example"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from daebus_runtime.servers import frames
-from daebus_runtime.servers.frames import FrameReader, Message, Violation, unmask
+from daebus_runtime.servers.websocket import frames
+from daebus_runtime.servers.websocket.frames import FrameReader, Message, Violation, unmask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,7 +10,7 @@ import gevent
 import pytest
 from daebus_runtime import Blueprint, Daebus, DaebusHttp, DaebusWebSocket, HttpRequest, request, response
 from daebus_runtime.errors import ConfigurationError, MissingComponent, OutsideHandler, RegistrationError
-from daebus_runtime.servers.http import check, make_wsgi
+from daebus_runtime.servers.http.application import check, make_wsgi
 from daebus_runtime.testing import TestApp
 
 

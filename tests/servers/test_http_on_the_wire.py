@@ -12,7 +12,7 @@ from tests.servers.raw import RawConnection, ask
 
 PROGRAM = """
     from daebus_runtime import Daebus, DaebusHttp
-    from daebus_runtime.servers import handler
+    from daebus_runtime.servers.http import handler
 
     handler.HEADER_SECONDS = 1.0
     handler.KEEP_ALIVE_SECONDS = 2.0

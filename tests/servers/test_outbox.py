@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import gevent
 import pytest
-from daebus_runtime.servers import outbox as module
-from daebus_runtime.servers.outbox import Outbox
+from daebus_runtime.servers.websocket import outbox as module
+from daebus_runtime.servers.websocket.outbox import Outbox
 from gevent import socket
 
 from tests.support.waiting import wait_until

@@ -14,7 +14,7 @@ from daebus_runtime import (
     response,
 )
 from daebus_runtime.errors import ConfigurationError, MissingComponent, OutsideHandler, RegistrationError
-from daebus_runtime.servers.http import check
+from daebus_runtime.servers.http.application import check
 from daebus_runtime.testing import TestApp
 
 from tests.support.waiting import wait_until

@@ -20,7 +20,7 @@ from daebus_runtime import (
     response,
 )
 from daebus_runtime.errors import OutsideHandler
-from daebus_runtime.servers.clients import Client, Handshake
+from daebus_runtime.servers.websocket.clients import Client, Handshake
 from daebus_runtime.testing import TestApp
 
 

@@ -31,9 +31,9 @@ from gunicorn.workers.ggevent import VERSION, GeventPyWSGIWorker
 
 from ..errors import ConfigurationError
 from ..logs import runtime_logger
-from .connection import Options
-from .handler import Handler, Server
-from .http import WEBSOCKET_ONLY
+from .websocket.connection import Options
+from .http.handler import Handler, Server
+from .http.application import WEBSOCKET_ONLY
 from .management import open_listener
 from .ports import listeners
 

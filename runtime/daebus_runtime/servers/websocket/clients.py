@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from .. import codec
-from .requests import Headers, parse_cookies, parse_query
+from ... import codec
+from ..http.requests import Headers, parse_cookies, parse_query
 
 EARLY_MOST = 100
 """So many messages may be sent to a client while it is still being accepted."""

@@ -12,21 +12,21 @@ from urllib.parse import unquote
 
 import falcon
 
-from .. import codec
-from ..errors import RegistrationError
-from ..registry import Declared, Route
-from ..settings import UNSET, Settings, given, parse
+from ... import codec
+from ...errors import RegistrationError
+from ...registry import Declared, Route
+from ...settings import UNSET, Settings, given, parse
 from . import bodies, cors
-from .clients import Handshake
-from .connection import UPGRADE, asks_for_websocket, handshake_fault
-from .faults import report
-from .ports import check_components, listeners
+from ..websocket.clients import Handshake
+from ..websocket.connection import UPGRADE, asks_for_websocket, handshake_fault
+from ..report import report
+from ..ports import check_components, listeners
 from .requests import HttpRequest, HttpResponse
 from .routing import ENCODED_SLASH, JSON, Resource, Responder, template_of, write
-from .sessions import Refusal
+from ..websocket.sessions import Refusal
 
 if TYPE_CHECKING:
-    from ..app import Daebus
+    from ...app import Daebus
 
 WEBSOCKET_ONLY = "daebus.websocket_only"
 """In the WSGI environ of requests on a port that is for WebSockets alone."""

@@ -11,7 +11,7 @@ import falcon
 from falcon.media import MultipartFormHandler, URLEncodedFormHandler
 from falcon.media.multipart import MultipartParseOptions
 
-from .. import codec
+from ... import codec
 from .requests import Content, Upload
 
 CHUNK = 65_536

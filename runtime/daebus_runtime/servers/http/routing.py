@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import falcon
 
-from .. import codec
-from ..context import Context, call_in_context
-from ..errors import RegistrationError
-from ..registry import Route
-from ..settings import Settings
+from ... import codec
+from ...context import Context, call_in_context
+from ...errors import RegistrationError
+from ...registry import Route
+from ...settings import Settings
 from . import bodies
-from .faults import FAULTS, report
+from ..report import FAULTS, report
 from .requests import HttpRequest, HttpResponse, parse_query
 
 if TYPE_CHECKING:
-    from ..app import Daebus
+    from ...app import Daebus
 
 ENCODED_SLASH = "\udc2f"
 """Stands for `%2F` in a path while it is routed. No UTF-8 decodes to it."""

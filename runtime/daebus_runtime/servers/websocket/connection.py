@@ -23,8 +23,8 @@ from geventwebsocket.exceptions import WebSocketError
 from geventwebsocket.handler import WebSocketHandler
 from geventwebsocket.websocket import Stream, WebSocket
 
-from ..logs import runtime_logger
-from ..transport import home
+from ...logs import runtime_logger
+from ...transport import home
 from . import frames
 from .frames import FrameReader, Message, Violation, frame
 from .outbox import Outbox

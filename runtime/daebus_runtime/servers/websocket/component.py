@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import RegistrationError
-from ..registry import Declarations, SocketHook
-from ..settings import UNSET, parse
+from ...errors import RegistrationError
+from ...registry import Declarations, SocketHook
+from ...settings import UNSET, parse
 from . import frames
 from .clients import Client, Handshake, RateLimit, text
-from .http import make_wsgi
+from ..http.application import make_wsgi
 from .messages import SocketMessage, WebSocketRequest, WebSocketResponse
 from .sessions import Refusal, Session, Sessions
 
 if TYPE_CHECKING:
-    from ..app import Daebus
+    from ...app import Daebus
 
 F = TypeVar("F", bound=Callable[..., Any])
 CLOSED = "Server closed connection"
@@ -139,7 +139,7 @@ class DaebusWebSocket:
         """The port to connect to: the one listened on, else the one that is set; None while there is none."""
         if self.bound_port is not None or self._app is None:
             return self.bound_port or self.port
-        from .ports import listeners
+        from ..ports import listeners
 
         settings = self._app.runner.settings if self._app.runner else self._app.load_settings().settings
         ports = listeners(self._app, settings)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .clients import Client, Handshake, text
-from .requests import Headers
+from ..http.requests import Headers
 
 
 class SocketMessage:

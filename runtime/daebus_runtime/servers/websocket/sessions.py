@@ -19,19 +19,19 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .. import codec
-from ..context import Context, call_in_context
-from ..logs import runtime_logger
-from ..metrics import Work
-from ..registry import Declared, Socket, SocketHook
+from ... import codec
+from ...context import Context, call_in_context
+from ...logs import runtime_logger
+from ...metrics import Work
+from ...registry import Declared, Socket, SocketHook
 from . import clients, frames
 from .clients import Client, Handshake, RateLimit
-from .faults import FAULTS, report
+from ..report import FAULTS, report
 from .messages import WebSocketRequest, WebSocketResponse, carried
 
 if TYPE_CHECKING:
-    from ..app import Daebus
-    from ..settings import Settings
+    from ...app import Daebus
+    from ...settings import Settings
 
 SHARE = 0.8
 """Of all connections so many may be WebSockets: the rest is left to HTTP, health checks among it."""

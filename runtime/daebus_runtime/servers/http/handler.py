@@ -18,8 +18,8 @@ from typing import Any
 from gevent import pywsgi
 from gunicorn.workers.ggevent import PyWSGIHandler
 
-from ..logs import runtime_logger
-from .connection import Options, UpgradeHandler
+from ...logs import runtime_logger
+from ..websocket.connection import Options, UpgradeHandler
 
 HEADER_SECONDS = 10.0
 """From the first byte of a request (of a connection: from its beginning) to the end of its header."""
