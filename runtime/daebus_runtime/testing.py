@@ -33,9 +33,9 @@ from .errors import ConfigurationError
 from .registry import Task
 from .runner import Runner
 from .schedule import make_trigger
-from .servers.websocket.clients import Handshake
 from .servers.http.application import check
 from .servers.scheduler import run_task
+from .servers.websocket.clients import Handshake
 from .servers.websocket.sessions import Refusal
 from .transport import Transport, home, shared
 from .transport.embedded import resolve

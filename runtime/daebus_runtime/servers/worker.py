@@ -31,11 +31,11 @@ from gunicorn.workers.ggevent import VERSION, GeventPyWSGIWorker
 
 from ..errors import ConfigurationError
 from ..logs import runtime_logger
-from .websocket.connection import Options
-from .http.handler import Handler, Server
 from .http.application import WEBSOCKET_ONLY
+from .http.handler import Handler, Server
 from .management import open_listener
 from .ports import listeners
+from .websocket.connection import Options
 
 if TYPE_CHECKING:
     from ..app import Daebus

@@ -16,14 +16,14 @@ from ... import codec
 from ...errors import RegistrationError
 from ...registry import Declared, Route
 from ...settings import UNSET, Settings, given, parse
-from . import bodies, cors
+from ..ports import check_components, listeners
+from ..report import report
 from ..websocket.clients import Handshake
 from ..websocket.connection import UPGRADE, asks_for_websocket, handshake_fault
-from ..report import report
-from ..ports import check_components, listeners
+from ..websocket.sessions import Refusal
+from . import bodies, cors
 from .requests import HttpRequest, HttpResponse
 from .routing import ENCODED_SLASH, JSON, Resource, Responder, template_of, write
-from ..websocket.sessions import Refusal
 
 if TYPE_CHECKING:
     from ...app import Daebus

@@ -21,8 +21,8 @@ from ...context import Context, call_in_context
 from ...errors import RegistrationError
 from ...registry import Route
 from ...settings import Settings
-from . import bodies
 from ..report import FAULTS, report
+from . import bodies
 from .requests import HttpRequest, HttpResponse, parse_query
 
 if TYPE_CHECKING:

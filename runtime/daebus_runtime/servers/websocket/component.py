@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...errors import RegistrationError
 from ...registry import Declarations, SocketHook
 from ...settings import UNSET, parse
+from ..http.application import make_wsgi
 from . import frames
 from .clients import Client, Handshake, RateLimit, text
-from ..http.application import make_wsgi
 from .messages import SocketMessage, WebSocketRequest, WebSocketResponse
 from .sessions import Refusal, Session, Sessions
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .clients import Client, Handshake, text
 from ..http.requests import Headers
+from .clients import Client, Handshake, text
 
 
 class SocketMessage:

@@ -24,9 +24,9 @@ from ...context import Context, call_in_context
 from ...logs import runtime_logger
 from ...metrics import Work
 from ...registry import Declared, Socket, SocketHook
+from ..report import FAULTS, report
 from . import clients, frames
 from .clients import Client, Handshake, RateLimit
-from ..report import FAULTS, report
 from .messages import WebSocketRequest, WebSocketResponse, carried
 
 if TYPE_CHECKING:
