@@ -12,8 +12,10 @@ import pytest
 import redis
 from gevent import monkey
 
+from tests.faults.instruments import IDLE, settings
 from tests.support import redis_server as redis_server_module
 from tests.support import wire
+from tests.support.bystanders import Bystanders
 from tests.support.orphans import group_members, kill_group
 from tests.support.ports import REDIS_PORT, accepts, free_port
 from tests.support.process import ServiceProcess
@@ -216,3 +218,56 @@ def test_waiting_costs_no_more_than_the_condition_takes() -> None:
     begun = time.monotonic()
     wait_until(lambda: time.monotonic() - begun > 0.05)
     assert time.monotonic() - begun < 1
+
+
+def test_bystanders_pass_a_quiet_service_and_notice_a_held_loop(
+    shared_redis: RedisServer, free_port: int, start_process: Start
+) -> None:
+    service = start_process(
+        """
+        import time
+        from daebus import Daebus, DaebusHttp, DaebusWebSocket, request, response
+        app = Daebus("watched")
+        app.attach(DaebusHttp())
+        app.attach(DaebusWebSocket())
+        @app.action("ping")
+        def ping():
+            return "pong"
+        @app.route("/ping")
+        def over_http(req):
+            return response.send({"pong": True})
+        @app.socket("ping")
+        def over_websocket(data, client_id):
+            return "pong"
+        @app.action("compute")
+        def compute():
+            end = time.perf_counter() + request.payload["seconds"]
+            while time.perf_counter() < end:
+                pass
+        app.run()
+        """,
+        env=settings(shared_redis.url, http_port=free_port),
+    )
+    service.wait_line("is connected")
+    wait_until(lambda: accepts(free_port))
+    watchers = Bystanders(http_port=free_port, redis_url=shared_redis.url, service="watched", websocket_port=free_port)
+    with watchers as others, shared_redis.client() as client:
+        for _ in range(5):
+            wire.request(client, "watched", "compute", {"seconds": 0.01})
+        others.assert_unharmed(1.0)
+        wire.request(client, "watched", "compute", {"seconds": 1.5})
+    with pytest.raises(AssertionError) as failure:
+        others.assert_unharmed(1.0)
+    for kind in ("http", "bus", "websocket"):
+        assert f"({kind}): worst 1" in str(failure.value)
+
+
+def test_bystanders_notice_failures_and_come_in_pairs(shared_redis: RedisServer, start_process: Start) -> None:
+    service = start_process(IDLE, env=settings(shared_redis.url))
+    service.wait_line("is connected")
+    with Bystanders(redis_url=shared_redis.url, service="idle", action="echo") as others:
+        service.terminate()
+        wait_until(lambda: any(sample.trouble for samples in others.seen().values() for sample in samples))
+    assert len(others.seen()) == 2
+    with pytest.raises(AssertionError, match=r"bystander 1 \(bus\): ConnectionError: nobody is subscribed"):
+        others.assert_unharmed()

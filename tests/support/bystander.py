@@ -1,0 +1,202 @@
+"""One client of a service in a process of its own; run by `bystanders`. Standard library only, so that it starts at
+once and costs little: several of them share a small machine with the service under test.
+
+`bystander.py http|bus|websocket PAUSE TIMEOUT WHERE…` asks every PAUSE seconds until its standard input ends. A line
+for each request: when it began (`time.monotonic()`), the seconds to its answer, by how much this process itself woke up
+late before, and what went wrong, if anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import socket
+import struct
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from urllib.parse import unquote, urlsplit
+
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
+
+
+class Connection:
+    """A TCP or Unix socket, read by line and by size."""
+
+    def __init__(self, address: tuple[str, int] | str, timeout: float) -> None:
+        if isinstance(address, str):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(timeout)
+            self.socket.connect(address)
+        else:
+            self.socket = socket.create_connection(address, timeout=timeout)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._stream = self.socket.makefile("rb")
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def line(self) -> bytes:
+        line = self._stream.readline()
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("the connection ended")
+        return line[:-2]
+
+    def exactly(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) < size:
+            raise ConnectionError("the connection ended")
+        return data
+
+
+class Http:
+    """GETs of one path over one kept connection; any status but 200 is a failure."""
+
+    def __init__(self, timeout: float, host: str, port: str, path: str) -> None:
+        self._connection = Connection((host, int(port)), timeout)
+        self._request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+
+    def ask(self) -> None:
+        self._connection.send(self._request)
+        status, length = self._connection.line().decode(), 0
+        while header := self._connection.line():
+            name, _, value = header.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        self._connection.exactly(length)
+        if status.split()[1] != "200":
+            raise ConnectionError(f"answered {status}")
+
+
+class Bus:
+    """Requests to one action, as any Daebus caller sends them (wire.md, section 1); an error reply is a failure."""
+
+    def __init__(self, timeout: float, url: str, service: str, action: str, payload: str) -> None:
+        self._service = service
+        self._request = {"action": action, "payload": json.loads(payload), "service": service}
+        self._request["reply_to"] = inbox = f"caller:{uuid.uuid4()}"
+        self._out, self._in = self._connect(url, timeout), self._connect(url, timeout)
+        self._command(self._in, "SUBSCRIBE", inbox)
+
+    def ask(self) -> None:
+        identity = str(uuid.uuid4())
+        message = json.dumps(self._request | {"request_id": identity})
+        if not self._command(self._out, "PUBLISH", self._service, message):
+            raise ConnectionError("nobody is subscribed")
+        while True:
+            pushed = self._value(self._in)
+            assert isinstance(pushed, list)
+            reply = json.loads(pushed[2])
+            if reply["request_id"] == identity and reply.get("final", True):
+                break
+        if reply["status"] != "success":
+            raise ConnectionError(f"answered {reply}")
+
+    def _connect(self, url: str, timeout: float) -> Connection:
+        parts = urlsplit(url)
+        unix = parts.scheme == "unix"
+        connection = Connection(parts.path if unix else (parts.hostname or "", parts.port or 6379), timeout)
+        if parts.password:
+            account = [unquote(parts.username)] if parts.username else []
+            self._command(connection, "AUTH", *account, unquote(parts.password))
+        return connection
+
+    def _command(self, connection: Connection, *words: str) -> object:
+        encoded = [word.encode() for word in words]
+        lines = b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
+        connection.send(b"*%d\r\n" % len(words) + lines)
+        return self._value(connection)
+
+    def _value(self, connection: Connection) -> object:
+        line = connection.line()
+        kind, rest = line[:1], line[1:]
+        if kind == b"*":
+            return [self._value(connection) for _ in range(int(rest))]
+        if kind == b"$":
+            return connection.exactly(int(rest) + 2)[:-2]
+        if kind == b":":
+            return int(rest)
+        if kind == b"-":
+            raise ConnectionError(rest.decode())
+        return rest
+
+
+class WebSocket:
+    """Messages of one type in the JSON protocol (wire.md, section 4); a frame of type "error" is a failure."""
+
+    def __init__(self, timeout: float, host: str, port: str, path: str, kind: str, data: str) -> None:
+        self._connection = Connection((host, int(port)), timeout)
+        key = base64.b64encode(os.urandom(16)).decode()
+        lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}", "Upgrade: websocket", "Connection: Upgrade"]
+        lines += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}", "\r\n"]
+        self._connection.send("\r\n".join(lines).encode())
+        status = self._connection.line().decode()
+        while self._connection.line():
+            pass
+        if status.split()[1] != "101":
+            raise ConnectionError(f"answered {status}")
+        self._message = {"type": kind, "data": json.loads(data)}
+
+    def ask(self) -> None:
+        identity = str(uuid.uuid4())
+        self._send(TEXT, json.dumps(self._message | {"id": identity}).encode())
+        while True:
+            reply = self._receive()
+            if reply["type"] == "error":
+                raise ConnectionError(f"answered {reply}")
+            if reply.get("id") == identity:
+                return
+
+    def _send(self, opcode: int, data: bytes) -> None:
+        # A mask of zeros is a mask: the data stays as it is.
+        size = struct.pack("!B", 0x80 | len(data)) if len(data) < 126 else struct.pack("!BH", 0xFE, len(data))
+        self._connection.send(bytes([0x80 | opcode]) + size + bytes(4) + data)
+
+    def _receive(self) -> dict[str, object]:
+        while True:
+            first, size = self._connection.exactly(2)
+            if size >= 126:
+                form = "!H" if size == 126 else "!Q"
+                (size,) = struct.unpack(form, self._connection.exactly(struct.calcsize(form)))
+            data = self._connection.exactly(size)
+            if first & 15 == PING:
+                self._send(PONG, data)
+            elif first & 15 == CLOSE:
+                raise ConnectionError(f"closed by the server: {data!r}")
+            elif first & 15 == TEXT:
+                found: dict[str, object] = json.loads(data)
+                return found
+
+
+KINDS: dict[str, Callable[..., Http | Bus | WebSocket]] = {"http": Http, "bus": Bus, "websocket": WebSocket}
+
+
+def asked_to_end(seconds: float) -> bool:
+    """Waits so long; True as soon as standard input ends."""
+    return bool(select.select([sys.stdin], [], [], max(0.0, seconds))[0])
+
+
+def main(kind: str, pause: float, timeout: float, *where: str) -> None:
+    client: Http | Bus | WebSocket | None = None
+    due = ended = time.monotonic()
+    while not asked_to_end(due - time.monotonic()):
+        now = time.monotonic()
+        # A request that was kept waiting by the one before it counts from when it was due; that the machine woke this
+        # process late is not the service's doing.
+        begun, late = (now, now - due) if ended <= due else (due, 0.0)
+        trouble = ""
+        try:
+            client = client or KINDS[kind](timeout, *where)
+            client.ask()
+        except OSError as error:
+            trouble, client = f"{type(error).__name__}: {error}", None
+        ended = time.monotonic()
+        print(f"{begun:.6f} {ended - begun:.6f} {late:.6f} {trouble}", flush=True)
+        due = ended + pause if trouble else due + pause
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:])
