@@ -175,11 +175,13 @@ class PubSubResponse:
 
 
 def answering(
-    app: Service, function: Callable[[], Any], run: Callable[..., Any] | None = None
+    app: Service, function: Callable[[], Any], run: Callable[..., Any] | None = None, keep: bool = False
 ) -> Callable[[Delivery], Outcome]:
-    """The innermost handler of an action: the author's function in its context. `run` puts it into an OS thread."""
+    """The innermost handler of an action: the author's function in its context. `run` puts it into an OS thread;
+    `keep` holds the final reply back until the delivery is settled."""
 
     def handle(delivery: Delivery) -> Outcome:
+        delivery.keep = keep
         context = Context(app, delivery.request, PubSubResponse(delivery))
         if run is None:
             greenlet: Any = getcurrent()

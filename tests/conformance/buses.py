@@ -11,7 +11,7 @@ import gevent
 import pytest
 from daebus_runtime.envelope import Reply, Request
 from daebus_runtime.metrics import Metrics
-from daebus_runtime.transport import Delivery, State, Subscription, Transport, home
+from daebus_runtime.transport import DONE, Delivery, State, Subscription, Transport, home
 from daebus_runtime.transport.embedded import EmbeddedServer
 from daebus_runtime.transport.memory import MemoryBroker, MemoryTransport
 from daebus_runtime.transport.redis import RedisTransport
@@ -126,7 +126,7 @@ def echo(delivery: Delivery) -> None:
 def answer(delivery: Delivery, payload: Any, final: bool = True) -> None:
     delivery.reply(Reply(delivery.request.request_id, payload, final=final))
     if final:
-        delivery.ack()
+        delivery.settle(DONE)
 
 
 def ask(transport: Transport, service: str, payload: Any = None, timeout: float = 5.0, **more: Any) -> Reply:

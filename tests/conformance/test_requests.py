@@ -13,7 +13,7 @@ import pytest
 from daebus_runtime import errors
 from daebus_runtime.envelope import Reply, Request, error_reply
 from daebus_runtime.metrics import Metrics
-from daebus_runtime.transport import Delivery
+from daebus_runtime.transport import DONE, Delivery, Outcome
 from daebus_runtime.transport.home import Waiter
 
 from tests.conformance.buses import Bus, Heard, answer, ask, echo, fresh, serve
@@ -130,8 +130,7 @@ def test_a_call_from_inside_on_progress_works(bus: Bus) -> None:
 
 def test_an_error_reply_carries_text_and_code(bus: Bus) -> None:
     def handle(delivery: Delivery) -> None:
-        delivery.reply(error_reply(delivery.request.request_id, "no such tank", "empty"))
-        delivery.ack()
+        delivery.settle(Outcome(error_reply(delivery.request.request_id, "no such tank", "empty")))
 
     caller, member = bus.member(), bus.member()
     serve(member, name := fresh("service"), handle)
@@ -294,22 +293,73 @@ def test_two_members_that_serve_one_name_both_receive(bus: Bus) -> None:
     assert sorted(seen) == ["one", "two"]
 
 
-def test_what_a_delivery_cannot_do_is_said(bus: Bus) -> None:
-    taken: list[Delivery] = []
+# --- settling -------------------------------------------------------------------------------------------------------
+def settled(bus: Bus, act: Callable[[Delivery], Outcome], keep: bool) -> list[tuple[str, Any]]:
+    """What a caller gets of one request: `act` is the handler, and its outcome settles the delivery."""
     caller, member = bus.member(), bus.member()
-    assert not member.capabilities.redelivery
-    serve(member, name := fresh("service"), taken.append)
-    caller.send(Request(name, "do"))
-    wait_until(lambda: taken)
-    uses: list[Callable[[], object]] = [
-        lambda: taken[0].retry(1),
-        lambda: taken[0].dead("why"),
-        lambda: taken[0].extend(1),
-    ]
-    for refused in uses:
-        with pytest.raises(errors.Unsupported):
-            refused()
-    taken[0].ack()
+    ended: list[Delivery] = []
+
+    def handle(delivery: Delivery) -> None:
+        delivery.keep = keep
+        delivery.settle(act(delivery))
+        delivery.settle(Outcome(error_reply(delivery.request.request_id, "a second end")))
+        ended.append(delivery)
+
+    serve(member, name := fresh("service"), handle)
+    inbox = Heard(caller, reply_to := fresh("caller"))
+    caller.publish(name, json.dumps({"action": "do", "request_id": 1, "reply_to": reply_to}).encode())
+    wait_until(lambda: ended)
+    assert ended[0].answered
+    member.publish(reply_to, b'{"payload": "marker"}')
+    wait_until(lambda: inbox.data and json.loads(inbox.data[-1])["payload"] == "marker")
+    replies = [json.loads(data) for data in inbox.data[:-1]]
+    return [(reply["status"], reply["payload"]) for reply in replies]
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["at once", "kept"])
+def test_the_outcomes_own_reply_is_sent_once(bus: Bus, keep: bool) -> None:
+    def act(delivery: Delivery) -> Outcome:
+        return Outcome(error_reply(1, "planted"), ValueError("planted"), retry_after=5.0)
+
+    assert settled(bus, act, keep) == [("error", {"error": "planted"})]
+
+
+def test_a_final_reply_leaves_at_once_and_a_later_failure_changes_nothing(bus: Bus) -> None:
+    def act(delivery: Delivery) -> Outcome:
+        delivery.reply(Reply(1, "half", final=False))
+        delivery.reply(Reply(1, "whole"))
+        return Outcome(error_reply(1, "too late"), ValueError("too late"))
+
+    assert settled(bus, act, keep=False) == [("success", "half"), ("success", "whole")]
+
+
+def test_a_final_reply_that_is_kept_leaves_when_the_delivery_is_settled(bus: Bus) -> None:
+    def act(delivery: Delivery) -> Outcome:
+        delivery.reply(Reply(1, "whole"))
+        delivery.reply(Reply(1, "half", final=False))
+        return DONE
+
+    assert settled(bus, act, keep=True) == [("success", "half"), ("success", "whole")]
+
+
+def test_a_final_reply_that_is_kept_is_not_sent_when_the_run_fails_afterwards(bus: Bus) -> None:
+    def act(delivery: Delivery) -> Outcome:
+        delivery.reply(Reply(1, "whole"))
+        assert delivery.answered
+        return Outcome(error_reply(1, "afterwards"), ValueError("afterwards"))
+
+    assert settled(bus, act, keep=True) == [("error", {"error": "afterwards"})]
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["at once", "kept"])
+def test_a_final_reply_without_a_json_form_is_refused_when_it_is_given(bus: Bus, keep: bool) -> None:
+    def act(delivery: Delivery) -> Outcome:
+        with pytest.raises(TypeError, match="no JSON form"):
+            delivery.reply(Reply(1, object()))
+        assert not delivery.answered
+        return Outcome(Reply(1, "instead"))
+
+    assert settled(bus, act, keep) == [("success", "instead")]
 
 
 def _waiters() -> int:

@@ -1,29 +1,23 @@
 """How a received message becomes a handler's run: `handler(delivery) -> Outcome`, with middleware around it, one
 feature a file.
 
-    actions.py    which handler; an unknown action is answered        pool.py      worker greenlets, bounded queue
-    faults.py     an exception is logged and answered                 blocking.py  handlers in OS threads
-    measure.py    counts and times                                    watchdog.py  names the handler that holds the loop
+    settle.py     the outermost layer: ends the delivery              pool.py      worker greenlets, bounded queue
+    actions.py    which handler; an unknown action is an error        blocking.py  handlers in OS threads
+    faults.py     an exception becomes an outcome                     watchdog.py  names the handler that holds the loop
+    measure.py    counts and times
 
 Nothing here knows the application, its decorators or its servers: the innermost handler comes from `context.py`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
-from ..transport import Delivery
+from ..transport import DONE, Delivery, Outcome
+
+__all__ = ["DONE", "Handler", "Middleware", "Outcome", "compose"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended. The final reply was given through the delivery; `error` is what the handler raised, if any."""
-
-    error: BaseException | None = None
-
-
-DONE = Outcome()
 Handler = Callable[[Delivery], Outcome]
 Middleware = Callable[[Handler], Handler]
 

@@ -8,7 +8,7 @@ from ..envelope import error_reply
 from ..errors import UNKNOWN_ACTION
 from ..logs import runtime_logger
 from ..transport import Delivery
-from . import DONE, Handler, Outcome
+from . import Handler, Outcome
 
 
 def route(handlers: dict[str, Handler], service: str) -> Handler:
@@ -23,7 +23,6 @@ def route(handlers: dict[str, Handler], service: str) -> Handler:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         runtime_logger.warning("service %r has no action %r", service, action[:100])
         text = f"service {service!r} has no action {action[:100]!r}{hint}"
-        delivery.reply(error_reply(delivery.request.request_id, text, UNKNOWN_ACTION))
-        return DONE
+        return Outcome(error_reply(delivery.request.request_id, text, UNKNOWN_ACTION))
 
     return find

@@ -10,11 +10,12 @@ import gevent
 
 from .. import codec
 from ..context import Context, ListenRequest, Service, answering, call_in_context
-from ..dispatch import Handler, actions, compose
+from ..dispatch import Handler, Outcome, actions, compose
 from ..dispatch.blocking import ThreadRunner
 from ..dispatch.faults import FAULTS, answer_faults
 from ..dispatch.measure import measure
 from ..dispatch.pool import WorkerPool
+from ..dispatch.settle import settling
 from ..envelope import error_reply
 from ..errors import MALFORMED, OVERLOADED
 from ..logs import runtime_logger
@@ -94,15 +95,13 @@ class Consumer:
             runtime_logger.warning("%d messages did not finish within DAEBUS_DRAIN_SECONDS and are cut off", left)
 
     def _delivering(self, route: Handler) -> Callable[[Delivery], None]:
-        def handle(delivery: Delivery) -> None:
-            route(delivery)
-            delivery.ack()
+        handle = settling(route)
 
         def deliver(delivery: Delivery) -> None:
             if not self._pool.submit(handle, delivery):
                 self._metrics.drop(OVERLOADED)
                 text = f"service {self._name!r} has {self._pool.queue_limit} messages waiting and takes no more now"
-                delivery.reply(error_reply(delivery.request.request_id, text, OVERLOADED))
+                delivery.settle(Outcome(error_reply(delivery.request.request_id, text, OVERLOADED)))
 
         return deliver
 

@@ -19,6 +19,7 @@ import enum
 from collections.abc import Callable
 
 from ..envelope import Reply, Request
+from .delivery import DONE, Delivery, Outcome
 
 
 class State(enum.Enum):
@@ -35,48 +36,12 @@ class Capabilities:
     """What a transport promises.
 
     durable: a sent request waits for its service. competing: one replica runs a request, not every one.
-    redelivery: `Delivery.retry`, `dead` and `extend` do something; without it they raise Unsupported.
+    redelivery: an outcome with `retry_after` is delivered again; without it, it is answered.
     """
 
     durable: bool = False
     competing: bool = False
     redelivery: bool = False
-
-
-class Delivery(abc.ABC):
-    """One request as it was received, and the ways to settle it. Exactly one of ack, retry and dead ends it."""
-
-    __slots__ = ("answered", "request")
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.answered = False
-        """Whether a final reply was given."""
-
-    def reply(self, reply: Reply) -> None:
-        """Send a reply; never blocks, never fails for a lost bus. Raises MessageTooLarge and TypeError (no JSON
-        form)."""
-        self._send(reply)
-        self.answered = self.answered or reply.final
-
-    @abc.abstractmethod
-    def _send(self, reply: Reply) -> None: ...
-
-    @abc.abstractmethod
-    def ack(self) -> None:
-        """The outcome is known; the request is done with."""
-
-    @abc.abstractmethod
-    def retry(self, delay: float) -> None:
-        """Deliver again after `delay` seconds."""
-
-    @abc.abstractmethod
-    def dead(self, reason: str) -> None:
-        """Never deliver again; keep it for inspection."""
-
-    @abc.abstractmethod
-    def extend(self, seconds: float) -> None:
-        """Still at work: do not give it to another replica for `seconds`."""
 
 
 class Subscription(abc.ABC):
@@ -149,9 +114,15 @@ class Transport(abc.ABC):
         """Send a request without waiting for its reply; the number of receivers."""
 
     @abc.abstractmethod
-    def consume(self, service: str, callback: Callable[[Delivery], None]) -> Subscription:
+    def consume(
+        self, service: str, callback: Callable[[Delivery], None], room: Callable[[], int] | None = None
+    ) -> Subscription:
         """Receive the requests of `service`. What cannot be read as a request is answered where possible and
-        counted."""
+        counted.
+
+        room: how many further deliveries can be taken now. A transport that reads from a stream asks before each read
+        and reads no more than that; one that is pushed to (pub/sub) has no choice, and ignores it.
+        """
 
     @abc.abstractmethod
     def request(self, request: Request, timeout: float, on_progress: Progress | None = None) -> Reply:
@@ -161,3 +132,6 @@ class Transport(abc.ABC):
         it is None, `request_id`. CallTimeout after `timeout` seconds; BusUnavailable when the bus is away for all of
         them or is lost while the request is on its way; MessageTooLarge.
         """
+
+
+__all__ = ["DONE", "Capabilities", "Delivery", "Message", "Outcome", "Progress", "State", "Subscription", "Transport"]

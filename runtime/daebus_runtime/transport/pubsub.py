@@ -16,10 +16,10 @@ from typing import Any
 
 from .. import keys
 from ..envelope import Reply, Request, error_reply, parse_reply, parse_request
-from ..errors import BusError, BusUnavailable, CallTimeout, MalformedMessage, MessageTooLarge, Unsupported
+from ..errors import BusError, BusUnavailable, CallTimeout, MalformedMessage, MessageTooLarge
 from ..logs import runtime_logger
 from ..metrics import Metrics
-from . import Capabilities, Delivery, Message, Progress, State, Subscription, Transport
+from . import Capabilities, Delivery, Message, Outcome, Progress, State, Subscription, Transport
 from .home import TIMEOUT, Home, Waiter
 
 ANSWER_SECONDS = 5.0  # how long Redis may take to answer a publish that it has received
@@ -32,24 +32,22 @@ class PubSubDelivery(Delivery):
     __slots__ = ("_transport",)
 
     def __init__(self, request: Request, transport: PubSub) -> None:
-        self.request, self.answered, self._transport = request, False, transport
+        self.request, self._transport = request, transport
+        self.keep = self.answered = self.settled = False
+        self._kept = None
 
-    def _send(self, reply: Reply) -> None:
+    def _check(self, data: bytes) -> None:
+        if len(data) > self._transport.message_limit:
+            self._transport._refuse_size(data)
+
+    def _post(self, data: bytes) -> None:
         reply_to = self.request.reply_to
         if reply_to:
-            self._transport.post(reply_to, reply.encode())
+            self._transport.post(reply_to, data)
 
-    def ack(self) -> None:
-        pass
-
-    def retry(self, delay: float) -> None:
-        raise Unsupported("a request on the compatible layer cannot be delivered again")
-
-    def dead(self, reason: str) -> None:
-        raise Unsupported("the compatible layer keeps no dead letters")
-
-    def extend(self, seconds: float) -> None:
-        raise Unsupported("the compatible layer knows no redelivery that could be put off")
+    def _end(self, data: bytes | None, outcome: Outcome) -> None:
+        if data is not None:
+            self._post(data)
 
 
 def _ignore(channel: str, data: bytes) -> None:
@@ -202,7 +200,9 @@ class PubSub(Transport):
     def send(self, request: Request) -> int:
         return self.publish(keys.service_channel(request.service), request.encode())
 
-    def consume(self, service: str, callback: Callable[[Delivery], None]) -> Subscription:
+    def consume(
+        self, service: str, callback: Callable[[Delivery], None], room: Callable[[], int] | None = None
+    ) -> Subscription:
         def arrived(channel: str, data: bytes) -> None:
             try:
                 request = parse_request(data, service)
