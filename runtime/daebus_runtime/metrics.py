@@ -81,7 +81,7 @@ class Metrics:
         """prometheus_client's collector protocol."""
         yield from self._work_families()
         dropped = CounterMetricFamily(
-            "daebus_messages_dropped", "Messages that were received and not handled.", labels=["reason"]
+            "daebus_messages_dropped", "Messages that were lost, whether received or to be sent.", labels=["reason"]
         )
         for reason, count in sorted(self.dropped.items()):
             dropped.add_metric([reason], count)

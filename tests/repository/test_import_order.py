@@ -11,7 +11,7 @@ import daebus_runtime
 PACKAGE = Path(daebus_runtime.__file__).parent
 ROOMS = (
     {"errors", "settings", "keys", "metrics", "children", "turn"},
-    {"envelope", "codec", "logs"},
+    {"envelope", "codec", "logs", "losses"},
     {"transport"},
     {"dispatch"},
     {"context", "schedule", "registry", "patching", "app", "blueprint", "caller"},

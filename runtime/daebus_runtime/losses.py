@@ -1,0 +1,40 @@
+"""What is lost, counted with its reason, and said: one line when that begins, one when it is over.
+
+A line for each lost message would bury the log just when somebody reads it; the counter alone would be seen too late.
+"""
+
+from __future__ import annotations
+
+import gevent
+
+from .logs import runtime_logger
+from .metrics import Metrics
+
+QUIET_SECONDS = 5.0
+"""Without a further loss for so long, it is over."""
+
+
+class Losses:
+    """The messages that one part of a service loses, by reason. Used on a gevent loop."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self._counts: dict[str, int] = {}
+
+    def lost(self, reason: str, text: str, count: int = 1) -> None:
+        """`count` messages are lost. `reason`: one of a small fixed set of words, for the metric; `text`: for people,
+        what is lost and why."""
+        self.metrics.drop(reason, count)
+        before = self._counts.get(reason)
+        self._counts[reason] = (before or 0) + count
+        if before is None:
+            runtime_logger.warning("%s; further ones are only counted (dropped, reason %s)", text, reason)
+            gevent.get_hub().loop.run_callback(gevent.spawn_later, QUIET_SECONDS, self._look, reason, count)
+
+    def _look(self, reason: str, seen: int) -> None:
+        """Runs in a greenlet started by the hub, so that it keeps nothing of the message that was lost."""
+        while (count := self._counts[reason]) != seen:
+            seen = count
+            gevent.sleep(QUIET_SECONDS)
+        del self._counts[reason]
+        runtime_logger.info("no more messages are lost (reason %s); %d were", reason, count)

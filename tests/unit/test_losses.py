@@ -1,0 +1,35 @@
+"""What is lost is counted each time and said once, and once more when it is over."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from daebus_runtime import losses
+from daebus_runtime.losses import Losses
+from daebus_runtime.metrics import Metrics
+
+from tests.support.waiting import wait_until
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "daebus.runtime"]
+
+
+def test_a_thousand_losses_are_one_line_and_their_end_is_another(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "QUIET_SECONDS", 0.05)
+    caplog.set_level(logging.INFO)
+    metrics = Metrics()
+    loss = Losses(metrics)
+    for _ in range(1000):
+        loss.lost("overloaded", "a broadcast was dropped: the queue is full")
+    loss.lost("expired", "two replies were not sent", count=2)
+    assert metrics.dropped == {"overloaded": 1000, "expired": 2}
+    wait_until(lambda: len(lines(caplog)) == 4)
+    assert lines(caplog)[0].startswith("a broadcast was dropped: the queue is full; further ones are only counted")
+    assert "no more messages are lost (reason overloaded); 1000 were" in lines(caplog)
+    loss.lost("overloaded", "a broadcast was dropped again")
+    assert lines(caplog)[-1].startswith("a broadcast was dropped again")
+    wait_until(lambda: lines(caplog)[-1] == "no more messages are lost (reason overloaded); 1 were")
