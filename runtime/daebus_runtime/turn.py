@@ -7,8 +7,10 @@ itself, so waiting for one lets every socket, timer and greenlet that is ready g
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from gevent import get_hub
 
@@ -36,3 +38,50 @@ class NextTurn:
         """Run the callback at the next turn. Only in the thread of the loop."""
         if not self._timer.active:
             self._timer.start(self._callback)
+
+
+SHARE_SECONDS = 0.001
+"""How long the greenlets that always have more to do may hold one turn of the loop, all of them together."""
+
+
+class _Turn:
+    """The turn that a loop is in: its number, and when the first greenlet with a Share began to work in it."""
+
+    __slots__ = ("begun", "loop", "number")
+
+    def __init__(self, loop: Any) -> None:
+        self.loop = loop
+        self.number = -1
+        self.begun = 0.0
+
+
+_turns: WeakKeyDictionary[Any, _Turn] = WeakKeyDictionary()
+
+
+class Share:
+    """One greenlet's share of the loop, for a greenlet that could always find more to do: call `take` before each
+    piece of work.
+
+    Each greenlet does at least one piece in a turn, so many busy ones cannot starve each other; further pieces only
+    until SHARE_SECONDS are over. A greenlet that waits for its work anyway never loses a turn to this.
+    """
+
+    __slots__ = ("_mine", "_turn")
+
+    def __init__(self) -> None:
+        hub = get_hub()
+        self._turn = _turns.get(hub) or _turns.setdefault(hub, _Turn(hub.loop))
+        self._mine = -1  # the turn in which this greenlet had its last piece
+
+    def take(self) -> None:
+        """Let the loop turn first when this greenlet has had its share of the present turn."""
+        current = self._turn
+        number = current.loop.iteration
+        if number == self._mine:
+            if time.monotonic() - current.begun < SHARE_SECONDS:
+                return
+            turn()
+            number = current.loop.iteration
+        self._mine = number
+        if number != current.number:
+            current.number, current.begun = number, time.monotonic()

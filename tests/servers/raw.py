@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 TIMEOUT = 10.0
 
 

@@ -25,14 +25,13 @@ from geventwebsocket.websocket import Stream, WebSocket
 
 from ...logs import runtime_logger
 from ...transport import home
+from ...turn import Share, turn
 from . import frames
 from .frames import FrameReader, Message, Violation, frame
 from .outbox import Outbox
 
 CLOSE_SECONDS = 0.5
 """How long a client may take to answer a close frame before its connection is cut. (It has got the frame by then.)"""
-TURN = 64
-"""After so many frames a client that always has one ready lets the others have their turn."""
 POSTED_MOST = 1024
 POST_SECONDS = 1.0
 
@@ -64,11 +63,11 @@ class Connection(WebSocket):  # type: ignore[misc]
         self._sock = handler.socket
         self._options = options
         self._read = handler.rfile.read1
-        self._frames = FrameReader(handler.rfile.read1)
+        self._share, self._sending = Share(), Share()
+        self._frames = FrameReader(handler.rfile.read1, self._share.take)
         self._outbox = Outbox(handler.socket, self._overflow)
         self._closing = False  # our close frame is on its way
         self._over = False  # nothing more will come that matters
-        self._turns = 0
         self._cutter: Any = None
 
     def __del__(self) -> None:
@@ -103,8 +102,8 @@ class Connection(WebSocket):  # type: ignore[misc]
             opcode = frames.BINARY if binary else frames.TEXT
         if self._home.is_here():
             self._outbox.put(frame(opcode, data))
-            if self._outbox.crowded and gevent.getcurrent() is not self._home.hub:
-                gevent.sleep(0)
+            if gevent.getcurrent() is not self._home.hub:
+                self._let_others()
         else:
             self._post(frame(opcode, data))
 
@@ -124,7 +123,7 @@ class Connection(WebSocket):  # type: ignore[misc]
                 # Bytes we never read would turn our last frames into a reset.
                 self._sock.shutdown(socket.SHUT_WR)
                 while self._read(frames.CHUNK):
-                    pass
+                    self._share.take()  # else the timer that cuts the connection would never run
         except (OSError, ValueError):
             pass  # it is over already
         finally:
@@ -136,12 +135,17 @@ class Connection(WebSocket):  # type: ignore[misc]
             self.stream = self.raw_read = self.raw_write = None
 
     # --- inside ---------------------------------------------------------------------------------------------------
+    def _let_others(self) -> None:
+        """A handler may send in a long loop: let the writer empty the queue, and others have their turn."""
+        if self._outbox.crowded:
+            turn()
+        else:
+            self._sending.take()
+
     def _message(self) -> str | bytes | None:
         message: Message | None = None
         while True:
-            self._turns += 1
-            if self._turns % TURN == 0:
-                gevent.sleep(0)
+            self._share.take()
             last, opcode, data = self._frames.next(self._options.message_limit - (message.size if message else 0))
             if opcode > 7:
                 if self._control(opcode, data):

@@ -67,12 +67,13 @@ def check_code(code: int) -> int:
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 class FrameReader:
-    """Frames from a byte stream. `read(n)` gives some bytes, up to n, and none at the end of the stream."""
+    """Frames from a byte stream. `read(n)` gives some bytes, up to n, and none at the end of the stream; `between` is
+    called between the reads of one large frame."""
 
-    __slots__ = ("_buffer", "_read", "_start")
+    __slots__ = ("_between", "_buffer", "_read", "_start")
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read = read
+    def __init__(self, read: Callable[[int], bytes], between: Callable[[], None] = lambda: None) -> None:
+        self._read, self._between = read, between
         self._buffer = b""
         self._start = 0
 
@@ -134,6 +135,7 @@ class FrameReader:
         # One growing buffer: a client may send a large frame byte by byte.
         grown = bytearray(self._buffer[self._start :])
         while len(grown) < size:
+            self._between()
             grown += self._more()
         self._buffer, self._start = bytes(grown), 0
 

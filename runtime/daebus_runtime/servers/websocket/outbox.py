@@ -13,6 +13,8 @@ from typing import Any
 import gevent
 import gevent.socket
 
+from ...turn import Share
+
 MOST_BYTES = 4 * 1024 * 1024
 """How many bytes may wait for one client; a single frame may be larger."""
 TOTAL_BYTES = 128 * 1024 * 1024
@@ -92,7 +94,7 @@ class Outbox:
             writer.kill(block=False)
 
     def _write(self) -> None:
-        queue = self._queue
+        queue, share = self._queue, Share()
         try:
             while queue:
                 data = queue[0] if len(queue) == 1 else self._batch()
@@ -105,6 +107,7 @@ class Outbox:
                     self._resize(-FRAME_BYTES)
                 else:
                     queue[0] = memoryview(data)[sent:]
+                share.take()  # a client that reads as fast as we write never makes `send` wait
         except OSError:
             self.stop()
         finally:
