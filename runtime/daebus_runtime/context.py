@@ -20,6 +20,8 @@ from gevent import getcurrent
 
 from . import codec, keys, logs
 from .dispatch import DONE, Outcome
+from .dispatch.faults import code_of, text_of
+from .dispatch.guard import contain
 from .envelope import Reply, error_reply
 from .envelope import Request as PubSubRequest
 from .errors import ERROR, OutsideHandler
@@ -152,11 +154,13 @@ class PubSubResponse:
     success = send
 
     def error(self, err: Any, final: bool = True) -> None:
-        """Send an error; the caller's exception carries its text."""
-        text = (
-            err if isinstance(err, str) else str(err) if isinstance(err, BaseException) else codec.dumps(err).decode()
-        )
-        reply = error_reply(self._delivery.request.request_id, text, getattr(err, "code", ERROR))
+        """Send an error; the caller's exception carries its text, and an exception's `code` when that is a short
+        text."""
+        if isinstance(err, BaseException):
+            text, code = text_of(err), code_of(err)
+        else:
+            text, code = err if isinstance(err, str) else codec.dumps(err).decode(), ERROR
+        reply = error_reply(self._delivery.request.request_id, text, code)
         reply.final = bool(final)
         self._reply(reply)
 
@@ -201,7 +205,7 @@ def answering(
 
 def _in_context(context: Context, function: Callable[..., T], *args: Any) -> T:
     with active(context):
-        return function(*args)
+        return contain(function, *args)
 
 
 def call_in_context(

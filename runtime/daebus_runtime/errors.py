@@ -6,9 +6,12 @@
     │   ├── MissingComponent          missing_component routes without DaebusHttp, sockets without DaebusWebSocket
     │   └── AddressInUse              address_in_use    a port is taken
     ├── OutsideHandler                outside_handler   `request`/`response` used where no message is being handled
+    │                                                   (also an AttributeError)
+    ├── HandlerAborted                handler_error     a handler raised what is no Exception (KeyboardInterrupt, …)
     ├── BusError                      bus
     │   ├── BusUnavailable            bus_unavailable   no connection to the bus (also a ConnectionError)
     │   ├── MessageTooLarge           message_too_large (also a ValueError)
+    │   │   └── ReplyTooLarge         message_too_large a handler's own reply
     │   ├── MalformedMessage          malformed_message (also a ValueError)
     │   └── Unsupported               unsupported       the transport cannot do this (see `Transport.capabilities`)
     ├── CallTimeout                   timeout           no reply in time (also a TimeoutError)
@@ -60,10 +63,19 @@ class AddressInUse(ConfigurationError):
     code = "address_in_use"
 
 
-class OutsideHandler(DaebusError, RuntimeError):
-    """`request` or `response` was used where no message is being handled."""
+class OutsideHandler(DaebusError, RuntimeError, AttributeError):
+    """`request` or `response` was used where no message is being handled.
+
+    An AttributeError as well, so that `hasattr(request, "payload")` is False there and `getattr` gives its default.
+    """
 
     code = "outside_handler"
+
+
+class HandlerAborted(DaebusError):
+    """A handler raised something that is no Exception, such as KeyboardInterrupt; that is the cause of this error."""
+
+    code = HANDLER_ERROR
 
 
 class BusError(DaebusError):
@@ -82,6 +94,10 @@ class MessageTooLarge(BusError, ValueError):
     """An encoded message is above `DAEBUS_MESSAGE_LIMIT`; it was not sent."""
 
     code = "message_too_large"
+
+
+class ReplyTooLarge(MessageTooLarge):
+    """A handler's own reply is above `DAEBUS_MESSAGE_LIMIT`; it was not sent."""
 
 
 class MalformedMessage(BusError, ValueError):

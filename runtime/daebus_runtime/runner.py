@@ -38,7 +38,8 @@ import redis
 from gevent.event import Event
 
 from . import __version__, context, logs
-from .dispatch.blocking import ThreadRunner
+from .dispatch.blocking import BlockingPool
+from .dispatch.guard import FAULTS
 from .dispatch.watchdog import Watchdog, code_of
 from .errors import ConfigurationError
 from .logs import direct_logger, runtime_logger
@@ -129,7 +130,7 @@ class Runner:
         self.service = self.settings.service or app.name
         self.metrics = app.metrics
         self.transport = transport or self._open_bus()
-        self.blocking = ThreadRunner(app.max_workers)
+        self.blocking = BlockingPool(app.max_workers)
         self.consumer = Consumer(app, self.service, self.transport, self.settings, self.blocking, self.metrics)
         self.threads = Threads(app)
         self.scheduler = Scheduler(app, self.blocking, self.metrics)
@@ -207,7 +208,7 @@ class Runner:
             if hook.kind == kind:
                 try:
                     context.call_in_context(context.Context(self.app), hook.function)
-                except (Exception, gevent.Timeout):
+                except FAULTS:
                     runtime_logger.exception("a hook failed: %s at %s", kind, hook.where)
 
     # --- state ----------------------------------------------------------------------------------------------------

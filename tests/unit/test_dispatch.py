@@ -10,7 +10,17 @@ from typing import Any
 import gevent
 import gevent.event
 import pytest
-from daebus_runtime import CallTimeout, Daebus, DaebusCaller, RemoteError, broadcast, request, response
+from daebus_runtime import (
+    CallTimeout,
+    Daebus,
+    DaebusCaller,
+    DaebusError,
+    RemoteError,
+    broadcast,
+    logger,
+    request,
+    response,
+)
 from daebus_runtime.dispatch.pool import WorkerPool
 from daebus_runtime.testing import TestApp
 
@@ -21,6 +31,10 @@ def service_with(handler: Callable[[], Any]) -> TestApp:
     app = Daebus("garden")
     app.action("do")(handler)
     return TestApp(app)
+
+
+def in_os_thread(function: Callable[[], Any]) -> Any:
+    return gevent.get_hub().threadpool.apply(function)
 
 
 def refusal(service: TestApp, action: str = "do", payload: Any = None) -> RemoteError:
@@ -117,6 +131,58 @@ def test_sys_exit_in_a_handler_does_not_end_the_service() -> None:
         assert refusal(service).code == "handler_error"
 
 
+# GreenletExit among them: an author who raises it means this run, not the greenlet that it happens to be on.
+ABORTS = [Odd("odd"), SystemExit(3), KeyboardInterrupt(), gevent.GreenletExit(), gevent.Timeout(1), GeneratorExit()]
+
+
+@pytest.mark.parametrize("error", ABORTS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("blocking", [False, True], ids=["greenlet", "blocking"])
+def test_whatever_a_listener_or_hook_raises_ends_that_run_only(
+    error: BaseException, blocking: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAEBUS_CONCURRENCY", "1")
+    app = Daebus("garden")
+    heard: list[Any] = []
+
+    @app.on_start()
+    def first() -> None:
+        raise error
+
+    @app.on_start()
+    def second() -> None:
+        heard.append("hook")
+
+    @app.listen("news", blocking=blocking)
+    def news(message: Any) -> None:
+        heard.append(message["n"])
+        raise error
+
+    with TestApp(app) as service:
+        for number in range(3):
+            service.broadcast("news", {"n": number})
+        assert service.app.is_running()
+        assert 'daebus_request_errors_total{kind="listener",name="news"} 3.0' in app.metrics.text().decode()
+    assert heard == ["hook", 0, 1, 2]
+    assert caplog.text.count("listener on 'news' failed") == 3
+    assert caplog.text.count("a hook failed") == 1
+
+
+def test_a_greenlet_that_is_killed_ends_though_its_handler_is_answered() -> None:
+    greenlets: list[Any] = []
+
+    def handler() -> None:
+        greenlets.append(gevent.getcurrent())
+        gevent.sleep(20)
+
+    with service_with(handler) as service:
+        call = gevent.spawn(service.call, "do", None, 20)
+        wait_until(lambda: greenlets)
+        greenlets[0].kill(timeout=5)
+        assert greenlets[0].dead
+        with pytest.raises(RemoteError, match="GreenletExit"):
+            call.get(timeout=5)
+
+
 def test_a_handler_that_gives_no_reply_is_an_error_reply_at_once() -> None:
     with service_with(lambda: None) as service:
         error = refusal(service)
@@ -168,10 +234,127 @@ def test_an_error_text_that_is_huge_is_cut(limit: int, monkeypatch: pytest.Monke
         assert 100 < len(str(refusal(service))) <= 10_000
 
 
-def test_an_error_of_a_service_that_a_handler_called_keeps_its_text_and_code() -> None:
-    with service_with(lambda: DaebusCaller("garden").send_request("nosuch")) as service:
+def nested(action: str, payload: Any = None, timeout: float = 5.0) -> Any:
+    return DaebusCaller("garden").send_request(action, payload, timeout)
+
+
+NESTED: dict[str, tuple[Callable[[], Any], str]] = {
+    "unknown action": (lambda: nested("nosuch"), "service 'garden' has no action 'nosuch'"),
+    "timeout": (lambda: nested("never", timeout=0.05), "action 'never': no reply within 0.05 seconds"),
+    "handler error": (lambda: nested("fail"), "planted"),
+    "own code": (lambda: nested("empty"), "the tank is empty"),
+    "no reply": (lambda: nested("mute"), "action 'mute' returned without a reply"),
+    "too large": (lambda: nested("never", "x" * 5000), "DAEBUS_MESSAGE_LIMIT"),
+    "outside": (lambda: logger.info(in_os_thread(lambda: request.payload)), "`request` can be used only while"),
+}
+
+
+@pytest.mark.parametrize("how", ["raised", "response.error"])
+@pytest.mark.parametrize("cause", NESTED)
+def test_the_error_of_a_nested_call_is_a_handler_error_with_its_text(
+    cause: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAEBUS_MESSAGE_LIMIT", "2048")
+    act, text = NESTED[cause]
+    app = Daebus("garden")
+    app.action("never")(lambda: gevent.sleep(0.3))
+    app.action("mute")(lambda: None)
+    app.action("empty")(lambda: response.error(Coded("the tank is empty", "empty")))
+
+    @app.action("fail")
+    def fail() -> None:
+        raise ValueError("planted")
+
+    @app.action("do")
+    def do() -> Any:
+        if how == "raised":
+            return act()
+        try:
+            act()
+        except Exception as error:
+            response.error(error)
+
+    with TestApp(app) as service:
         error = refusal(service)
-    assert (str(error), error.code) == ("service 'garden' has no action 'nosuch'", "unknown_action")
+        assert error.code == "handler_error"
+        assert text in str(error)
+        if isinstance(error, RemoteError) and cause in ("unknown action", "own code"):
+            assert "service 'garden', action" in str(error)
+
+
+class Coded(Exception):
+    def __init__(self, text: Any, code: Any) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Failing(Exception):
+    """Fails in whatever it is asked."""
+
+    @property
+    def code(self) -> str:
+        raise KeyError("code")
+
+    def __str__(self) -> str:
+        raise KeyError("text")
+
+
+class Word(str):
+    """A text of its own type."""
+
+
+class OutOfStock(DaebusError):
+    code = "out_of_stock"
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "code"),
+    [
+        (Coded("broken", "valve_stuck"), "broken", "valve_stuck"),
+        (Coded("broken", Word("word")), "broken", "word"),
+        (Coded("broken", lambda: "called"), "broken", "error"),
+        (Coded("broken", 404), "broken", "error"),
+        (Coded("broken", None), "broken", "error"),
+        (Coded("broken", ""), "broken", "error"),
+        (Coded("broken", "x" * 1_000_000), "broken", "error"),
+        (Coded("broken", "two\nlines"), "broken", "error"),
+        (Coded("broken", "\ud800"), "broken", "error"),
+        (Coded("broken", object()), "broken", "error"),
+        (Coded("\ud800 half", "half"), "\\ud800 half", "half"),
+        (Failing(), "Failing", "error"),
+        (OutOfStock("none left"), "none left", "out_of_stock"),
+        (SystemExit(3), "3", "error"),
+        (RuntimeError(), "RuntimeError", "error"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_exception_given_as_an_error_keeps_its_text_and_a_code_that_is_a_short_text(
+    error: BaseException, text: str, code: str
+) -> None:
+    with service_with(lambda: response.error(error)) as service:
+        raised = refusal(service)
+    assert (str(raised), raised.code) == (text, code)
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "code"),
+    [
+        (Failing(), "Failing", "handler_error"),
+        (Coded("broken", "valve_stuck"), "broken", "handler_error"),
+        (Coded("\ud800 half", 1), "\\ud800 half", "handler_error"),
+        (OutOfStock("none left"), "none left", "out_of_stock"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_a_raised_exception_is_made_of_its_caller_is_answered(
+    error: BaseException, text: str, code: str
+) -> None:
+    def handler() -> None:
+        raise error
+
+    with service_with(handler) as service:
+        raised = refusal(service)
+    assert (str(raised), raised.code) == (text, code)
 
 
 def test_a_listener_that_fails_is_logged_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,7 @@ feature a file.
     settle.py     the outermost layer: ends the delivery              pool.py      worker greenlets, bounded queue
     actions.py    which handler; an unknown action is an error        blocking.py  handlers in OS threads
     faults.py     an exception becomes an outcome                     watchdog.py  names the handler that holds the loop
-    measure.py    counts and times
+    measure.py    counts and times                                    guard.py     what the author's code may raise
 
 Nothing here knows the application, its decorators or its servers: the innermost handler comes from `context.py`.
 """

@@ -11,7 +11,7 @@ from gevent.threadpool import ThreadPool
 T = TypeVar("T")
 
 
-class ThreadRunner:
+class BlockingPool:
     """At most `size` functions at the same time, each in an OS thread; further ones wait for a free thread."""
 
     def __init__(self, size: int) -> None:

@@ -3,18 +3,14 @@ answered, also when it is no `Exception`."""
 
 from __future__ import annotations
 
-import gevent
-
+from .. import errors
 from ..envelope import error_reply
-from ..errors import HANDLER_ERROR, NO_REPLY, DaebusError
+from ..errors import ERROR, HANDLER_ERROR, NO_REPLY, DaebusError, RemoteError, ReplyTooLarge
 from ..logs import runtime_logger
 from ..transport import Delivery
 from . import Handler, Outcome
 
-FAULTS = (Exception, gevent.Timeout, SystemExit)
-"""What an author's function may raise and end its own run only. gevent.Timeout is no Exception; and SystemExit in a
-greenlet would end the process, though the author meant a function that was written for a program of its own."""
-TEXT_LIMIT = 10_000
+TEXT_LIMIT, CODE_LIMIT = 10_000, 100
 
 
 def answer_faults(handler: Handler) -> Handler:
@@ -33,9 +29,11 @@ def answer_faults(handler: Handler) -> Handler:
 def _failed(delivery: Delivery, error: BaseException) -> Outcome:
     request = delivery.request
     runtime_logger.exception("action %r failed (request %s)", request.action, request.request_id)
-    code = error.code if isinstance(error, DaebusError) else HANDLER_ERROR
-    text = str(error) or type(error).__name__
-    return Outcome(error_reply(request.request_id, text[:TEXT_LIMIT], code), error)
+    if isinstance(error, ReplyTooLarge):
+        code = error.code
+    else:
+        code = code_of(error, HANDLER_ERROR) if isinstance(error, DaebusError) else HANDLER_ERROR
+    return Outcome(error_reply(request.request_id, text_of(error), code), error)
 
 
 def _unanswered(delivery: Delivery) -> Outcome:
@@ -43,3 +41,33 @@ def _unanswered(delivery: Delivery) -> Outcome:
     runtime_logger.warning("action %r returned without a reply (request %s)", request.action, request.request_id)
     text = f"action {request.action!r} returned without a reply"
     return Outcome(error_reply(request.request_id, text[:TEXT_LIMIT], NO_REPLY), DaebusError(text))
+
+
+def text_of(error: BaseException) -> str:
+    """What the caller is told of an exception: its text, at most TEXT_LIMIT characters, or its type's name. The error
+    of a nested call also says which call that was."""
+    try:
+        text = str(error)
+    except Exception:  # its own __str__ fails
+        text = ""
+    if isinstance(error, RemoteError):
+        text += f" (service {error.service!r}, action {error.action!r} answered {error.code!r})"
+    text = text[:TEXT_LIMIT] or type(error).__name__
+    return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair cannot be sent
+
+
+def code_of(error: BaseException, default: str = ERROR) -> str:
+    """The code that an exception gives itself: the attribute `code` when that is a short text, else `default`.
+
+    For Daebus' own exceptions it is `handler_error`: their codes say what happened to a nested call. Passed on, our
+    caller would take them for what happened to its own.
+    """
+    if type(error).__module__ == errors.__name__:
+        return HANDLER_ERROR
+    try:
+        code = getattr(error, "code", None)
+    except Exception:  # a property that fails
+        return default
+    if isinstance(code, str) and 0 < len(code) <= CODE_LIMIT and code.isprintable():
+        return str.__str__(code)
+    return default

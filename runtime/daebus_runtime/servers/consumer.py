@@ -11,8 +11,9 @@ import gevent
 from .. import codec
 from ..context import Context, ListenRequest, Service, answering, call_in_context
 from ..dispatch import Handler, Outcome, actions, compose
-from ..dispatch.blocking import ThreadRunner
-from ..dispatch.faults import FAULTS, answer_faults
+from ..dispatch.blocking import BlockingPool
+from ..dispatch.faults import answer_faults
+from ..dispatch.guard import FAULTS
 from ..dispatch.measure import measure
 from ..dispatch.pool import WorkerPool
 from ..dispatch.settle import settling
@@ -36,7 +37,7 @@ class Consumer:
         name: str,
         transport: Transport,
         settings: Settings,
-        blocking: ThreadRunner,
+        blocking: BlockingPool,
         metrics: Metrics,
     ) -> None:
         self._app, self._name, self._transport = app, name, transport

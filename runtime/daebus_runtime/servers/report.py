@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from ..dispatch.faults import FAULTS
+from ..dispatch.guard import FAULTS
 from ..logs import runtime_logger
 
 __all__ = ["FAULTS", "report"]

@@ -18,8 +18,8 @@ from apscheduler.executors.gevent import GeventExecutor
 from apscheduler.schedulers.gevent import GeventScheduler
 
 from ..context import Context, Service, TaskRequest, call_in_context
-from ..dispatch.blocking import ThreadRunner
-from ..dispatch.faults import FAULTS
+from ..dispatch.blocking import BlockingPool
+from ..dispatch.guard import FAULTS
 from ..logs import runtime_logger
 from ..metrics import Metrics
 from ..registry import Task
@@ -54,7 +54,7 @@ class _Executor(GeventExecutor):  # type: ignore[misc]
 class Scheduler:
     """The tasks of one application."""
 
-    def __init__(self, app: Service, blocking: ThreadRunner, metrics: Metrics) -> None:
+    def __init__(self, app: Service, blocking: BlockingPool, metrics: Metrics) -> None:
         self._app, self._blocking, self._metrics = app, blocking, metrics
         self._executor = _Executor()
         self._tasks: dict[str, Task] = {}
@@ -105,7 +105,7 @@ class Scheduler:
         run_task(self._app, task, scheduled, self._blocking, self._metrics)
 
 
-def run_task(app: Service, task: Task, scheduled: float, blocking: ThreadRunner, metrics: Metrics) -> None:
+def run_task(app: Service, task: Task, scheduled: float, blocking: BlockingPool, metrics: Metrics) -> None:
     """One run of a task, planned for `scheduled` (Unix seconds). What it raises is logged and goes no further."""
     context = Context(app, TaskRequest(app.service, task.name, scheduled))
     begun, failed = time.perf_counter(), False

@@ -11,8 +11,8 @@ import gevent
 from gevent.event import Event
 
 from ..context import Context, Service, call_in_context
-from ..dispatch.blocking import ThreadRunner
-from ..dispatch.faults import FAULTS
+from ..dispatch.blocking import BlockingPool
+from ..dispatch.guard import FAULTS
 from ..logs import runtime_logger
 from ..registry import Thread
 
@@ -96,7 +96,7 @@ class Threads:
 
     def _live(self, thread: Thread, state: _Running) -> None:
         call = _call_of(thread.function, state.running)
-        run = ThreadRunner(1).run if thread.native else None
+        run = BlockingPool(1).run if thread.native else None
         backoff = BACKOFF_FIRST
         while state.wanted:
             begun = time.monotonic()

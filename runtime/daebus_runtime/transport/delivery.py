@@ -8,7 +8,7 @@ import abc
 import dataclasses
 
 from ..envelope import Reply, Request
-from ..errors import MessageTooLarge
+from ..errors import MessageTooLarge, ReplyTooLarge
 
 SHORT_TEXT = 300  # characters of an error text that fit where the whole text does not
 
@@ -50,18 +50,19 @@ class Delivery(abc.ABC):
         self._kept: bytes | None = None
 
     def reply(self, reply: Reply) -> None:
-        """Give a reply; never blocks, never fails for a lost bus. Raises MessageTooLarge and TypeError (no JSON
+        """Give a reply; never blocks, never fails for a lost bus. Raises ReplyTooLarge and TypeError (no JSON
         form)."""
         data = reply.encode()
-        if not reply.final:
-            self._post(data)
-            return
-        if self.keep:
-            self._check(data)
-            self._kept = data
-        else:
-            self._post(data)
-        self.answered = True
+        try:
+            if self.keep and reply.final:
+                self._check(data)
+                self._kept = data
+            else:
+                self._post(data)
+        except MessageTooLarge as error:
+            raise ReplyTooLarge(str(error)) from None
+        if reply.final:
+            self.answered = True
 
     def settle(self, outcome: Outcome) -> None:
         """End this delivery. Only the first call counts: a run that is cut off settles, and its late end does not."""
