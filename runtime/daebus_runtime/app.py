@@ -12,7 +12,7 @@ patch()
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gevent import monkey
 from redis import Redis
@@ -37,6 +37,9 @@ class Component(Protocol):
     kind: str
 
     def bind(self, app: Daebus) -> None: ...
+
+
+C = TypeVar("C", bound=Component)
 
 
 class Daebus(Declarations):
@@ -76,8 +79,9 @@ class Daebus(Declarations):
         """What answers HTTP; brought along by the first component that is attached."""
 
     # --- composition ----------------------------------------------------------------------------------------------
-    def attach(self, component: Component) -> None:
-        """Add HTTP or WebSocket support. The order of attaching and declaring does not matter."""
+    def attach(self, component: C) -> C:
+        """Add HTTP or WebSocket support; returns the component. The order of attaching and declaring does not
+        matter."""
         kind = getattr(component, "kind", None)
         if kind not in ("http", "websocket"):
             raise RegistrationError(f"attach takes a DaebusHttp or a DaebusWebSocket, not {component!r}")
@@ -85,9 +89,10 @@ class Daebus(Declarations):
             raise RegistrationError(f"a {type(component).__name__} is attached already; a service has one")
         setattr(self, kind, component)
         component.bind(self)
+        return component
 
-    def register_blueprint(self, blueprint: Blueprint) -> None:
-        """Take over everything that the blueprint declares, now and later."""
+    def register_blueprint(self, blueprint: Blueprint) -> Daebus:
+        """Take over everything that the blueprint declares, now and later; returns the application."""
         if not isinstance(blueprint, Blueprint):
             raise RegistrationError(f"register_blueprint takes a Blueprint, not {blueprint!r}")
         if blueprint in self.blueprints:
@@ -101,6 +106,7 @@ class Daebus(Declarations):
             self.registry.add(item)
 
         blueprint.registry.follow(take)
+        return self
 
     # --- what it is and has ---------------------------------------------------------------------------------------
     @property

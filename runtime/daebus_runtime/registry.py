@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from . import keys
 from .errors import RegistrationError
 from .schedule import make_trigger
+from .settings import UNSET, given
 
 F = TypeVar("F", bound=Callable[..., Any])
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -93,6 +94,7 @@ class Socket(Declared):
 @dataclasses.dataclass(frozen=True)
 class SocketHook(Declared):
     kind: str
+    blocking: bool = False
 
     @property
     def title(self) -> str:
@@ -256,25 +258,25 @@ class Declarations:
         path, verbs = _check_path(path), _check_methods(methods)
         return self._declare(lambda function: Route(function, path, verbs, blocking))
 
-    def socket(self, type: str, *, blocking: bool = False) -> Callable[[F], F]:
+    def socket(self, type: str = UNSET, *, blocking: bool = False, message_type: str = UNSET) -> Callable[[F], F]:
         """Answer WebSocket messages of a type: the handler gets `(data, client_id)`; its result goes back as a
-        frame."""
-        name = _check_name("a message type", type)
+        frame. `message_type` is the same as `type`; "connect", "disconnect" and "register" are the hooks below."""
+        name = _check_name("a message type", type if given(type) else message_type)
         if name in SOCKET_HOOKS:
-            raise RegistrationError(f"{name!r} is no message type: use socket_{name}()")
+            return self._declare(lambda function: SocketHook(function, name, blocking))
         return self._declare(lambda function: Socket(function, name, blocking))
 
-    def socket_connect(self) -> Callable[[F], F]:
+    def socket_connect(self, *, blocking: bool = False) -> Callable[[F], F]:
         """Run before a WebSocket is accepted: `(data, client_id)`; returning False refuses it with 403."""
-        return self._declare(lambda function: SocketHook(function, "connect"))
+        return self.socket("connect", blocking=blocking)
 
-    def socket_disconnect(self) -> Callable[[F], F]:
+    def socket_disconnect(self, *, blocking: bool = False) -> Callable[[F], F]:
         """Run after a WebSocket has gone: `(data, client_id)`."""
-        return self._declare(lambda function: SocketHook(function, "disconnect"))
+        return self.socket("disconnect", blocking=blocking)
 
-    def socket_register(self) -> Callable[[F], F]:
+    def socket_register(self, *, blocking: bool = False) -> Callable[[F], F]:
         """Run once a WebSocket is open and can be sent to: `(data, client_id)`."""
-        return self._declare(lambda function: SocketHook(function, "register"))
+        return self.socket("register", blocking=blocking)
 
     def background(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -107,6 +108,43 @@ def test_hooks_run_in_their_order_and_their_results_are_sent(app: Daebus) -> Non
     ]
 
 
+WAYS: dict[str, Callable[[Any, str], Callable[[Any], Any]]] = {
+    "socket(name)": lambda where, name: where.socket(name),
+    "socket(message_type=name)": lambda where, name: where.socket(message_type=name),
+    "socket(name, blocking=True)": lambda where, name: where.socket(name, blocking=True),
+    "socket_name()": lambda where, name: getattr(where, f"socket_{name}")(),
+    "socket_name(blocking=True)": lambda where, name: getattr(where, f"socket_{name}")(blocking=True),
+}
+
+
+@pytest.mark.parametrize("place", ["application", "component", "blueprint"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_hook_may_be_declared_by_its_message_type(app: Daebus, way: str, place: str) -> None:
+    part = Blueprint("part")
+    where = {"application": app, "component": app.websocket, "blueprint": part}[place]
+    seen: list[tuple[str, str, Any]] = []
+    for name in ("connect", "register", "disconnect"):
+        WAYS[way](where, name)(lambda data, client_id, name=name: seen.append((name, client_id, dict(data))))
+    WAYS[way](where, "connect")(lambda data, client_id: request.query.get("key") == "right")
+    app.register_blueprint(part)
+    with TestApp(app) as service:
+        with pytest.raises(ConnectionRefusedError, match="403"), service.websocket("/ws"):
+            pass
+        with service.websocket("/ws?key=right") as client:
+            client.send("register", {"name": "me"})
+            client.send("connect", {})
+            assert client.receive()["error"] == "No handler found for message type 'connect'"
+        wait_until(lambda: len(seen) == 5)
+    _, connected, opened, registered, gone = seen
+    assert len({client_id for _, client_id, _ in seen[1:]}) == 1
+    assert [connected[::2], opened[::2], registered[::2], gone[::2]] == [
+        ("connect", {}),
+        ("register", {}),
+        ("register", {"name": "me"}),
+        ("disconnect", {}),
+    ]
+
+
 def test_a_failing_hook_after_the_upgrade_ends_nothing(app: Daebus) -> None:
     app.socket_register()(lambda data, client_id: 1 / 0)
     app.websocket.on_connect(lambda client_id: 1 / 0)
@@ -204,8 +242,6 @@ def test_what_cannot_work_is_refused_at_once(app: Daebus) -> None:
     app.socket("c")(lambda data, client_id: 1)
     with pytest.raises(RegistrationError, match="declared twice"):
         app.websocket.socket("c")(lambda data, client_id: 1)
-    with pytest.raises(RegistrationError, match="use socket_connect"):
-        app.websocket.socket("connect")
     with pytest.raises(RegistrationError, match="attached"):
         app.attach(DaebusWebSocket())
     with pytest.raises(RegistrationError, match="another application"):

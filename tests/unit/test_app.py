@@ -291,7 +291,7 @@ def test_blueprints_are_refused_as_applications() -> None:
     with pytest.raises(RegistrationError):
         Daebus("garden").register_blueprint(Daebus("other"))  # type: ignore[arg-type]
     with pytest.raises(RegistrationError):
-        Daebus("garden").attach(Blueprint("beds"))  # type: ignore[arg-type]
+        Daebus("garden").attach(Blueprint("beds"))  # type: ignore[type-var]
 
 
 def test_two_services_may_run_in_one_test_one_after_the_other() -> None:

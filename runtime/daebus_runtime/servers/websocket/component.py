@@ -57,9 +57,18 @@ class DaebusWebSocket:
         app.metrics.gauge("daebus_websocket_clients", "Open WebSockets.", self.get_client_count)
 
     # --- declaring ------------------------------------------------------------------------------------------------
-    def socket(self, type: str, *, blocking: bool = False) -> Callable[[F], F]:
-        """As `app.socket`."""
-        return self._declared.socket(type, blocking=blocking)
+    def socket(self, type: str = UNSET, *, blocking: bool = False, message_type: str = UNSET) -> Callable[[F], F]:
+        """As `app.socket`; likewise the next three."""
+        return self._declared.socket(type, blocking=blocking, message_type=message_type)
+
+    def socket_connect(self, *, blocking: bool = False) -> Callable[[F], F]:
+        return self._declared.socket_connect(blocking=blocking)
+
+    def socket_disconnect(self, *, blocking: bool = False) -> Callable[[F], F]:
+        return self._declared.socket_disconnect(blocking=blocking)
+
+    def socket_register(self, *, blocking: bool = False) -> Callable[[F], F]:
+        return self._declared.socket_register(blocking=blocking)
 
     def on_connect(self, function: F) -> F:
         """Run `function(client_id)` once a client is open and can be sent to."""
