@@ -19,9 +19,11 @@ from redis import Redis
 
 from . import context, logs, settings
 from .blueprint import Blueprint
+from .dispatch.blocking import BlockingPool
 from .errors import ConfigurationError, RegistrationError
 from .metrics import Metrics
 from .registry import Declarations, Declared, Registry, Route
+from .running import Running
 from .settings import UNSET, Settings, given
 from .transport import Transport, home
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from .runner import Prepared, Runner
 
 _ident = monkey.get_original("_thread", "get_ident")
+
+
+WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class Component(Protocol):
@@ -75,8 +80,9 @@ class Daebus(Declarations):
         self._transport: Transport | None = None
         self._clients: dict[int, Redis] = {}
         self._client: Callable[[], Redis] | None = None
-        self.wsgi: Callable[..., Iterable[bytes]] | None = None
-        """What answers HTTP; brought along by the first component that is attached."""
+        self.make_wsgi: Callable[[Running], WSGI] | None = None
+        """Makes what answers HTTP; brought along by the components."""
+        self._wsgi: WSGI | None = None
 
     # --- composition ----------------------------------------------------------------------------------------------
     def attach(self, component: C) -> C:
@@ -87,25 +93,33 @@ class Daebus(Declarations):
             raise RegistrationError(f"attach takes a DaebusHttp or a DaebusWebSocket, not {component!r}")
         if getattr(self, kind) is not None:
             raise RegistrationError(f"a {type(component).__name__} is attached already; a service has one")
-        setattr(self, kind, component)
+        self.check_open("attach")
         component.bind(self)
+        setattr(self, kind, component)
         return component
 
+    def check_open(self, what: str) -> None:
+        """RegistrationError once the service runs: `what` would change what it serves."""
+        if self.registry.frozen:
+            raise RegistrationError(f"{what} comes too late: the service runs already; call it before app.run()")
+
     def register_blueprint(self, blueprint: Blueprint) -> Daebus:
-        """Take over everything that the blueprint declares, now and later; returns the application."""
+        """Take over everything that the blueprint declares, now and until the service starts; returns the
+        application."""
         if not isinstance(blueprint, Blueprint):
             raise RegistrationError(f"register_blueprint takes a Blueprint, not {blueprint!r}")
         if blueprint in self.blueprints:
             raise RegistrationError(f"blueprint {blueprint.name!r} is registered already")
-        self.blueprints.append(blueprint)
+        self.check_open("register_blueprint")
         prefix = blueprint.url_prefix
 
-        def take(item: Declared) -> None:
+        def place(item: Declared) -> Declared:
             if isinstance(item, Route) and prefix:
-                item = dataclasses.replace(item, path=prefix + item.path if item.path != "/" else prefix)
-            self.registry.add(item)
+                return dataclasses.replace(item, path=prefix + item.path if item.path != "/" else prefix)
+            return item
 
-        blueprint.registry.follow(take)
+        blueprint.registry.part_of(self.registry, place)
+        self.blueprints.append(blueprint)
         return self
 
     # --- what it is and has ---------------------------------------------------------------------------------------
@@ -196,6 +210,34 @@ class Daebus(Declarations):
             raise ConfigurationError("the service does not run yet")
         return self.runner
 
+    def running(
+        self,
+        loaded: Settings | None = None,
+        blocking: BlockingPool | None = None,
+        draining: Callable[[], bool] = bool,
+    ) -> Running:
+        """What servers are told; before the start, with the settings of this moment."""
+        return Running(
+            service=self,
+            registry=self.registry,
+            settings=loaded or self.load_settings().settings,
+            metrics=self.metrics,
+            blocking=blocking or BlockingPool(self.max_workers),
+            http=self.http,
+            websocket=self.websocket,
+            draining=draining,
+        )
+
+    def serve(self, running: Running | None) -> None:
+        """Told by the runner: what to serve from now on, or that it is over. Meanwhile nothing more may be declared."""
+        self.registry.frozen = running is not None
+        self._wsgi = self._put_to_work(running) if running is not None else None
+
+    def _put_to_work(self, running: Running) -> WSGI | None:
+        if self.websocket is not None:
+            self.websocket.start(running)
+        return self.make_wsgi(running) if self.make_wsgi is not None else None
+
     def load_settings(self) -> settings.Loaded:
         """The settings of this service, from the environment, `run`'s arguments and the attached components."""
         arguments = dict(self.arguments)
@@ -214,9 +256,11 @@ class Daebus(Declarations):
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """WSGI. Needs DaebusHttp or DaebusWebSocket to be attached."""
-        if self.wsgi is None:
+        if self.make_wsgi is None:
             raise ConfigurationError("the application serves no HTTP: app.attach(DaebusHttp()) or a DaebusWebSocket")
-        return self.wsgi(environ, start_response)
+        wsgi = self._wsgi or self._put_to_work(self.running())
+        assert wsgi is not None
+        return wsgi(environ, start_response)
 
     def __repr__(self) -> str:
         return f"<Daebus {self.name!r}>"

@@ -9,7 +9,8 @@ from .registry import Declarations
 class Blueprint(Declarations):
     """Handlers under one name; `url_prefix` stands before the paths of its routes.
 
-    The decorators are those of the application. What is declared after `register_blueprint` counts too.
+    The decorators are those of the application. What is declared after
+    `register_blueprint` and before the service starts counts too.
     """
 
     def __init__(self, name: str, url_prefix: str = "") -> None:

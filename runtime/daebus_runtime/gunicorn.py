@@ -28,7 +28,7 @@ from gunicorn.arbiter import Arbiter
 from .errors import ConfigurationError
 from .logs import runtime_logger
 from .servers.management import open_listener
-from .servers.ports import listeners
+from .servers.ports import ports_of
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def on_starting(server: Any) -> None:
         raise SystemExit(1) from None
     settings = prepared.settings
     if server.cfg.address == [("0.0.0.0", 8080)]:
-        server.cfg.set("bind", f"{settings.http_host}:{listeners(app, settings).main}")
+        server.cfg.set("bind", f"{settings.http_host}:{ports_of(app.running(settings)).main}")
         server.address = server.cfg.address
     server.cfg.set("graceful_timeout", int(settings.drain_seconds + MARGIN_SECONDS))
     server.cfg.set("worker_connections", settings.connection_limit)
@@ -153,7 +153,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
 def serve(app: Daebus, prepared: Prepared) -> None:
     """`app.run()` with HTTP or WebSockets: returns when the service has ended in order, else SystemExit with a code."""
     settings = prepared.settings
-    ports = listeners(app, settings)
+    ports = ports_of(app.running(settings))
     listener = open_listener(settings.http_host, ports.main, ports.main_setting)
     try:
         _Arbiter(_Application(app, settings), listener).run()

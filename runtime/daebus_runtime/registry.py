@@ -149,38 +149,57 @@ D = TypeVar("D", bound=Declared)
 
 
 class Registry:
-    """Declarations in the order they were made. Those who `follow` a registry get each one, past and future."""
+    """Declarations in the order they were made. One that is `part_of` another hands its own on, past and future."""
 
     def __init__(self) -> None:
+        self.frozen = False
+        """Whether it takes no more: the service runs, and serves what was declared when it started."""
         self._items: list[Declared] = []
         self._unique: dict[tuple[Any, ...], Declared] = {}
-        self._followers: list[Callable[[Declared], None]] = []
+        self._wholes: list[tuple[Registry, Callable[[Declared], Declared]]] = []
 
     def add(self, item: Declared) -> None:
-        """Keep a declaration; RegistrationError for a duplicate or a function that could never be called."""
+        """Keep a declaration. RegistrationError for a duplicate, for a function that could never be called, and while
+        the service runs; then it is kept nowhere."""
         _check_function(item)
-        for key in self._keys(item):
-            other = self._unique.get(key)
-            if other is not None:
-                raise RegistrationError(f"{item.title} is declared twice: at {other.where} and at {item.where}")
-        for key in self._keys(item):
-            self._unique[key] = item
-        self._items.append(item)
-        for follower in self._followers:
-            follower(item)
+        self._check(item)
+        self._keep(item)
 
     def all(self, kind: type[D]) -> list[D]:
         """The declarations of one kind."""
         return [item for item in self._items if isinstance(item, kind)]
 
-    def follow(self, follower: Callable[[Declared], None]) -> None:
-        for item in self._items:
-            follower(item)
-        self._followers.append(follower)
+    def part_of(self, whole: Registry, place: Callable[[Declared], Declared] = lambda item: item) -> None:
+        """Everything that is declared here, now and later, counts there too, as `place` makes it.
 
-    def unfollow(self, follower: Callable[[Declared], None]) -> None:
-        if follower in self._followers:
-            self._followers.remove(follower)
+        RegistrationError, and nothing has changed, when the whole cannot take what there is.
+        """
+        placed = [place(item) for item in self._items]
+        for item in placed:
+            whole._check(item)
+        self._wholes.append((whole, place))
+        for item in placed:
+            whole._keep(item)
+
+    def _check(self, item: Declared) -> None:
+        for key in self._keys(item):
+            other = self._unique.get(key)
+            if other is not None:
+                raise RegistrationError(f"{item.title} is declared twice: at {other.where} and at {item.where}")
+        for whole, place in self._wholes:
+            whole._check(place(item))
+        if self.frozen:
+            raise RegistrationError(
+                f"{item.title} at {item.where} is declared while the service runs: declare everything before "
+                "app.run(), when the program's modules are imported"
+            )
+
+    def _keep(self, item: Declared) -> None:
+        for key in self._keys(item):
+            self._unique[key] = item
+        self._items.append(item)
+        for whole, place in self._wholes:
+            whole._keep(place(item))
 
     @staticmethod
     def _keys(item: Declared) -> Iterable[tuple[Any, ...]]:

@@ -44,6 +44,7 @@ from .dispatch.watchdog import Watchdog, code_of
 from .errors import ConfigurationError
 from .logs import direct_logger, runtime_logger
 from .registry import Action, Declared, Hook, Listener, Task, Thread
+from .running import Running
 from .servers.consumer import Consumer
 from .servers.management import Management
 from .servers.scheduler import Scheduler
@@ -85,16 +86,16 @@ def prepare(app: Daebus) -> Prepared:
         logs.configure(loaded.settings.log_format, "debug" if loaded.settings.debug else loaded.settings.log_level)
         for line in (*loaded.overridden, *unknown_variables()):
             runtime_logger.warning("%s", line)
-        _check_components(app)
+        _check_components(app, loaded.settings)
         bus = _find_bus(app, loaded.settings)
         app.prepared = Prepared(loaded.settings, bus)
     return app.prepared
 
 
-def _check_components(app: Daebus) -> None:
+def _check_components(app: Daebus, settings: Settings) -> None:
     from .servers.http.application import check
 
-    check(app)
+    check(app.running(settings))
 
 
 def _find_bus(app: Daebus, settings: Settings) -> Bus | None:
@@ -136,6 +137,7 @@ class Runner:
         self.scheduler = Scheduler(app, self.blocking, self.metrics)
         self.management: Management | None = None
         self.draining = False
+        self.running: Running = app.running(self.settings, self.blocking, lambda: self.draining)
         self.stopped = Event()
         self._hooked = self._started = False
         self._names: dict[CodeType, str] = {}
@@ -157,12 +159,14 @@ class Runner:
             self.management.start()
         app.runner = self
         app.use_bus(self.transport, self._client if self.bus else None)
+        app.serve(self.running)
         context.running(app, True)
         self._measure()
         self.transport.watch(self._bus_changed)
         if uses_bus(app):
             self.transport.open()
-        app.registry.follow(self.take)
+        for item in app.registry.all(Declared):
+            self.take(item)
         self.threads.start_all()
         if timers:
             self.scheduler.start()
@@ -183,7 +187,7 @@ class Runner:
         self.metrics.gauge("daebus_ready", "1 while the service is ready.", lambda: not self.not_ready())
 
     def take(self, item: Declared) -> None:
-        """Put one declaration to work; also one that is made while the service runs."""
+        """Put one declaration to work."""
         code = code_of(item.function)
         if code is not None:
             self._names[code] = item.title
@@ -285,8 +289,8 @@ class Runner:
             self.management.stop()
         self._watchdog.stop()
         context.running(self.app, False)
-        self.app.registry.unfollow(self.take)
         self.app.runner = None
+        self.app.serve(None)
         runtime_logger.info("service %s stopped", self.service)
 
 

@@ -74,13 +74,13 @@ class Clock:
         self._test = test
         self.now = datetime.datetime.now(datetime.UTC)
         self._triggers: dict[str, tuple[Task, Any, datetime.datetime | None]] = {}
-        test.app.registry.follow(self.take)
+        for task in test.app.registry.all(Task):
+            self.take(task)
 
-    def take(self, item: Any) -> None:
-        """Take note of a declaration, or of a task that runs at other times from now on."""
-        if isinstance(item, Task):
-            trigger = make_trigger(item.name, item.interval, item.cron, item.timezone, None, start=self.now)
-            self._triggers[item.name] = (item, trigger, trigger.get_next_fire_time(None, self.now))
+    def take(self, task: Task) -> None:
+        """Take note of a task, or that it runs at other times from now on."""
+        trigger = make_trigger(task.name, task.interval, task.cron, task.timezone, None, start=self.now)
+        self._triggers[task.name] = (task, trigger, trigger.get_next_fire_time(None, self.now))
 
     def advance(self, seconds: float) -> int:
         """Move on, running each task at each of its planned times in order; how many runs that were."""
@@ -201,7 +201,7 @@ class TestApp:
 
     def __enter__(self) -> TestApp:
         loaded = self.app.load_settings().settings
-        check(self.app)
+        check(self.app.running(loaded))
         transport = self._make_transport(loaded)
         self._ends.enter_context(shared.override(transport))
         self.runner = Runner(self.app, transport)
@@ -332,7 +332,6 @@ class TestApp:
 
     def _stop(self) -> None:
         self.run(self.runner.finish, time.monotonic() + DRAIN_SECONDS)
-        self.app.registry.unfollow(self.clock.take)
         self.app.use_bus(None, None)
 
     def _until(self, condition: Callable[[], bool], text: str, timeout: float = 5.0) -> None:

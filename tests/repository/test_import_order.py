@@ -14,7 +14,7 @@ ROOMS = (
     {"envelope", "codec", "logs", "losses"},
     {"transport"},
     {"dispatch"},
-    {"context", "schedule", "registry", "patching", "app", "blueprint", "caller"},
+    {"context", "schedule", "registry", "patching", "running", "app", "blueprint", "caller"},
     {"servers"},
     {"runner", "gunicorn", "reload"},
     {"cli", "health", "testing", "__main__"},

@@ -128,7 +128,7 @@ def test_without_lists_a_preflight_gets_the_paths_methods_and_what_it_asked_for(
 def test_a_configuration_that_cannot_be_meant_stops_the_start(config: Any, text: str) -> None:
     app = make_app(config)
     with pytest.raises(ConfigurationError, match=text):
-        check(app)
+        check(app.running())
     with pytest.raises(ConfigurationError, match=text), TestApp(app):
         pass
 

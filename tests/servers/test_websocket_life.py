@@ -254,7 +254,7 @@ def test_sockets_without_a_component_stop_the_start() -> None:
         app.attach(DaebusHttp())
         getattr(app, declare)(*["x"] * (declare == "socket"))(lambda data, client_id: 1)
         with pytest.raises(MissingComponent, match=r"no WebSocket component is attached .*DaebusWebSocket") as caught:
-            check(app)
+            check(app.running())
         assert isinstance(caught.value, RuntimeError)
 
 
@@ -262,9 +262,9 @@ def test_websockets_alone_need_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Daebus("alone")
     app.attach(DaebusWebSocket())
     with pytest.raises(ConfigurationError, match=r"attach a DaebusHttp.*DAEBUS_WEBSOCKET_PORT"):
-        check(app)
+        check(app.running())
     monkeypatch.setenv("DAEBUS_WEBSOCKET_PORT", "9000")
-    check(app)
+    check(app.running())
     assert app.websocket.get_websocket_port() == 9000
     with pytest.raises(ConfigurationError, match=r"DaebusWebSocket\(port\): '-1' is not a port number"):
         DaebusWebSocket(port=-1)

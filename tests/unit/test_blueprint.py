@@ -74,14 +74,17 @@ def test_a_prefix_that_is_no_path_is_refused(prefix: str) -> None:
         Blueprint("beds", prefix)
 
 
-def test_what_is_declared_after_the_registration_and_while_it_runs_counts_too() -> None:
-    app, beds = Daebus("garden"), Blueprint("beds")
+def test_what_is_declared_after_the_registration_counts_too() -> None:
+    app, beds = Daebus("garden"), Blueprint("beds", "/beds")
+    app.attach(DaebusHttp())
     app.register_blueprint(beds)
-    beds.action("early")(lambda: "early")
+    beds.action("late")(lambda: "late")
+    beds.route("/late")(lambda req: "late")
     with TestApp(app) as service:
-        beds.action("late")(lambda: "late")
-        wait_until(lambda: not service.runner.not_ready())
-        assert (service.call("early"), service.call("late")) == ("early", "late")
+        assert service.call("late") == "late"
+        assert service.http("GET", "/beds/late").json == "late"
+    with pytest.raises(RegistrationError, match="declared twice"):
+        app.action("late")(lambda: 1)
 
 
 def test_one_blueprint_may_serve_two_applications() -> None:

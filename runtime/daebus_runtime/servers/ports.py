@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, MissingComponent
 from ..registry import Route, Socket, SocketHook
-
-if TYPE_CHECKING:
-    from ..app import Daebus
-    from ..settings import Settings
+from ..running import Running
 
 
 @dataclasses.dataclass(frozen=True)
-class Listeners:
+class Ports:
     """Port numbers, 0 for a free one. main: the one gunicorn opens; websocket: a second one, for WebSockets alone."""
 
     main: int
@@ -22,32 +18,33 @@ class Listeners:
     websocket: int | None
 
 
-def listeners(app: Daebus, settings: Settings) -> Listeners:
-    """The ports of an application that has a DaebusHttp or a DaebusWebSocket. ConfigurationError for neither, and for
+def ports_of(running: Running) -> Ports:
+    """The ports of a service that has a DaebusHttp or a DaebusWebSocket. ConfigurationError for neither, and for
     WebSockets alone without a port."""
-    second = settings.websocket_port if app.websocket is not None else None
-    if app.http is not None:
+    settings = running.settings
+    second = settings.websocket_port if running.websocket is not None else None
+    if running.http is not None:
         shared = second is None or (second == settings.http_port and second != 0)
-        return Listeners(settings.http_port, "DAEBUS_HTTP_PORT", None if shared else second)
-    if app.websocket is None:
+        return Ports(settings.http_port, "DAEBUS_HTTP_PORT", None if shared else second)
+    if running.websocket is None:
         raise ConfigurationError("the service has no HTTP and no WebSocket: it opens no port")
     if second is None:
         raise ConfigurationError(
             "DaebusWebSocket has no port to listen on: attach a DaebusHttp, whose port it shares, or write "
             "DaebusWebSocket(port=8081), or set DAEBUS_WEBSOCKET_PORT"
         )
-    return Listeners(second, "DAEBUS_WEBSOCKET_PORT", None)
+    return Ports(second, "DAEBUS_WEBSOCKET_PORT", None)
 
 
-def check_components(app: Daebus) -> None:
+def check_components(running: Running) -> None:
     """MissingComponent for routes and sockets that nothing would serve."""
-    routes = app.registry.all(Route)
-    if routes and app.http is None:
+    routes = running.registry.all(Route)
+    if routes and running.http is None:
         raise MissingComponent(
             f"no HTTP component is attached for {routes[0].title} (at {routes[0].where}): app.attach(DaebusHttp())"
         )
-    sockets = [*app.registry.all(Socket), *app.registry.all(SocketHook)]
-    if sockets and app.websocket is None:
+    sockets = [*running.registry.all(Socket), *running.registry.all(SocketHook)]
+    if sockets and running.websocket is None:
         raise MissingComponent(
             f"no WebSocket component is attached for {sockets[0].title} (at {sockets[0].where}): "
             "app.attach(DaebusWebSocket())"

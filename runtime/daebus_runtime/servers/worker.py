@@ -34,7 +34,7 @@ from ..logs import runtime_logger
 from .http.application import WEBSOCKET_ONLY
 from .http.handler import Handler, Server
 from .management import open_listener
-from .ports import listeners
+from .ports import ports_of
 from .websocket.connection import Options
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         settings = runner.settings
         pool = Pool(settings.connection_limit)
         servers = [self._server(listener, app, settings, pool) for listener in self.sockets]
-        ports = listeners(app, settings)
+        ports = ports_of(runner.running)
         if ports.websocket is not None:
             listener = open_listener(settings.http_host, ports.websocket, "DAEBUS_WEBSOCKET_PORT")
             servers.append(self._server(listener, app, settings, pool, websocket_only=True))

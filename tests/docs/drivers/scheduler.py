@@ -53,6 +53,14 @@ def reschedule(stage: Stage) -> None:
     module = stage.load()
     with pytest.raises(ConfigurationError):
         module.app.reschedule("poll", interval=1)
+
+    def asks() -> None:
+        with pytest.raises(OutsideHandler):
+            module.response.send({})
+        assert module.request.name == "asks"
+        module.broadcast.send("asked", {})
+
+    module.app.background("asks", 60)(asks)
     with stage.service(module, redis_url=stage.redis.url) as service:
         with pytest.raises(KeyError):
             module.app.reschedule("no such task", interval=1)
@@ -63,12 +71,5 @@ def reschedule(stage: Stage) -> None:
         assert 0.5 < (datetime.datetime.now() - begun).total_seconds() < 4  # noqa: DTZ005
         assert service.call("hurry") == {"seconds": 1}
 
-        def asks() -> None:
-            with pytest.raises(OutsideHandler):
-                module.response.send({})
-            assert module.request.name == "asks"
-            module.broadcast.send("asked", {})
-
-        module.app.background("asks", 60)(asks)
         assert service.clock.advance(61) >= 1
         assert ("asked", {}) in service.broadcasts

@@ -14,9 +14,10 @@ import falcon
 
 from ... import codec
 from ...errors import RegistrationError
-from ...registry import Declared, Route
-from ...settings import UNSET, Settings, given, parse
-from ..ports import check_components, listeners
+from ...registry import Route
+from ...running import Running
+from ...settings import UNSET, given, parse
+from ..ports import check_components, ports_of
 from ..report import report
 from ..websocket.clients import Handshake
 from ..websocket.connection import UPGRADE, asks_for_websocket, handshake_fault
@@ -53,71 +54,60 @@ class DaebusHttp:
         self.port: int = parse("http_port", str(port), "DaebusHttp(port)") if given(port) else DEFAULT_PORT
         self.host: str = host if given(host) else DEFAULT_HOST
         self.cors_config = cors_config
+        self._app: Daebus | None = None
 
     def bind(self, app: Daebus) -> None:
         """Told by `attach`."""
-        app.wsgi = app.wsgi or make_wsgi(app)
+        self._app = app
+        app.make_wsgi = make_wsgi
 
     def configure_cors(self, config: Mapping[str, Any]) -> None:
-        """Replace `cors_config`, before the service starts."""
+        """Replace `cors_config`, before the service starts. RegistrationError later."""
+        if self._app is not None:
+            self._app.check_open("configure_cors")
         self.cors_config = config
 
 
-def check(app: Daebus) -> None:
+def check(running: Running) -> None:
     """Everything that would make a half-working service; called before a port is opened.
 
     MissingComponent for routes without DaebusHttp and sockets without DaebusWebSocket; ConfigurationError for a
     cors_config, a port or a path that cannot be used.
     """
-    check_components(app)
-    settings = _settings(app)
-    if app.http is not None or app.websocket is not None:
-        listeners(app, settings)
-    _make_falcon(app, settings)
+    check_components(running)
+    if running.http is not None or running.websocket is not None:
+        ports_of(running)
+    _make_falcon(running)
 
 
-def make_wsgi(app: Daebus) -> WSGI:
-    """The WSGI application of a service; made when it starts, or with the first request."""
-    return _Gate(app)
-
-
-def _settings(app: Daebus) -> Settings:
-    return app.runner.settings if app.runner is not None else app.load_settings().settings
+def make_wsgi(running: Running) -> WSGI:
+    """The WSGI application of a service, made when it starts."""
+    return _Gate(running)
 
 
 class _Gate:
-    """Tells requests from WebSocket handshakes. What is declared is put together at the first request, and again when
-    there is more."""
+    """Tells requests from WebSocket handshakes."""
 
-    def __init__(self, app: Daebus) -> None:
-        self._app = app
-        self._falcon: falcon.App[Any, Any] | None = None
-        self._runner: object = None
-        app.registry.follow(self._declared)
-
-    def _declared(self, item: Declared) -> None:
-        if isinstance(item, Route):
-            self._falcon = None
+    def __init__(self, running: Running) -> None:
+        self._http, self._websocket_support = running.http is not None, running.websocket
+        self._falcon = _make_falcon(running)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         if asks_for_websocket(environ):
             return self._websocket(environ, start_response)
-        if self._app.http is None or environ.get(WEBSOCKET_ONLY):
+        if not self._http or environ.get(WEBSOCKET_ONLY):
             fields = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
             return _answer(start_response, 426, {"error": "this port is for WebSockets"}, fields)
-        if self._falcon is None or self._runner is not self._app.runner:
-            self._runner = self._app.runner
-            self._falcon = _make_falcon(self._app, _settings(self._app))
         return self._falcon(environ, start_response)
 
     def _websocket(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         fault = handshake_fault(environ)
         if fault is not None:
             return _answer(start_response, fault[0], {"error": fault[1]}, [("Sec-WebSocket-Version", "13")])
-        if self._app.websocket is None or UPGRADE not in environ:
+        if self._websocket_support is None or UPGRADE not in environ:
             return _answer(start_response, 400, {"error": "no WebSocket is served here"})
         try:
-            outcome = self._app.websocket.accept(Handshake.of(environ))
+            outcome = self._websocket_support.accept(Handshake.of(environ))
         except ValueError:
             return _answer(start_response, 400, {"error": "the query is not URL-encoded UTF-8"})
         if isinstance(outcome, Refusal):
@@ -141,15 +131,15 @@ def _answer(
 
 
 # --- Falcon -----------------------------------------------------------------------------------------------------------
-def _make_falcon(app: Daebus, settings: Settings) -> falcon.App[Any, Any]:
-    policy = cors.parse(app.http.cors_config if app.http is not None else None)
+def _make_falcon(running: Running) -> falcon.App[Any, Any]:
+    policy = cors.parse(running.http.cors_config if running.http is not None else None)
     router: falcon.App[Any, Any] = falcon.App(middleware=[_Around(policy)])
     resources: dict[str, Resource] = {}
-    for route in app.registry.all(Route):
+    for route in running.registry.all(Route):
         template = template_of(route)
         resource = resources.setdefault(template.text, Resource())
         for method in route.methods:
-            resource.add(method, Responder(app, settings, route, method, template.names))
+            resource.add(method, Responder(running, route, method, template.names))
     for text, resource in resources.items():
         resource.finish()
         try:
@@ -159,7 +149,7 @@ def _make_falcon(app: Daebus, settings: Settings) -> falcon.App[Any, Any]:
             raise RegistrationError(f"{route.title} at {route.where}: {error}") from None
 
     def failed(req: falcon.Request, resp: falcon.Response, error: Exception, params: object) -> None:
-        write(resp, (report(f"{req.method} {req.path}", error, settings.debug), 500))
+        write(resp, (report(f"{req.method} {req.path}", error, running.settings.debug), 500))
 
     router.add_error_handler(Exception, failed)
     router.add_error_handler(falcon.HTTPError, _refused)

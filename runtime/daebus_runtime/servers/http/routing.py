@@ -12,7 +12,7 @@ import functools
 import re
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import falcon
 
@@ -20,13 +20,10 @@ from ... import codec
 from ...context import Context, call_in_context
 from ...errors import RegistrationError
 from ...registry import Route
-from ...settings import Settings
+from ...running import Running
 from ..report import FAULTS, report
 from . import bodies
 from .requests import HttpRequest, HttpResponse, parse_query
-
-if TYPE_CHECKING:
-    from ...app import Daebus
 
 ENCODED_SLASH = "\udc2f"
 """Stands for `%2F` in a path while it is routed. No UTF-8 decodes to it."""
@@ -97,10 +94,10 @@ class Resource:
 class Responder:
     """What Falcon calls for one method of one route: reads the request, runs the handler, writes what it answers."""
 
-    def __init__(self, app: Daebus, settings: Settings, route: Route, method: str, names: Mapping[str, str]) -> None:
+    def __init__(self, running: Running, route: Route, method: str, names: Mapping[str, str]) -> None:
         self.route = route
-        self._app, self._settings, self._names = app, settings, names
-        self._work = app.metrics.handler("http", f"{method} {route.path}")
+        self._running, self._settings, self._names = running, running.settings, names
+        self._work = running.metrics.handler("http", f"{method} {route.path}")
 
     def __call__(self, req: falcon.Request, resp: falcon.Response, **fields: str) -> None:
         params = {self._names[field]: value.replace(ENCODED_SLASH, "/") for field, value in fields.items()}
@@ -130,10 +127,10 @@ class Responder:
 
     def _call(self, request: HttpRequest) -> Any:
         response = HttpResponse()
-        run = self._app.runner.blocking.run if self._app.runner and self.route.blocking else None
+        run = self._running.blocking.run if self.route.blocking else None
         handler = functools.partial(self.route.function, request, **request.params)
         # In a fresh context each time: one connection brings many requests.
-        context = Context(self._app, request, response)
+        context = Context(self._running.service, request, response)
         result = contextvars.Context().run(call_in_context, context, handler, run=run)
         return response.answer if result is None and response.answer is not None else result
 

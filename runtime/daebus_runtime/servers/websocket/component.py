@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import RegistrationError
 from ...registry import Declarations, SocketHook
+from ...running import Running
 from ...settings import UNSET, parse
 from ..http.application import make_wsgi
+from ..ports import ports_of
 from . import frames
 from .clients import Client, Handshake, RateLimit, text
 from .messages import SocketMessage, WebSocketRequest, WebSocketResponse
@@ -50,11 +52,14 @@ class DaebusWebSocket:
         """Told by `attach`."""
         if self._app is not None:
             raise RegistrationError("this DaebusWebSocket is attached to another application already")
-        self._app = self._sessions.app = app
-        app.wsgi = app.wsgi or make_wsgi(app)
-        self._declared.registry.follow(app.registry.add)
-        app.registry.follow(self._sessions.take)
+        self._app = app
+        app.make_wsgi = make_wsgi
+        self._declared.registry.part_of(app.registry)
         app.metrics.gauge("daebus_websocket_clients", "Open WebSockets.", self.get_client_count)
+
+    def start(self, running: Running) -> None:
+        """Told when the service starts, in the process that serves."""
+        self._sessions.start(running)
 
     # --- declaring ------------------------------------------------------------------------------------------------
     def socket(self, type: str = UNSET, *, blocking: bool = False, message_type: str = UNSET) -> Callable[[F], F]:
@@ -148,10 +153,7 @@ class DaebusWebSocket:
         """The port to connect to: the one listened on, else the one that is set; None while there is none."""
         if self.bound_port is not None or self._app is None:
             return self.bound_port or self.port
-        from ..ports import listeners
-
-        settings = self._app.runner.settings if self._app.runner else self._app.load_settings().settings
-        ports = listeners(self._app, settings)
+        ports = ports_of(self._app.running())
         return ports.main if ports.websocket is None else ports.websocket
 
     # --- ending ---------------------------------------------------------------------------------------------------

@@ -17,21 +17,19 @@ import math
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import codec
 from ...context import Context, call_in_context
 from ...logs import runtime_logger
 from ...metrics import Work
 from ...registry import Declared, Socket, SocketHook
+from ...running import Running
+from ...settings import Settings
 from ..report import FAULTS, report
 from . import clients, frames
 from .clients import Client, Handshake, RateLimit
 from .messages import WebSocketRequest, WebSocketResponse, carried
-
-if TYPE_CHECKING:
-    from ...app import Daebus
-    from ...settings import Settings
 
 SHARE = 0.8
 """Of all connections so many may be WebSockets: the rest is left to HTTP, health checks among it."""
@@ -51,7 +49,7 @@ class Sessions:
     """All clients of one application, and what it declares for them."""
 
     def __init__(self) -> None:
-        self.app: Daebus
+        self.running: Running
         self.open: dict[str, Session] = {}
         self.opening: dict[str, Session] = {}
         self.count = 0
@@ -61,27 +59,29 @@ class Sessions:
         self.handlers: dict[str, tuple[Socket, Work]] = {}
         self.hooks: dict[str, list[SocketHook]] = {}
 
-    def take(self, item: Declared) -> None:
-        """Put one declaration to work, also one that is made later."""
-        if isinstance(item, Socket):
-            self.handlers[item.type] = (item, self.app.metrics.handler("websocket", item.type))
-        elif isinstance(item, SocketHook):
-            self.hooks.setdefault(item.kind, []).append(item)
+    def start(self, running: Running) -> None:
+        """Told when the service starts: what is declared is put to work."""
+        self.running = running
+        declared = running.registry.all(Socket)
+        self.handlers = {item.type: (item, running.metrics.handler("websocket", item.type)) for item in declared}
+        self.hooks = {}
+        for hook in running.registry.all(SocketHook):
+            self.hooks.setdefault(hook.kind, []).append(hook)
 
     @property
     def settings(self) -> Settings:
-        return self.app.runner.settings if self.app.runner else self.app.load_settings().settings
+        return self.running.settings
 
     @property
     def stopping(self) -> bool:
-        return self.closed or (self.app.runner is not None and self.app.runner.draining)
+        return self.closed or self.running.draining()
 
     def accept(self, handshake: Handshake) -> Session | Refusal:
         """Decide on a handshake, before the upgrade. An accepted session must be served or abandoned."""
         if self.stopping:
             return Refusal(503, {"error": "the service is stopping"})
         if self.count >= self.settings.connection_limit * SHARE:
-            self.app.metrics.drop("websocket_limit")
+            self.running.metrics.drop("websocket_limit")
             return Refusal(503, {"error": "too many connections"})
         try:
             client_id = self.make_id(handshake, handshake.path) if self.make_id is not None else None
@@ -239,7 +239,7 @@ class Session:
 
     def _call(self, declared: Declared, request: Any, response: Any, *data: Any) -> Any:
         # In a fresh context each time: what a handler leaves in a context variable is not there for the next.
-        app = self._sessions.app
-        run = app.runner.blocking.run if app.runner and getattr(declared, "blocking", False) else None
+        running = self._sessions.running
+        run = running.blocking.run if getattr(declared, "blocking", False) else None
         handler = functools.partial(declared.function, *data, self.client.id)
-        return contextvars.Context().run(call_in_context, Context(app, request, response), handler, run=run)
+        return contextvars.Context().run(call_in_context, Context(running.service, request, response), handler, run=run)
