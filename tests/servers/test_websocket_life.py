@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 import pytest
 from daebus_runtime import (
     Blueprint,
@@ -16,7 +18,8 @@ from daebus_runtime import (
 )
 from daebus_runtime.errors import ConfigurationError, MissingComponent, OutsideHandler, RegistrationError
 from daebus_runtime.servers.http.application import check
-from daebus_runtime.testing import TestApp
+from daebus_runtime.testing import TestApp, TestSocket
+from gevent.event import Event
 
 from tests.support.waiting import wait_until
 
@@ -192,6 +195,80 @@ def test_a_client_that_comes_back_replaces_its_old_connection(app: Daebus) -> No
                 assert new.receive()["data"] == "to the new one"
         wait_until(lambda: seen == ["on", "off", "on", "off"])
         assert app.websocket.get_client_count() == 0
+
+
+def test_the_newest_of_three_is_the_one_that_is_reached_while_a_hook_of_the_oldest_waits(app: Daebus) -> None:
+    seen, wait = [], Event()
+    app.websocket.set_client_id_generator(lambda websocket, path: "kiosk")
+    app.socket("who")(lambda data, client_id: request.query["n"])
+
+    @app.socket_disconnect()
+    def gone(data: Any, client_id: str) -> None:
+        seen.append(request.query["n"])
+        wait.wait()
+
+    with TestApp(app) as service, contextlib.ExitStack() as stack:
+        sockets = []
+        for n in range(3):
+            sockets.append(stack.enter_context(service.websocket(f"/ws?n={n}")))
+            wait_until(lambda: is_reached(app, sockets[-1]))
+        wait_until(lambda: seen == ["0", "1"])
+        assert [socket.closed and socket.closed[0] for socket in sockets] == [4001, 4001, None]
+        assert app.websocket.get_clients() == ["kiosk"]
+        assert sockets[2].request("who")["data"] == "2"  # its hooks and messages do not wait for ever
+        wait.set()
+        for socket in sockets:
+            drain(socket)
+        assert is_reached(app, sockets[2])
+        assert [drain(socket) for socket in sockets] == [[], [], []]
+    wait_until(lambda: seen == ["0", "1", "2"])
+    assert app.websocket.get_clients() == []
+
+
+def drain(socket: TestSocket) -> list[Any]:
+    """What has arrived."""
+    received = []
+    with contextlib.suppress(TimeoutError):
+        while True:
+            received.append(socket.receive(0)["data"])
+    return received
+
+
+def is_reached(app: Daebus, socket: TestSocket) -> bool:
+    """Whether the socket is the one that gets what is sent to the id."""
+    drain(socket)
+    app.websocket.send_to_client("kiosk", "hello")
+    return drain(socket) == ["hello"]
+
+
+def test_an_older_handshake_that_is_accepted_late_does_not_replace_a_newer_client(app: Daebus) -> None:
+    seen, wait = [], Event()
+    app.websocket.set_client_id_generator(lambda websocket, path: "kiosk")
+    app.websocket.on_connect(lambda client_id: seen.append("on"))
+    app.websocket.on_disconnect(lambda client_id: seen.append("off"))
+    app.socket_disconnect()(lambda data, client_id: seen.append(f"disconnect {request.query['n']}"))
+
+    @app.socket_connect()
+    def connect(data: Any, client_id: str) -> None:
+        if request.query["n"] == "0":
+            seen.append("asked")
+            wait.wait()
+
+    def late(service: TestApp) -> tuple[int, str] | None:
+        with service.websocket("/ws?n=0") as socket:
+            wait_until(lambda: socket.closed is not None)
+        return socket.closed
+
+    with TestApp(app) as service:
+        older = gevent.spawn(late, service)
+        wait_until(lambda: seen == ["asked"])
+        with service.websocket("/ws?n=1") as newer:
+            wait_until(lambda: seen == ["asked", "on"])
+            wait.set()
+            assert older.get() == (4001, "replaced by a newer connection of the same client")
+            assert app.websocket.send_to_client("kiosk", 1)
+            assert newer.receive()["data"] == 1
+    assert seen == ["asked", "on", "disconnect 0", "disconnect 1", "off"]
 
 
 def test_websockets_leave_a_share_of_the_connections_to_http(app: Daebus, monkeypatch: pytest.MonkeyPatch) -> None:

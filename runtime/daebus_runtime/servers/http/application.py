@@ -115,7 +115,7 @@ class _Gate:
         try:
             socket = environ[UPGRADE]()
         except BaseException:
-            outcome.abandon()
+            outcome.end()
             raise
         outcome.serve(socket)
         return []

@@ -5,6 +5,7 @@ A `Socket` is anything that carries messages: a `connection.Connection`, or a te
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections import deque
@@ -89,10 +90,9 @@ class Client:
 
     def open(self, socket: Socket) -> None:
         """The socket is there; what was sent before goes first."""
+        self._send_early(socket)
         self._socket = socket
-        early, self._early = self._early, []
-        for message in early:
-            self.send_text(message)
+        self._send_early(socket)  # from a thread that looked just before
 
     def send(self, data: Any, message_type: str = "response") -> bool:
         """Send a frame; whether the client is connected. TypeError for data that has no JSON form."""
@@ -112,9 +112,16 @@ class Client:
         self.messages_sent += 1
         return True
 
+    def _send_early(self, socket: Socket) -> None:
+        with contextlib.suppress(OSError):
+            while self._early:
+                socket.send(self._early.pop(0))
+                self.messages_sent += 1
+
     def receive(self) -> str | bytes | None:
-        assert self._socket is not None
-        message = None if self.parting else self._socket.receive()
+        if self._socket is None or self.parting:
+            return None
+        message = self._socket.receive()
         if message is not None:
             self.messages_received += 1
             self.last_activity = time.time()

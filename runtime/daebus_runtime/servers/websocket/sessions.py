@@ -2,7 +2,7 @@
 
     outcome = sessions.accept(Handshake(...))        runs the socket_connect hooks; a Session or a Refusal
     outcome.serve(socket)                            blocks, in a greenlet of its own, until the socket has ended
-    outcome.abandon()                                instead, when there will be no socket after all
+    outcome.end()                                    instead, when there will be no socket after all
 
 `socket` is a `clients.Socket`: a real connection, or a test's. Each client's messages are handled in its own greenlet,
 so a slow handler delays that client alone.
@@ -13,11 +13,15 @@ from __future__ import annotations
 import contextvars
 import dataclasses
 import functools
+import itertools
 import math
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any
+
+import gevent
+from gevent.event import Event
 
 from ... import codec
 from ...context import Context, call_in_context
@@ -31,9 +35,11 @@ from . import clients, frames
 from .clients import Client, Handshake, RateLimit
 from .messages import WebSocketRequest, WebSocketResponse, carried
 
+REPLACE_SECONDS = 1.0
+"""How long a client that comes back waits for the disconnect hooks of its old connection, before its own hooks run."""
 SHARE = 0.8
 """Of all connections so many may be WebSockets: the rest is left to HTTP, health checks among it."""
-REPLACED = 4001
+REPLACED = 4001, "replaced by a newer connection of the same client"
 SHOWN = 100  # characters of a client's text in an answer
 
 
@@ -53,6 +59,7 @@ class Sessions:
         self.open: dict[str, Session] = {}
         self.opening: dict[str, Session] = {}
         self.count = 0
+        self.numbers = itertools.count()
         self.closed = False
         self.limit: RateLimit | None = None
         self.make_id: Callable[[Any, str], Any] | None = None
@@ -77,7 +84,7 @@ class Sessions:
         return self.closed or self.running.draining()
 
     def accept(self, handshake: Handshake) -> Session | Refusal:
-        """Decide on a handshake, before the upgrade. An accepted session must be served or abandoned."""
+        """Decide on a handshake, before the upgrade. An accepted session must be served or ended."""
         if self.stopping:
             return Refusal(503, {"error": "the service is stopping"})
         if self.count >= self.settings.connection_limit * SHARE:
@@ -97,8 +104,12 @@ class Session:
 
     def __init__(self, sessions: Sessions, client: Client) -> None:
         self.client = client
+        self.number = next(sessions.numbers)
+        """Handshakes in the order of their coming: of two sessions with one id the higher number is the newer."""
         self._sessions = sessions
         self._ended = False
+        self._was_open = False
+        self._gone = Event()
         sessions.count += 1
         sessions.opening[client.id] = self
 
@@ -135,35 +146,52 @@ class Session:
                 client.busy = False
         finally:
             socket.close(*(client.parting or (frames.NORMAL, "")))
-            self.abandon()
+            self.end()
 
-    def abandon(self) -> None:
-        """The client has gone: run the hooks for that, once."""
+    def end(self) -> None:
+        """The client has gone: run the hooks for that, once. Returns when they have run, whoever runs them."""
         if self._ended:
+            self._gone.wait()
             return
         self._forget()
-        for hook in self._hooks("disconnect"):
-            self._run_hook(hook, "disconnect")
-        for hook in self._hooks("on_disconnect"):
-            self._run_hook(hook, None)
+        try:
+            for hook in self._hooks("disconnect"):
+                self._run_hook(hook, "disconnect")
+            for hook in self._hooks("on_disconnect") if self._was_open else ():
+                self._run_hook(hook, None)
+        finally:
+            self._gone.set()
 
     def _open(self, socket: clients.Socket) -> None:
-        sessions, client = self._sessions, self.client
-        older = sessions.open.get(client.id)
-        if older is not None:
-            # A client that comes back finds its old connection still there when the network lost it without a word.
-            older.client.close(REPLACED, "replaced by a newer connection of the same client")
-            older.abandon()
-        if sessions.opening.get(client.id) is self:
-            del sessions.opening[client.id]
-        sessions.open[client.id] = self
-        client.open(socket)
-        if sessions.stopping:
-            client.part(frames.GOING_AWAY, "the service is stopping")
+        if not self._take_place(socket):
+            return
         for hook in self._hooks("on_connect"):
             self._run_hook(hook, None)
         for hook in self._hooks("register"):
             self._run_hook(hook, "register")
+
+    def _take_place(self, socket: clients.Socket) -> bool:
+        """Become the client that is reached under the id, unless a newer one is already. False when there is a newer
+        one: no hook is to run."""
+        sessions, client = self._sessions, self.client
+        older = sessions.open.get(client.id)
+        if sessions.opening.get(client.id) is self:
+            del sessions.opening[client.id]
+        if older is not None and older.number > self.number:
+            client.close(*REPLACED)
+            return False
+        # At once, before anything that may wait: between the old and the new nobody else may come.
+        sessions.open[client.id] = self
+        self._was_open = True
+        client.open(socket)
+        if sessions.stopping:
+            client.part(frames.GOING_AWAY, "the service is stopping")
+        if older is not None:
+            # A client that comes back finds its old connection still there when the network lost it without a word.
+            older.client.close(*REPLACED)
+            gevent.spawn(older.end)
+            older._gone.wait(REPLACE_SECONDS)
+        return not self._ended
 
     def _forget(self) -> None:
         if self._ended:
