@@ -68,9 +68,13 @@ def figures(command: Sequence[str], *, seconds: float, core: int | None = None) 
 
 
 class Running:
-    """All processes of one run. A server's output goes to a file, shown when the server fails to start."""
+    """All processes of one run. A server's output goes to a file, shown when the server fails to start.
 
-    def __init__(self) -> None:
+    `grace`: seconds that they get to end in good order.
+    """
+
+    def __init__(self, grace: float = 8.0) -> None:
+        self._grace = grace
         self._started: list[tuple[str, subprocess.Popen[bytes]]] = []
         self.folder = Path(tempfile.mkdtemp(prefix="bench-"))
         self.redis_port = 0
@@ -83,8 +87,9 @@ class Running:
         *,
         env: dict[str, str] | None = None,
         core: int | None = None,
-    ) -> None:
-        """Starts a server and returns once `ready()` is true. `DAEBUS_*` variables are not handed on."""
+        patience: float = 20.0,
+    ) -> subprocess.Popen[bytes]:
+        """Starts a server and returns once `ready()` is true, within `patience` seconds. Hands on no `DAEBUS_*`."""
         log = self.folder / f"{name}.log"
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DAEBUS_")}
         with log.open("wb") as output:
@@ -105,9 +110,10 @@ class Running:
             return bool(ready())
 
         try:
-            wait_until(is_ready, 20)
+            wait_until(is_ready, patience)
         except AssertionError:
             raise Trouble(f"{name} is not ready:\n{log.read_text(errors='replace')[-2000:]}") from None
+        return process
 
     def start_redis(self) -> None:
         """A private server without persistence."""
@@ -131,7 +137,7 @@ class Running:
         for _, process in reversed(self._started):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 8
+        deadline = time.monotonic() + self._grace
         for name, process in reversed(self._started):
             try:
                 process.wait(timeout=max(0.1, deadline - time.monotonic()))
