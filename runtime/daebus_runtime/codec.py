@@ -1,8 +1,17 @@
-"""JSON in and out, one place for every part of Daebus. Compact, UTF-8, always valid: NaN and infinities become null.
+"""JSON in and out, one place for every part of Daebus. Compact, UTF-8, always valid, the same bytes with the extra
+`fast` (orjson) and without it.
 
-Beside JSON's own types these are written: datetime, date and time (ISO 8601), Decimal (number), UUID (text), Enum
-(its value), set and frozenset (array), dataclass (object; fields that start with `_` are left out), bytes (UTF-8 text
-when it is that, else hexadecimal). Anything else is a TypeError: attributes of unknown objects are never written out.
+Written: JSON's own types and their subclasses, datetime, date and time (ISO 8601), Decimal (number), UUID (text), Enum
+(its value; one that is a text or a number too is that), set and frozenset (array), dataclass (object of its fields;
+those that start with `_` are left out), bytes, bytearray and memoryview (UTF-8 text when it is that, else
+hexadecimal). Keys are text; int, float, bool, None and Enum become text. Integers are exact at any size, NaN and
+infinities become null, a lone surrogate becomes `?`. Anything else is a TypeError: attributes of unknown objects are
+never written out.
+
+Read: strict JSON of at most `LEVELS` levels. Integers are exact at any size; a number beyond a double and a lone
+surrogate are refused; of two equal names the last one counts.
+
+`plain` decides what is right. `fast` hands over to it whatever orjson refuses or reads differently.
 """
 
 from __future__ import annotations
@@ -12,10 +21,12 @@ import datetime
 import decimal
 import enum
 import json
+import json.encoder
 import math
+import re
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 try:
     import orjson
@@ -23,62 +34,160 @@ except ImportError:  # the extra `fast`
     orjson = None  # type: ignore[assignment]
 
 ACCELERATED = orjson is not None
+LEVELS = 254
+"""How deep arrays and objects may be nested, both ways: orjson's own limit for writing."""
+
+_TOO_DEEP = f"nested more than {LEVELS} levels deep"
+_ENDLESS = f"the value is {_TOO_DEEP}, or contains itself"
+_quote = json.encoder.encode_basestring
 
 
-def dumps(value: Any) -> bytes:
-    """Encode `value`; TypeError names a type that has no JSON form."""
-    if orjson is not None:
-        try:
-            return orjson.dumps(value, default=_default)
-        except orjson.JSONEncodeError:
-            # Integers over 64 bits, keys that are no text, lone surrogates: rare, and the slow path decides.
-            pass
-    return _dumps_plain(value)
+class Codec(NamedTuple):
+    """One implementation. `dumps`: TypeError for what has no JSON form. `loads`: ValueError for what is no JSON."""
+
+    dumps: Callable[[Any], bytes]
+    loads: Callable[[bytes | bytearray | memoryview | str], Any]
 
 
-def _loads_plain(data: bytes | bytearray | memoryview | str) -> Any:
+# --- writing: the rules -----------------------------------------------------------------------------------------------
+
+
+def _plain_dumps(value: Any) -> bytes:
     try:
-        return json.loads(data if isinstance(data, str) else bytes(data).decode(), parse_constant=_refuse_constant)
+        text = _write(value, LEVELS)
     except RecursionError:
-        raise ValueError("JSON is nested too deeply") from None
-
-
-def _dumps_plain(value: Any) -> bytes:
+        raise TypeError(_ENDLESS) from None
     try:
-        text = _encode(value)
-    except RecursionError:
-        raise TypeError("the value is nested too deeply or contains itself") from None
-    return text.encode("utf-8", "replace")
+        return text.encode()
+    except UnicodeEncodeError:
+        replaced = text.encode("utf-8", "replace")
+    json.loads(replaced, object_pairs_hook=lambda pairs: _check_unique([name for name, _ in pairs]))
+    return replaced
 
 
-def _encode(value: Any) -> str:
-    try:
-        return _ENCODER.encode(value)
-    except ValueError as error:
-        if "Circular" in str(error):
-            raise TypeError("the value contains itself") from None
-    try:
-        return _ENCODER.encode(_without_nan(value))
-    except ValueError as error:  # NaN as a key
-        raise TypeError(f"the value has no JSON form: {error}") from None
+def _write(value: Any, room: int) -> str:
+    """`value` as JSON. `room`: how many more levels may be opened."""
+    return _WRITERS.get(type(value), _write_other)(value, room)
+
+
+def _write_other(value: Any, room: int) -> str:
+    # In orjson's order. Subclasses are written by what they hold, whatever their methods say.
+    if isinstance(value, str):
+        return _quote(value)
+    if isinstance(value, int):
+        return _integer(value)
+    if isinstance(value, list):
+        return _list(list.__getitem__(value, slice(None)), room)
+    if isinstance(value, dict):
+        return _object(value, room)
+    return _write(_default(value), room)
 
 
 def _default(value: Any) -> Any:
-    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()
+    """What stands for a value that is none of JSON's own types. TypeError when nothing does."""
     if isinstance(value, enum.Enum):
         return value.value
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
     if isinstance(value, decimal.Decimal):
-        return float(value)
+        return _decimal(value)
     if isinstance(value, uuid.UUID):
         return str(value)
-    if isinstance(value, (set, frozenset)):
+    if isinstance(value, (set, frozenset, tuple)):
         return list(value)
-    if isinstance(value, (bytes, bytearray)):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return _text(bytes(value))
+    if isinstance(value, float):
+        return float.__pos__(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if not f.name.startswith("_")}
+        return _fields(value)
     raise TypeError(f"{type(value).__qualname__} has no JSON form; send plain values or a dataclass")
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
+    try:
+        return {name: getattr(value, name) for name in names}
+    except AttributeError as error:
+        raise TypeError(f"{type(value).__qualname__}.{error.name} has no value") from None
+
+
+def _object(value: dict[Any, Any], room: int) -> str:
+    if not room:
+        raise TypeError(_ENDLESS)
+    room -= 1
+    odd, names, parts = False, [], []
+    for key, item in dict.items(value):
+        name = key
+        if type(key) is not str:
+            name, odd = _name(key), True
+        names.append(name)
+        text = _quote(item) if type(item) is str else _WRITERS.get(type(item), _write_other)(item, room)
+        parts.append(f"{_quote(name)}:{text}")
+    if odd:
+        _check_unique(names)
+    return "{" + ",".join(parts) + "}"
+
+
+def _list(value: list[Any], room: int) -> str:
+    if not room:
+        raise TypeError(_ENDLESS)
+    return _array(value, room - 1)
+
+
+def _array(value: list[Any] | tuple[Any, ...], room: int) -> str:
+    parts = []
+    for item in value:  # a comprehension would be another frame for each level
+        parts.append(_quote(item) if type(item) is str else _WRITERS.get(type(item), _write_other)(item, room))
+    return "[" + ",".join(parts) + "]"
+
+
+def _name(key: Any) -> str:
+    if isinstance(key, str):
+        return str.__str__(key)
+    if isinstance(key, enum.Enum) and not isinstance(key, int):
+        return _name(key.value)
+    if key is None or isinstance(key, (int, float)):
+        text = _write(key, 0)
+        if text != "null" or key is None:
+            return text
+    raise TypeError(f"{key!r} cannot be a name in JSON; keys are text, numbers, booleans or None")
+
+
+def _check_unique(names: list[str]) -> None:
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise TypeError(f"two keys of a dict would both be named {twice!r}")
+
+
+def _integer(value: int, room: int = 0) -> str:
+    try:
+        return int.__repr__(value)
+    except ValueError:  # sys.get_int_max_str_digits
+        raise TypeError("an integer has too many digits to be written") from None
+
+
+def _number(value: float, room: int = 0) -> str:
+    """As orjson spells it: 0.00001 and 1e-6, where `repr` says 1e-05 and 1e-06."""
+    text = float.__repr__(value)
+    if "n" in text:  # nan, inf
+        return "null"
+    digits, _, exponent = text.partition("e-")
+    if not exponent:
+        return text
+    if exponent == "05":
+        sign = "-" if digits[0] == "-" else ""
+        return f"{sign}0.0000{digits.lstrip('-').replace('.', '')}"
+    return f"{digits}e-{int(exponent)}"
+
+
+def _decimal(value: decimal.Decimal) -> float | None:
+    if not value.is_finite():
+        return None
+    number = float(value)
+    if math.isinf(number):
+        raise TypeError(f"{value} is beyond the numbers of JSON; send it as text")
+    return number
 
 
 def _text(value: bytes) -> str:
@@ -88,23 +197,98 @@ def _text(value: bytes) -> str:
         return value.hex()
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(v) for v in value]
-    if value is None or isinstance(value, (str, int, bool)):
-        return value
-    return _without_nan(_default(value))
+_WRITERS: dict[type, Callable[[Any, int], str]] = {
+    str: lambda value, room: _quote(value),
+    int: _integer,
+    dict: _object,
+    list: _list,
+    tuple: _array,  # orjson counts no level for a tuple
+    float: _number,
+    type(None): lambda value, room: "null",
+    bool: lambda value, room: "true" if value else "false",
+}
+
+# --- reading: the rules -----------------------------------------------------------------------------------------------
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+# An escape at a time; the group is a surrogate without its other half.
+_ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u([dD][89a-fA-F]..)|\\.", re.DOTALL)
+
+
+def _plain_loads(data: bytes | bytearray | memoryview | str) -> Any:
+    text = data if isinstance(data, str) else bytes(data).decode()
+    if not text.isascii():
+        text.encode()  # refuses lone surrogates
+    try:
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError(f"JSON is {_TOO_DEEP}") from None
+    if _SURROGATE.search(text) and any(escape[1] for escape in _ESCAPE.finditer(text)):
+        raise ValueError("a text in JSON has a lone surrogate, which is no character")
+    if text.count("[") + text.count("{") > LEVELS and _is_deep(value):
+        raise ValueError(f"JSON is {_TOO_DEEP}")
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(LEVELS):
+        containers = [c for c in level if type(c) is dict or type(c) is list]
+        level = [item for c in containers for item in (c.values() if type(c) is dict else c)]
+    return any(type(item) is dict or type(item) is list for item in level)
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default)
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number in JSON is beyond those of a double")
+    return number
 
-loads: Callable[[bytes | bytearray | memoryview | str], Any] = _loads_plain if orjson is None else orjson.loads
-"""Decode strict JSON (no NaN, no trailing text); ValueError otherwise, also for nesting that is too deep."""
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+
+plain = Codec(_plain_dumps, _plain_loads)
+
+# --- the same, by orjson ----------------------------------------------------------------------------------------------
+
+# orjson reads integers beyond 64 bits as floats. They have a run of 20 digits, or of 19 behind a minus. Every message
+# is searched for one, so the search must be cheap: with all digits made zeros it is a search for a fixed text.
+_AS_ZEROS = bytes(ord("0") if 48 <= code < 58 else code for code in range(256))
+_RUN, _POSITIVE, _NEGATIVE = b"0" * 19, b"0" * 20, b"-" + b"0" * 19
+_SHALLOW = 2 * LEVELS  # so few bytes cannot be nested too deeply
+
+
+def _fast_dumps(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, _default, _OPTIONS)
+    except orjson.JSONEncodeError:
+        return _plain_dumps(value)
+
+
+def _fast_loads(data: bytes | bytearray | memoryview | str) -> Any:
+    if type(data) is not bytes:
+        data = data.encode() if isinstance(data, str) else bytes(data)
+    zeros = data.translate(_AS_ZEROS)
+    if zeros.find(_RUN) != -1 and (zeros.find(_POSITIVE) != -1 or zeros.find(_NEGATIVE) != -1):
+        return _plain_loads(data)
+    try:
+        value = orjson.loads(data)
+        if len(data) > _SHALLOW and data.count(b"[") + data.count(b"{") > LEVELS:
+            orjson.dumps(value)  # has the limit that reading lacks, and is quicker than to look
+    except (ValueError, TypeError):
+        return _plain_loads(data)
+    return value
+
+
+if orjson is not None:
+    # It would write a dataclass's `__dict__`, and times in a form of its own.
+    _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+fast = Codec(_fast_dumps, _fast_loads) if ACCELERATED else None
+"""The same by orjson; None without the extra."""
+
+dumps, loads = fast or plain
