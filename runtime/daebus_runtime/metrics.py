@@ -2,7 +2,8 @@
 
 Families (labels): daebus_requests_total, daebus_request_errors_total, daebus_request_seconds (kind, name);
 daebus_queue_length, daebus_bus_up, daebus_bus_reconnects_total, daebus_messages_dropped_total (reason),
-daebus_loop_lag_seconds, daebus_websocket_clients, daebus_messages_sent_total.
+daebus_loop_lag_seconds, daebus_websocket_clients, daebus_messages_sent_total,
+daebus_clock_steps_total.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Metrics:
         self.sent = 0
         self.reconnects = 0
         self.loop_lag = 0.0
+        self.clock_steps = 0
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -89,6 +91,9 @@ class Metrics:
         yield CounterMetricFamily("daebus_messages_sent", "Messages published on the bus.", value=self.sent)
         yield CounterMetricFamily(
             "daebus_bus_reconnects", "Connections that had to be made again.", value=self.reconnects
+        )
+        yield CounterMetricFamily(
+            "daebus_clock_steps", "Times that the wall clock was set by a second or more.", value=self.clock_steps
         )
         # The worst since the last scrape: what is over when somebody looks would never be seen.
         lag, self.loop_lag = self.loop_lag, 0.0

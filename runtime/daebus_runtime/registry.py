@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from . import keys
 from .errors import RegistrationError
-from .schedule import make_trigger
+from .schedule import make_times
 from .settings import UNSET, given
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -312,7 +312,7 @@ class Declarations:
         `jitter` (seconds) spreads the runs. Runs never overlap; an exception is logged and the task goes on.
         """
         _check_name("a task", name)
-        make_trigger(name, interval, cron, timezone, jitter)  # refuses now what could never run
+        make_times(name, interval, cron, timezone, jitter)  # refuses now what could never run
         return self._declare(lambda function: Task(function, name, interval, cron, timezone, jitter, blocking))
 
     def thread(self, name: str, auto_start: bool = True, *, native: bool = False) -> Callable[[F], F]:

@@ -38,6 +38,7 @@ import redis
 from gevent.event import Event
 
 from . import __version__, context, logs
+from .clock import Clock
 from .dispatch.blocking import BlockingPool
 from .dispatch.guard import FAULTS
 from .dispatch.watchdog import Watchdog, code_of
@@ -123,7 +124,7 @@ def _find_bus(app: Daebus, settings: Settings) -> Bus | None:
 class Runner:
     """One running service, in the process that does its work. Made and started on the main thread's loop."""
 
-    def __init__(self, app: Daebus, transport: Transport | None = None) -> None:
+    def __init__(self, app: Daebus, transport: Transport | None = None, clock: Clock | None = None) -> None:
         prepared = prepare(app) if transport is None else None
         self.app = app
         self.settings = prepared.settings if prepared else app.load_settings().settings
@@ -134,7 +135,7 @@ class Runner:
         self.blocking = BlockingPool(app.max_workers)
         self.consumer = Consumer(app, self.service, self.transport, self.settings, self.blocking, self.metrics)
         self.threads = Threads(app)
-        self.scheduler = Scheduler(app, self.blocking, self.metrics)
+        self.scheduler = Scheduler(app, self.blocking, self.metrics, clock)
         self.management: Management | None = None
         self.draining = False
         self.running: Running = app.running(self.settings, self.blocking, lambda: self.draining)

@@ -1,73 +1,98 @@
-"""When a task runs: from what an author writes to an APScheduler trigger. Runs nothing."""
+"""When a task runs: from what an author writes to its planned times. Runs nothing, reads no clock."""
 
 from __future__ import annotations
 
-import datetime
-import re
-from typing import Any
+import math
+from typing import Protocol, TypeGuard
 
-from apscheduler.triggers.cron import CronTrigger
-from apscheduler.triggers.interval import IntervalTrigger
-
+from .cron import Cron
 from .errors import RegistrationError
+from .zones import zone
 
-WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")  # as cron counts them: Sunday is 0, and 7 too
-NUMBERS = re.compile(r"(?:\*|(?P<first>[0-7])(?:-(?P<last>[0-7]))?)(?:/(?P<step>[1-7]))?")
+LEAST_SECONDS, MOST_SECONDS = 0.001, 1e9
 
 
-def make_trigger(
+class Times(Protocol):
+    """The planned times of one task."""
+
+    on_wall: bool
+    """Whether they are Unix seconds of the wall clock; else they are monotonic seconds."""
+
+    def next_after(self, when: float) -> float:
+        """The first planned time after `when`, itself a planned time or where they are counted from."""
+
+    def latest(self, planned: float, now: float) -> float:
+        """The last planned time up to `now`, at least `planned`."""
+
+
+class Interval:
+    """A fixed grid on the monotonic clock: `begun` plus 1, 2, 3… intervals. No run moves it, late or delayed."""
+
+    on_wall = False
+
+    def __init__(self, seconds: float, begun: float) -> None:
+        self._seconds, self._begun = seconds, begun
+
+    def next_after(self, when: float) -> float:
+        # Rounded, not cut: `when` is on the grid, up to the last bit.
+        return self._begun + (round((when - self._begun) / self._seconds) + 1) * self._seconds
+
+    def latest(self, planned: float, now: float) -> float:
+        return max(planned, self._begun + math.floor((now - self._begun) / self._seconds) * self._seconds)
+
+
+def make_times(
     name: str,
     interval: float | None,
     cron: str | None,
     timezone: str | None = None,
     jitter: float | None = None,
-    start: datetime.datetime | None = None,
-) -> Any:
-    """The trigger of task `name`. An interval (seconds) counts from `start` (now), the first run one interval later.
+    begun: float = 0.0,
+) -> Times:
+    """The planned times of task `name`. An interval (seconds) counts from `begun` (monotonic), the first is one later.
 
-    RegistrationError for an interval that is no positive number, a cron expression, a time zone or a jitter that
-    cannot be used.
+    RegistrationError, with the reason, for an interval, a cron expression, a time zone or a jitter that cannot be
+    used.
     """
     if (interval is None) == (cron is None):
         raise RegistrationError(f"task {name!r} needs either an interval in seconds or cron=, and not both")
-    if jitter is not None and (isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or jitter < 0):
-        raise RegistrationError(f"task {name!r}: jitter is a number of seconds from 0, not {jitter!r}")
+    if jitter is not None:
+        _check_jitter(name, jitter, interval)
     if interval is not None:
-        if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0 < interval < 1e9:
-            raise RegistrationError(f"task {name!r}: an interval is a number of seconds above 0, not {interval!r}")
-        begun = start or datetime.datetime.now(datetime.UTC)
-        # To the microsecond: IntervalTrigger takes fractions of seconds through timedelta.
-        return IntervalTrigger(
-            seconds=interval,
-            start_date=begun + datetime.timedelta(seconds=interval),
-            timezone=datetime.UTC,
-            jitter=jitter,
-        )
+        _check_interval(name, interval)
     try:
-        trigger = CronTrigger.from_crontab(_named_weekdays(cron), timezone=timezone)
-    except Exception as error:
+        where = zone(timezone) if cron is not None or timezone is not None else None
+    except ValueError as error:
+        raise RegistrationError(f"task {name!r}: {error}") from None
+    if interval is not None or where is None:
+        return Interval(float(interval or 0), begun)
+    try:
+        return Cron(cron, where)
+    except ValueError as error:
         raise RegistrationError(
-            f"task {name!r}: cron={cron!r}, timezone={timezone!r} cannot be used ({error}); "
-            "five fields are expected, as in '*/5 * * * *'"
+            f"task {name!r}: cron={cron!r} cannot be used: {error}; "
+            "five fields are expected: minute, hour, day of the month, month, weekday"
         ) from None
-    trigger.jitter = jitter
-    return trigger
 
 
-def _named_weekdays(cron: Any) -> str:
-    """The expression with names instead of numbers in its last field: APScheduler counts weekdays from Monday."""
-    *fields, weekdays = str(cron).split() or [""]
-    return " ".join([*fields, ",".join(map(_names, weekdays.split(",")))])
+def _check_interval(name: str, interval: object) -> None:
+    if not _is_number(interval) or not interval > 0:
+        kind = "" if isinstance(interval, (int, float)) else f", which is a {type(interval).__name__}"
+        raise RegistrationError(f"task {name!r}: an interval is a number of seconds above 0, not {interval!r}{kind}")
+    if not LEAST_SECONDS <= interval <= MOST_SECONDS:
+        raise RegistrationError(
+            f"task {name!r}: an interval of {interval!r} s cannot be kept; {LEAST_SECONDS} to {MOST_SECONDS:.0f} s can"
+        )
 
 
-def _names(part: str) -> str:
-    numbers = NUMBERS.fullmatch(part)
-    if numbers is None or part == "*":
-        return part
-    first, last, step = numbers.group("first", "last", "step")
-    begin = int(first or 0)
-    end = int(last) if last else begin if first and not step else 6
-    names = WEEKDAYS[begin : end + 1 : int(step or 1)]
-    if not names:
-        raise ValueError(f"the weekdays {part} end before they begin")
-    return ",".join(dict.fromkeys(names))
+def _check_jitter(name: str, jitter: object, interval: object) -> None:
+    if not _is_number(jitter) or not 0 <= jitter <= MOST_SECONDS:
+        raise RegistrationError(f"task {name!r}: jitter is a number of seconds from 0, not {jitter!r}")
+    if _is_number(interval) and jitter > interval:
+        raise RegistrationError(
+            f"task {name!r}: a jitter of {jitter!r} s is longer than the interval of {interval!r} s"
+        )
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -26,15 +27,12 @@ import gevent
 from gevent.event import Event
 from gevent.queue import Empty, Queue
 
-from . import codec, settings
+from . import clock, codec, settings
 from .app import Daebus
 from .caller import DaebusCaller
 from .errors import ConfigurationError
-from .registry import Task
 from .runner import Runner
-from .schedule import make_trigger
 from .servers.http.application import check
-from .servers.scheduler import run_task
 from .servers.websocket.clients import Handshake
 from .servers.websocket.sessions import Refusal
 from .transport import Transport, home, shared
@@ -42,6 +40,7 @@ from .transport.embedded import resolve
 from .transport.memory import MemoryBroker, MemoryTransport
 
 DRAIN_SECONDS = 2.0
+ROUNDING_SECONDS = 1e-6  # sums of fractions: ten times 0.1 s is a second
 MARKER = "daebus-test:"
 
 
@@ -67,37 +66,46 @@ class HttpResult:
             return None
 
 
-class Clock:
-    """The time of scheduled tasks: it moves only when the test says so."""
+class Clock(clock.Clock):
+    """The time of scheduled tasks: it moves only when the test says so. Each run begins at its planned time, without a
+    jitter."""
 
     def __init__(self, test: TestApp) -> None:
         self._test = test
-        self.now = datetime.datetime.now(datetime.UTC)
-        self._triggers: dict[str, tuple[Task, Any, datetime.datetime | None]] = {}
-        for task in test.app.registry.all(Task):
-            self.take(task)
+        self._passed, self._set = 0.0, time.time()
+        super().__init__()
 
-    def take(self, task: Task) -> None:
-        """Take note of a task, or that it runs at other times from now on."""
-        trigger = make_trigger(task.name, task.interval, task.cron, task.timezone, None, start=self.now)
-        self._triggers[task.name] = (task, trigger, trigger.get_next_fire_time(None, self.now))
+    @property
+    def now(self) -> datetime.datetime:
+        """The wall clock, in UTC. Setting it is a step of the clock: no time passes, and nothing runs yet."""
+        return datetime.datetime.fromtimestamp(self.wall(), datetime.UTC)
+
+    @now.setter
+    def now(self, when: datetime.datetime) -> None:
+        self._set = when.timestamp() - self._passed
+
+    def wall(self) -> float:
+        return self._set + self._passed
+
+    def monotonic(self) -> float:
+        return self._passed
+
+    def jitter(self, most: float) -> float:
+        return 0.0
 
     def advance(self, seconds: float) -> int:
-        """Move on, running each task at each of its planned times in order; how many runs that were."""
-        end = self.now + datetime.timedelta(seconds=seconds)
-        runs = 0
-        while due := [
-            (when, name) for name, (_, _, when) in self._triggers.items() if when is not None and when <= end
-        ]:
-            when, name = min(due)
-            task, trigger, _ = self._triggers[name]
-            self.now = max(self.now, when)
-            self._triggers[name] = (task, trigger, trigger.get_next_fire_time(when, when))
-            self._test.run(
-                run_task, self._test.app, task, when.timestamp(), self._test.runner.blocking, self._test.app.metrics
-            )
-            runs += 1
-        self.now = end
+        """Move on, running each task at each of its planned times in order; how many runs that were. ValueError for a
+        number that is negative or infinite."""
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"a clock moves on by a number of seconds from 0, not {seconds!r}")
+        scheduler, runs, end = self._test.runner.scheduler, 0, self._passed + seconds
+        while (due := scheduler.next_due()) <= end + ROUNDING_SECONDS:
+            self._passed = max(self._passed, due)
+            run = scheduler.begin_next()
+            if run is not None:
+                run.join()
+                runs += 1
+        self._passed = max(self._passed, end)
         self._test.settle()
         return runs
 
@@ -204,10 +212,9 @@ class TestApp:
         check(self.app.running(loaded))
         transport = self._make_transport(loaded)
         self._ends.enter_context(shared.override(transport))
-        self.runner = Runner(self.app, transport)
-        self.app.use_bus(transport, self._client)
         self.clock = Clock(self)
-        self.runner.scheduler.changed = self.clock.take
+        self.runner = Runner(self.app, transport, self.clock)
+        self.app.use_bus(transport, self._client)
         self.runner.start(timers=False)
         self.app.use_bus(transport, self._client)
         self._ends.callback(self._stop)

@@ -10,11 +10,11 @@ import daebus_runtime
 
 PACKAGE = Path(daebus_runtime.__file__).parent
 ROOMS = (
-    {"errors", "settings", "keys", "metrics", "children", "turn"},
+    {"errors", "settings", "keys", "metrics", "children", "clock", "turn"},
     {"envelope", "codec", "logs", "losses"},
     {"transport"},
     {"dispatch"},
-    {"context", "schedule", "registry", "patching", "running", "app", "blueprint", "caller"},
+    {"context", "cron", "schedule", "zones", "registry", "patching", "running", "app", "blueprint", "caller"},
     {"servers"},
     {"runner", "gunicorn", "reload"},
     {"cli", "health", "testing", "__main__"},

@@ -1,0 +1,190 @@
+"""Cron expressions: the five fields as authors write them, and the moments that they plan. Runs nothing.
+
+APScheduler's CronTrigger finds the next date that matches. What the fields may say is read here, because it counts
+weekdays from Monday, ignores what follows a name and does not say which field is wrong. Local time is made from UTC
+here too, because it knows no rule for the hours that a change of the clocks skips or repeats.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import re
+from typing import Any
+
+from apscheduler.triggers.cron import CronTrigger
+
+from .zones import Zone
+
+DAY_SECONDS = 86_400
+LAST = "last"
+LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+ITEM = re.compile(r"(?:\*|(?P<first>[0-9]+|[a-z]+)(?:-(?P<last>[0-9]+|[a-z]+))?)(?:/(?P<step>[0-9]+))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One of the five: what it is called, its smallest and largest number, and names for the smallest and the next."""
+
+    title: str
+    least: int
+    most: int
+    names: tuple[str, ...] = ()
+
+    def numbers(self, text: str) -> set[int]:
+        """The numbers that the text of the field stands for. ValueError that names the field."""
+        found: set[int] = set()
+        for item in text.lower().split(","):
+            found |= self._item(item, text)
+        return found
+
+    def _item(self, item: str, text: str) -> set[int]:
+        parts = ITEM.fullmatch(item)
+        if parts is None:
+            raise self._wrong(text)
+        first, last, step = parts.group("first", "last", "step")
+        least = self.least if first is None else self._number(first, text)
+        most = self._end(least, first, last, step, text)
+        if most < least:
+            raise ValueError(f"{self.title}: {item!r} ends before it begins")
+        by = 1 if step is None else int(step)
+        if not 0 < by <= self.most:
+            raise ValueError(f"{self.title}: the step in {item!r} is not within 1 to {self.most}")
+        return set(range(least, most + 1, by))
+
+    def _end(self, least: int, first: str | None, last: str | None, step: str | None, text: str) -> int:
+        if last is not None:
+            return self._number(last, text)
+        return least if first is not None and step is None else self.most
+
+    def _number(self, word: str, text: str) -> int:
+        if word in self.names:
+            return self.least + self.names.index(word)
+        if not word.isdigit() or not self.least <= int(word) <= self.most:
+            raise self._wrong(text)
+        return int(word)
+
+    def _wrong(self, text: str) -> ValueError:
+        named = f" or {self.names[0]} to {self.names[-1]}" if self.names else ""
+        return ValueError(
+            f"{self.title} is {self.least} to {self.most}{named}, in lists, ranges and steps, not {text!r}"
+        )
+
+
+class Weekdays(Field):
+    """Sunday is 0 and 7, so it may begin a range and end one."""
+
+    def numbers(self, text: str) -> set[int]:
+        return {number % 7 for number in super().numbers(text)}
+
+    def _end(self, least: int, first: str | None, last: str | None, step: str | None, text: str) -> int:
+        if last is None and (first is None or step is not None):
+            return max(least, 6)
+        end = super()._end(least, first, last, step, text)
+        return 7 if end == 0 < least else end
+
+
+MINUTE, HOUR = Field("the minute", 0, 59), Field("the hour", 0, 23)
+DAY, MONTH = Field("the day of the month", 1, 31), Field("the month", 1, 12, MONTHS)
+WEEKDAY = Weekdays("the weekday", 0, 7, WEEKDAYS)
+
+
+class Cron:
+    """The planned times of one expression, in Unix seconds. All of them are whole seconds.
+
+    A local time that is repeated when the clocks go back is planned once, the first time; one that they skip when they
+    go forward is planned for the moment of the change. An expression for every hour goes by the hours that pass.
+    """
+
+    on_wall = True
+
+    def __init__(self, expression: object, zone: Zone) -> None:
+        if not isinstance(expression, str):
+            raise ValueError("it is no text")
+        fields = expression.split()
+        if len(fields) != 5:
+            raise ValueError(f"it has {len(fields)} field{'' if len(fields) == 1 else 's'}")
+        hours, months = HOUR.numbers(fields[1]), MONTH.numbers(fields[3])
+        self._zone = zone
+        self._hourly = len(hours) == 24
+        self._dates = CronTrigger(
+            minute=_listed(MINUTE.numbers(fields[0]), 60),
+            hour=_listed(hours, 24),
+            day=_days(fields[2], months),
+            month=_listed(months, 12),
+            day_of_week=_listed({(number - 1) % 7 for number in WEEKDAY.numbers(fields[4])}, 7),
+            timezone=datetime.UTC,
+        )
+
+    def next_after(self, when: float) -> float:
+        """The first planned time after `when`; infinity when it is beyond the calendar."""
+        try:
+            return self._search(when)
+        except (ValueError, OverflowError, OSError):
+            return math.inf
+
+    def _search(self, when: float) -> float:
+        low = math.floor(when)  # a moment of which the offset holds
+        start = low + 1
+        while (local := self._matching(start + (offset := self._zone(low)))) is not None:
+            found = local - offset
+            if self._zone(found) == offset:
+                if self._hourly or not self._repeated(found, offset):
+                    return found
+                low, start = found, found + 1
+                continue
+            # Local time changes on the way there, and this offset holds up to the change only.
+            change = self._change(low, found, offset)
+            if not self._hourly and local < change + self._zone(change):
+                return change
+            low = start = change
+        return math.inf
+
+    def latest(self, planned: float, now: float) -> float:
+        """The last planned time up to `now`, `planned` or a later one. The cost does not grow with their number."""
+        low = planned
+        if self.next_after(low) > now:
+            return low
+        back = 60.0
+        while (found := self.next_after(now - back)) > now:
+            back *= 8
+        low, high = found, now
+        while (following := self.next_after(low)) <= now:
+            middle = (low + high) / 2
+            later = self.next_after(middle)
+            low, high = (later, high) if later <= now else (following, middle)
+        return low
+
+    def _matching(self, local: int) -> int | None:
+        date = datetime.datetime.fromtimestamp(local, datetime.UTC)
+        found = self._dates.get_next_fire_time(None, date)
+        return None if found is None else round(found.timestamp())
+
+    def _repeated(self, when: int, offset: int) -> bool:
+        """Whether the local time of this moment has been before."""
+        before = self._zone(when - DAY_SECONDS)
+        return before > offset and self._zone(when - (before - offset)) == before
+
+    def _change(self, low: int, high: int, offset: int) -> int:
+        """The first second of another offset; `low` has this one, `high` has not."""
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._zone(middle) == offset else (low, middle)
+        return high
+
+
+def _listed(numbers: set[int], all_of_them: int) -> str:
+    return "*" if len(numbers) == all_of_them else ",".join(map(str, sorted(numbers)))
+
+
+def _days(text: str, months: set[int]) -> Any:
+    """As CronTrigger takes them. ValueError for a day that none of the months has."""
+    if text.lower() == LAST:
+        return LAST
+    days = DAY.numbers(text)
+    if min(days) > max(LONGEST_MONTHS[month - 1] for month in months):
+        raise ValueError(f"{DAY.title}: no month that is asked for has a day {min(days)}")
+    return _listed(days, 31)

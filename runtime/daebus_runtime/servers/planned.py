@@ -1,0 +1,108 @@
+"""One scheduled task between its runs: which planned time comes next, and when that is due. Starts nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+
+import gevent
+
+from ..clock import STEP_SECONDS, Clock
+from ..logs import runtime_logger
+from ..registry import Task
+from ..schedule import Times
+
+REMEMBERED_SECONDS = 86_400.0
+REMEMBERED_SPANS = 100
+
+
+@dataclasses.dataclass
+class Span:
+    """Planned times, in Unix seconds, that have had their run: those from `first` to `last`, the latest one at `at`
+    (monotonic). Between two steps of the wall clock there is one span."""
+
+    first: float
+    last: float
+    at: float
+
+
+class Planned:
+    """A task's next run. `due`: when it begins, its planned time and a jitter of its own, on the clock's monotonic
+    time."""
+
+    def __init__(self, task: Task, times: Times, clock: Clock) -> None:
+        self.task = task
+        self.due = 0.0
+        self.run: gevent.Greenlet[..., None] | None = None
+        """The latest run."""
+        self._times, self._clock = times, clock
+        self._next = self._delay = 0.0
+        self._spans: deque[Span] = deque(maxlen=REMEMBERED_SPANS)
+        self._stepped = True
+        self._told = False
+        self._choose(self._now())
+
+    def take(self) -> float | None:
+        """The run that is due: its planned time in Unix seconds, the last one where several were missed.
+
+        None for one that has had its run. What comes next is chosen.
+        """
+        taken = self._times.latest(self._next, self._now() - (self.task.jitter or 0.0))
+        if not self._times.on_wall:
+            self._choose(taken)
+            return taken + self._clock.offset
+        fresh = self._span_of(taken) is None
+        if fresh:
+            self._remember(taken)
+        self._choose(taken)
+        return taken if fresh else None
+
+    def follow(self, moved: float) -> None:
+        """Heed that the wall clock was set by so many seconds."""
+        if abs(moved) >= STEP_SECONDS:
+            self._stepped = True
+        if moved <= -STEP_SECONDS and self._times.on_wall:
+            self._choose(self._now())
+        else:
+            self._set_due()
+
+    def is_at_work(self) -> bool:
+        """Whether the latest run has not ended; said once for each run that takes so long."""
+        if self.run is None or self.run.ready():
+            self._told = False
+            return False
+        if not self._told:
+            self._told = True
+            runtime_logger.warning(
+                "task %r is still at work when its next run is due; runs are skipped until it has ended", self.task.name
+            )
+        return True
+
+    def _now(self) -> float:
+        """Now, on the time that the task is planned on."""
+        return self._clock.monotonic() + (self._clock.offset if self._times.on_wall else 0.0)
+
+    def _choose(self, after: float) -> None:
+        found = self._times.next_after(after)
+        while (span := self._span_of(found)) is not None:
+            found = self._times.next_after(span.last)
+        self._next = found
+        self._delay = self._clock.jitter(self.task.jitter) if self.task.jitter else 0.0
+        self._set_due()
+
+    def _set_due(self) -> None:
+        self.due = self._next + self._delay - (self._clock.offset if self._times.on_wall else 0.0)
+
+    # A clock that is set back comes to the same planned times once more. For a day they are not run again; what is
+    # older belongs to another time, as when the clock was wrong by a week.
+    def _span_of(self, planned: float) -> Span | None:
+        oldest = self._clock.monotonic() - REMEMBERED_SECONDS
+        return next((span for span in self._spans if span.first <= planned <= span.last and span.at > oldest), None)
+
+    def _remember(self, planned: float) -> None:
+        now = self._clock.monotonic()
+        if self._stepped:
+            self._spans.append(Span(planned, planned, now))
+            self._stepped = False
+        else:
+            self._spans[-1].last, self._spans[-1].at = planned, now
