@@ -122,17 +122,6 @@ def test_a_tests_clock_follows_a_change_of_the_interval() -> None:
     assert runs[3] % 3600 == 0
 
 
-def test_a_task_that_is_declared_while_the_service_runs_is_run(run: Run) -> None:
-    app, runs = Daebus("clock"), []
-    run(app)
-
-    @app.background("late", 0.05)
-    def late() -> None:
-        runs.append(1)
-
-    wait_until(lambda: runs, 10)
-
-
 def test_no_run_begins_after_the_drain_has(run: Run) -> None:
     app, runs = Daebus("clock"), []
 
