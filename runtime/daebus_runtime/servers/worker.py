@@ -32,7 +32,8 @@ from gunicorn.workers.ggevent import VERSION, GeventPyWSGIWorker
 from ..errors import ConfigurationError
 from ..logs import runtime_logger
 from .http.application import WEBSOCKET_ONLY
-from .http.handler import Handler, Server
+from .http.connection import HttpConnection
+from .http.server import Server
 from .management import open_listener
 from .ports import ports_of
 from .websocket.connection import Options
@@ -53,7 +54,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     """`worker_class` of the configuration in gunicorn.py. One for each service."""
 
     server_class = Server
-    wsgi_handler = Handler
+    wsgi_handler = HttpConnection
     alive: bool
 
     def run(self) -> None:
@@ -96,7 +97,6 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         self.booted = True
         while self.alive:
             self.notify()
-            self._sweep(servers)
             self._wake.wait(TICK_SECONDS)
         self._drain(app, runner, servers, pool)
 
@@ -141,7 +141,6 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
                 deadline = min(deadline, time.monotonic() + QUICK_SECONDS)
                 self._quick = False
             self.notify()
-            self._sweep(servers)
             pool.join(timeout=DRAIN_TICK_SECONDS)
         if len(pool):
             runtime_logger.warning("%d connections did not end within DAEBUS_DRAIN_SECONDS and are cut", len(pool))
@@ -149,11 +148,6 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         self.notify()
         runner.finish(deadline)
         gc.freeze()  # the interpreter's last collection would cost more than all of the above
-
-    def _sweep(self, servers: list[Server]) -> None:
-        now = time.monotonic()
-        for server in servers:
-            server.sweep(now)
 
     def notify(self) -> None:
         """Tell the master that we live; notice when it does not."""

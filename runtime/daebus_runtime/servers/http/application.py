@@ -98,6 +98,9 @@ class _Gate:
         if not self._http or environ.get(WEBSOCKET_ONLY):
             fields = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
             return _answer(start_response, 426, {"error": "this port is for WebSockets"}, fields)
+        if environ["PATH_INFO"] == "*":  # OPTIONS asks about the server as a whole
+            start_response("200 OK", [("Content-Length", "0")])
+            return []
         return self._falcon(environ, start_response)
 
     def _websocket(self, environ: Environ, start_response: Any) -> Iterable[bytes]:

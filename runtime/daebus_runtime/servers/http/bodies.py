@@ -12,6 +12,7 @@ from falcon.media import MultipartFormHandler, URLEncodedFormHandler
 from falcon.media.multipart import MultipartParseOptions
 
 from ... import codec
+from .framing import BrokenBody
 from .requests import Content, Upload
 
 CHUNK = 65_536
@@ -22,7 +23,8 @@ _form_handler = URLEncodedFormHandler()
 
 def read(environ: Mapping[str, Any], limit: int) -> bytes:
     """The body's bytes. HTTPContentTooLarge above `limit` (before a byte is read, where the length is announced);
-    HTTPBadRequest when it ends early. Both end the connection, whose place in the stream is unknown then."""
+    HTTPError 400 for one that is malformed or ends early, 408 for one that takes too long. All of them end the
+    connection, whose place in the stream is unknown then."""
     length = environ.get("CONTENT_LENGTH")
     if length:
         if not length.isdecimal():
@@ -38,8 +40,8 @@ def read(environ: Mapping[str, Any], limit: int) -> bytes:
 def _read_exactly(stream: Any, size: int) -> bytes:
     try:
         body: bytes = stream.read(size) if size else b""
-    except OSError:
-        body = b""
+    except OSError as error:
+        raise _broken(error) from None
     if len(body) < size:
         raise bad("the body ends before its Content-Length", last=True)
     return body
@@ -48,14 +50,21 @@ def _read_exactly(stream: Any, size: int) -> bytes:
 def _read_chunks(stream: Any, limit: int) -> bytes:
     body = bytearray()
     try:
-        # Never asks for more than one byte above the limit: to wait for it would be to wait for the client.
+        # Reads at most one byte past the limit: that byte proves the excess; more would only wait for the client.
         while data := stream.read(min(CHUNK, limit + 1 - len(body))):
             body += data
             if len(body) > limit:
                 raise _too_large(limit)
-    except OSError:
-        raise bad("the chunked body is malformed or ends early", last=True) from None
+    except OSError as error:
+        raise _broken(error) from None
     return bytes(body)
+
+
+def _broken(error: OSError) -> falcon.HTTPError:
+    """The answer to a body that cannot be read on."""
+    if not isinstance(error, BrokenBody):
+        return bad("the body ends early", last=True)
+    return falcon.HTTPError(error.status, description=error.reason, headers={"Connection": "close"})
 
 
 def parse(body: bytes, content_type: str | None, limit: int) -> Content:

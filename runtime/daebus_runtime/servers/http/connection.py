@@ -1,0 +1,260 @@
+"""HTTP/1.1 on one accepted connection: gevent's pywsgi, made strict, fair and bounded. Knows no route and no message.
+
+Ours is what a request is (head.py), where its body ends (framing.py), how long each phase may take (clock.py) and how
+bytes come in (source.py) and go out (`_push`, the one way). pywsgi's is what is left: the WSGI protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import urllib.parse
+from typing import Any
+
+from gunicorn.workers.ggevent import PyWSGIHandler
+
+from ...logs import runtime_logger
+from ..websocket.connection import UpgradeHandler
+from .clock import ANSWER, HANDLER, HEADER, IDLE, LINGER, NEW, Clock
+from .framing import NO_BODY, Body, NoBody, malformed
+from .head import Head, Refused
+from .server import Server
+from .source import open_source
+
+SLICE = 262_144
+"""An answer is handed to the kernel in pieces of this size; the loop may turn between two of them."""
+ONE_WRITE = 65_536
+"""A body up to this size leaves in one write with its header: two would be two packets."""
+
+
+class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
+    """The requests of one connection, one after the other."""
+
+    server: Server
+    headers: dict[str, str]  # names in lower case
+    response_headers: list[tuple[bytes, bytes]]
+    status: Any
+    code: int
+    provided_date: Any
+    wsgi_input: NoBody = NO_BODY
+
+    def __init__(self, sock: Any, address: Any, server: Server) -> None:
+        self.clock = Clock()
+        self._source, file = open_source(sock, self.clock)
+        self._send = sock.send if isinstance(sock, ssl.SSLSocket) else sock._sock.send
+        self._known_host: str | None = None
+        super().__init__(sock, address, server, file)
+
+    # --- its life -------------------------------------------------------------------------------------------------
+    def handle(self) -> None:
+        self.server.admit(self)
+        try:
+            super().handle()
+        finally:
+            self.server.connections.pop(self, None)
+
+    def expire(self) -> None:
+        """The phase has taken too long: wake the greenlet. Half a header or body is answered 408, the rest is cut."""
+        self.clock.expired = True
+        if self.clock.phase in (NEW, IDLE, ANSWER, LINGER):
+            self.cut()
+        else:
+            self._shut(socket.SHUT_RD)
+
+    def cut(self) -> None:
+        """End the connection without another word, whatever it is doing."""
+        if self.clock.phase == ANSWER:
+            # Else the kernel would go on offering the rest to a client that does not read.
+            with contextlib.suppress(OSError):
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
+        self.clock.deadline = float("inf")
+        with contextlib.suppress(OSError, AttributeError):  # it ends already
+            plain: Any = getattr(self.socket, "_sock", self.socket)
+            plain.shutdown(how)
+
+    def has_bytes(self) -> bool:
+        """Whether the client has sent something that waits to be read."""
+        try:
+            return bool(self.socket._sock.recv(1, socket.MSG_PEEK))
+        except (OSError, ValueError, AttributeError):  # nothing there, or TLS
+            return False
+
+    # --- one request ----------------------------------------------------------------------------------------------
+    def handle_one_request(self) -> Any:
+        try:
+            if not self._wait_for_request():
+                return None
+            head = Head(self.rfile.readline, self._known_host)
+            if head.chunked and malformed(self._source.arrived(self.rfile)):
+                raise Refused("400 Bad Request", "a malformed chunk")
+        except Refused as refused:
+            return self._refuse(refused.status, str(refused))
+        except EOFError:
+            return self._refuse("408 Request Timeout", "half a header")
+        except (OSError, ValueError):
+            return None
+        self.clock.enter(HANDLER)
+        self._take(head)
+        self.application = self.server.application
+        self.handle_one_response()
+        self._settle_body()
+        return None if self.close_connection or self.rfile.closed else True
+
+    def _wait_for_request(self) -> bool:
+        """Whether a request begins; False when the connection ends instead."""
+        if self.server.draining and not self.has_bytes():
+            return False
+        if self.clock.phase != NEW:
+            self.clock.enter(IDLE)
+        self._source.asked = False
+        if not self.rfile.peek(1):
+            return False
+        if not self._source.asked:
+            self._source.share.take()  # a pipelined request, in the buffer already
+        self.clock.enter(HEADER)
+        return True
+
+    def _take(self, head: Head) -> None:
+        """Make the head what pywsgi and gunicorn look for."""
+        self.requestline, self.command, self.path = head.line, head.method, head.target
+        self.request_version = "HTTP/" + head.version
+        self.headers, self.content_length, self.close_connection = head.fields, head.length, head.close
+        self._known_host = head.fields.get("host")
+        self.response_length = 0
+        self.wsgi_input = NO_BODY
+        if head.chunked or head.length:
+            waiting = self.socket if "expect" in head.fields and head.version == "1.1" else None
+            self.wsgi_input = Body(self.rfile, self.clock, None if head.chunked else head.length, waiting)
+        self.environ = self.get_environ()
+
+    def get_environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = self.server.get_environ()
+        path, _, query = self.path.partition("?")
+        environ["REQUEST_METHOD"] = self.command
+        environ["SCRIPT_NAME"] = ""
+        environ["PATH_INFO"] = urllib.parse.unquote(path, "latin-1")
+        environ["QUERY_STRING"] = query
+        environ["RAW_URI"] = self.path
+        environ["SERVER_PROTOCOL"] = self.request_version
+        environ["gunicorn.sock"] = self.socket
+        if isinstance(self.client_address, tuple):
+            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = str(self.client_address[0]), str(self.client_address[1])
+        for name, value in self.headers.items():
+            if "_" not in name:  # X_Forwarded_For would pass as X-Forwarded-For
+                key = name.replace("-", "_").upper()
+                environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
+        environ["wsgi.input"], environ["wsgi.input_terminated"] = self.wsgi_input, True
+        return environ
+
+    def _settle_body(self) -> None:
+        """Leave the connection at the beginning of the next request, or end it so that the client sees the answer."""
+        body = self.wsgi_input
+        if not body.unread:
+            return
+        if not self.close_connection and not body.unskippable:
+            assert isinstance(body, Body)
+            body.skip()
+        if body.unread:
+            self.close_connection = True
+            self._linger()
+
+    def _linger(self) -> None:
+        """Closing with unread input makes the kernel send a reset, which can destroy the answer: read on for a bit."""
+        self.clock.enter(LINGER)
+        with contextlib.suppress(OSError, ValueError):
+            self.socket.shutdown(socket.SHUT_WR)
+            while self.rfile.read1(ONE_WRITE):
+                pass
+
+    # --- answering ------------------------------------------------------------------------------------------------
+    def _refuse(self, status: str, reason: str) -> None:
+        runtime_logger.info("refused a request from %s: %s (%s)", self.client_address, status, reason)
+        answer = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        with contextlib.suppress(OSError):
+            self._push(answer.encode())
+            self._linger()
+
+    def _push(self, data: bytes | bytearray) -> None:
+        """Send; what the client does not take at once must go within the time of an answer."""
+        try:
+            sent = self._send(data) if len(data) <= SLICE else 0
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._push_slowly(memoryview(data)[sent:])
+
+    def _push_slowly(self, data: memoryview) -> None:
+        phase = self.clock.phase
+        self.clock.enter(ANSWER)
+        while data:
+            sent = self.socket.send(data[:SLICE])
+            self.clock.moved += sent
+            data = data[sent:]
+            if data:
+                self._source.share.take()
+        self.clock.enter(phase)
+
+    def _sendall(self, data: bytes | bytearray) -> None:
+        try:
+            self._push(data)
+        except OSError as error:
+            self.status, self.code = f"socket error: {error}", -abs(self.code)
+            raise
+        self.response_length += len(data)
+
+    def _write(self, data: bytes) -> None:
+        if self.command != "HEAD":
+            super()._write(data)
+
+    def process_result(self) -> None:
+        for data in self.result:
+            if data:
+                self.write(data)
+        if self.status and not self.headers_sent:
+            self.write(b"")
+        if self.response_use_chunked and self.command != "HEAD":
+            self._sendall(b"0\r\n\r\n")
+
+    def finalize_headers(self) -> None:
+        if self.server.draining or self.wsgi_input.unskippable:
+            self.close_connection = True
+        if self.provided_date is None:
+            self.response_headers.append((b"Date", self.server.date()))
+            self.provided_date = True
+        super().finalize_headers()
+        if self.close_connection and self.code != 101:
+            others = [field for field in self.response_headers if field[0].lower() != b"connection"]
+            self.response_headers = [*others, (b"Connection", b"close")]
+
+    def _write_with_headers(self, data: bytes) -> None:
+        self.headers_sent = True
+        self.finalize_headers()
+        out = bytearray(b"HTTP/1.1 " + self.status + b"\r\n")
+        for name, value in self.response_headers:
+            out += name + b": " + value + b"\r\n"
+        out += b"\r\n"
+        if self.command == "HEAD":
+            data = b""
+        if len(data) > ONE_WRITE:
+            self._sendall(out)
+            self._write(data)
+            return
+        if data and self.response_use_chunked:
+            out += b"%x\r\n" % len(data) + data + b"\r\n"
+        else:
+            out += data
+        self._sendall(out)
+
+    # --- logs -----------------------------------------------------------------------------------------------------
+    def log_request(self) -> None:
+        if self.server.logs_access:
+            PyWSGIHandler.log_request(self)
+
+    def _log_error(self, kind: Any, value: Any, traceback: Any) -> None:
+        if issubclass(kind, Exception):
+            runtime_logger.error("serving %s failed", self.requestline, exc_info=(kind, value, traceback))

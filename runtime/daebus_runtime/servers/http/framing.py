@@ -1,0 +1,195 @@
+"""Where a request's body ends, and its bytes up to there: `wsgi.input`. Knows no content.
+
+A body that is malformed or ends early raises `BrokenBody`. What is left of one after the answer is the connection's
+business (`unread`, `skip`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ...turn import Share
+from .clock import ANSWER, BODY, HANDLER, Clock
+from .head import MOST_LINE, Refused, read_fields
+
+MOST_EXTENSIONS = 65_536
+"""Bytes of chunk extensions in one body."""
+SKIP_BYTES = 65_536
+"""Up to this many unread body bytes are discarded to keep the connection; above that it is closed."""
+CHUNK = 65_536
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+_CHUNK_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,16})((?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*)\r\n" % (_TOKEN, _TOKEN, _QUOTED)
+).fullmatch
+
+
+class BrokenBody(OSError):
+    """A body that is malformed, ends early or takes too long. `status`: how it is answered."""
+
+    def __init__(self, status: str, reason: str, early: bool = False) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.early = status, reason, early
+
+
+class NoBody:
+    """The body of a request that has none."""
+
+    unread = False
+    unskippable = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        return b""
+
+    readline = read
+
+    def readlines(self, hint: int = -1) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while line := self.readline():
+            yield line
+
+    def _discard(self) -> None:
+        """pywsgi's; what is left is dealt with by the connection."""
+
+
+class Body(NoBody):
+    """A body of `length` bytes, or in chunks where `length` is None.
+
+    waiting: the socket of a client that waits for leave to send (`Expect: 100-continue`); it is given with the first
+    read.
+    """
+
+    def __init__(self, file: Any, clock: Clock, length: int | None, waiting: Any = None) -> None:
+        self._file, self._clock, self._waiting = file, clock, waiting
+        self._chunked = length is None
+        self._left = length or 0  # of the body, or of the chunk at hand
+        self._ended = length == 0
+        self._broken = self._begun = False
+        self._extensions = 0
+        self._share = Share()
+
+    @property
+    def unread(self) -> bool:  # type: ignore[override]
+        """Whether the client has more to send than was read."""
+        return not self._ended
+
+    @property
+    def unskippable(self) -> bool:  # type: ignore[override]
+        """Whether so much is unread, or perhaps is, that the connection ends with the answer."""
+        return not self._ended and (
+            self._chunked or self._broken or self._waiting is not None or self._left > SKIP_BYTES
+        )
+
+    def skip(self) -> None:
+        """Discard what is left."""
+        with contextlib.suppress(OSError):
+            while self.read(CHUNK):
+                pass
+
+    def read(self, size: int | None = -1) -> bytes:
+        """So many bytes, fewer only at the end of the body; all without a size. BrokenBody."""
+        self._begin()
+        pieces = []
+        wanted = -1 if size is None else size
+        while wanted and not self._ended:
+            piece = self._piece(CHUNK if wanted < 0 else min(wanted, CHUNK))
+            pieces.append(piece)
+            if wanted > 0:
+                wanted -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = bytearray()
+        while not line.endswith(b"\n") and len(line) != size and (byte := self.read(1)):
+            line += byte
+        return bytes(line)
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+    def _begin(self) -> None:
+        if self._broken:
+            raise BrokenBody("400 Bad Request", "the body is broken")
+        if self._begun:
+            return
+        self._begun = True
+        if self._waiting is not None:
+            self._clock.enter(ANSWER)
+            self._waiting.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._waiting = None
+        if not self._ended:
+            self._clock.enter(BODY)
+
+    def _piece(self, most: int) -> bytes:
+        """At most so many bytes, at least one unless the body ends."""
+        try:
+            if self._chunked and not self._left:
+                self._left = self._next_chunk()
+                if not self._left:
+                    self._end()
+                    return b""
+            data: bytes = self._file.read(min(most, self._left))
+            self._left -= len(data)
+            if not data:
+                raise EOFError
+            if not self._left:
+                if self._chunked:
+                    self._check_end_of_chunk()
+                else:
+                    self._end()
+            return data
+        except EOFError:
+            raise self._failed("the body ends early", early=True) from None
+        except Refused as refused:
+            raise self._failed(f"the chunked body is malformed: {refused}") from None
+
+    def _end(self) -> None:
+        self._ended = True
+        self._clock.enter(HANDLER)
+
+    def _failed(self, reason: str, early: bool = False) -> BrokenBody:
+        self._broken = True
+        if self._clock.expired:
+            return BrokenBody("408 Request Timeout", "the body takes too long")
+        return BrokenBody("400 Bad Request", reason, early)
+
+    def _next_chunk(self) -> int:
+        """The size of the next chunk; after the last one, 0, its trailers are read and dropped."""
+        self._share.take()  # thousands of small chunks come in one read
+        line: bytes = self._file.readline(MOST_LINE + 2)
+        match = _CHUNK_LINE(line)
+        if match is None:
+            if len(line) < MOST_LINE and not line.endswith(b"\n"):
+                raise EOFError
+            raise Refused("400 Bad Request", "malformed chunk size")
+        self._extensions += len(match[2])
+        if self._extensions > MOST_EXTENSIONS:
+            raise Refused("400 Bad Request", f"more than {MOST_EXTENSIONS} bytes of chunk extensions")
+        size = int(match[1], 16)
+        if not size:
+            read_fields(self._file.readline)
+        return size
+
+    def _check_end_of_chunk(self) -> None:
+        end = self._file.read(2)
+        if end != b"\r\n":
+            if b"\r\n".startswith(end):
+                raise EOFError
+            raise Refused("400 Bad Request", "a chunk is longer than its size")
+
+
+NO_BODY = NoBody()
+
+
+def malformed(arrived: bytes) -> bool:
+    """Whether the beginning of a chunked body is malformed already, whatever follows."""
+    try:
+        Body(io.BytesIO(arrived), Clock(), None).read()
+    except BrokenBody as broken:
+        return not broken.early
+    return False
