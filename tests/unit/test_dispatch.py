@@ -21,7 +21,6 @@ from daebus_runtime import (
     request,
     response,
 )
-from daebus_runtime.dispatch.pool import WorkerPool
 from daebus_runtime.testing import TestApp
 
 from tests.support.waiting import wait_until
@@ -515,37 +514,6 @@ def test_handlers_that_never_wait_leave_room_for_others() -> None:
         clock.kill()
     assert ended - begun > 0.3
     assert sum(begun < moment < ended for moment in ticks) > 10
-
-
-# --- the pool by itself ---------------------------------------------------------------------------------------------
-def test_a_worker_that_is_killed_is_replaced_and_what_waits_still_runs() -> None:
-    pool = WorkerPool(1, 100)
-    ran: list[int] = []
-
-    def work(number: int) -> None:
-        if number == 0:
-            raise gevent.GreenletExit
-        ran.append(number)
-
-    for number in range(5):
-        assert pool.submit(work, number)
-    assert pool.drain(time.monotonic() + 5)
-    assert ran == [1, 2, 3, 4]
-    pool.submit(work, 5)
-    assert pool.drain(time.monotonic() + 5)
-    assert ran[-1] == 5
-
-
-def test_what_has_not_begun_can_be_discarded() -> None:
-    pool = WorkerPool(1, 100)
-    release = gevent.event.Event()
-    for _ in range(4):
-        pool.submit(lambda event: event.wait(20), release)
-    wait_until(lambda: pool.running == 1)
-    assert not pool.drain(time.monotonic() + 0.05)
-    assert (pool.waiting, pool.discard(), pool.waiting) == (3, 3, 0)
-    release.set()
-    assert pool.drain(time.monotonic() + 5)
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------

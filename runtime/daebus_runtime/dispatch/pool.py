@@ -1,7 +1,10 @@
-"""Worker greenlets that handlers run on, and the bounded queue before them.
+"""Worker greenlets that handlers run on, and the bounded queues before them: one lane for each kind of work.
 
 Workers are kept, not spawned for each message (a spawn costs more than a small handler). Each run has a copy of an
 empty context, so that a context variable set by one message is never seen by the next.
+
+Lanes that have work take turns, message by message, so a full queue of one kind does not delay another kind. Handlers
+that wait keep their worker; so a lane leaves each other lane a share of the workers, whatever it has queued itself.
 """
 
 from __future__ import annotations
@@ -13,100 +16,193 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
-from gevent import get_hub, getcurrent
+from gevent import get_hub
 
 from ..logs import runtime_logger
+from ..turn import NextTurn
 
 TURN_SECONDS = 0.005
-"""For how long messages are run one after the other before the loop looks at its sockets again."""
+"""Seconds of one turn of the loop that messages may take; then timers and sockets are looked at first."""
 _EMPTY = contextvars.Context()
+Job = tuple[Callable[[Any], Any], Any]
+
+
+class Lane:
+    """The queue of one kind of work, at most `limit` long."""
+
+    __slots__ = ("_pool", "claims", "limit", "most", "queue", "ready", "running")
+
+    def __init__(self, pool: WorkerPool, limit: int) -> None:
+        self._pool, self.limit = pool, limit
+        self.queue: deque[Job] = deque()
+        self.running = 0
+        self.most = pool.concurrency
+        """How many may run at the same time, so that the other lanes keep their share."""
+        self.claims = False
+        self.ready = False
+        """Whether it stands in the pool's round: it has work, and may run more."""
+
+    def submit(self, function: Callable[[Any], Any], argument: Any) -> bool:
+        """Queue one run of `function(argument)`; False when the queue is full or the pool is closed."""
+        queue = self.queue
+        if len(queue) >= self.limit:
+            return False
+        queue.append((function, argument))
+        if not self.ready and self.running < self.most:
+            self._pool._enter(self)
+        return True
+
+    @property
+    def room(self) -> int:
+        """How many more can be queued."""
+        return self.limit - len(self.queue)
+
+
+class _Worker:
+    """A greenlet, and the job it is at."""
+
+    __slots__ = ("greenlet", "job")
+
+    def __init__(self, run: Callable[[_Worker], None]) -> None:
+        self.job: Job | None = None
+        self.greenlet = gevent.Greenlet(run, self)
 
 
 class WorkerPool:
-    """Runs `function(argument)` on at most `concurrency` greenlets; at most `queue_limit` wait. Home loop only."""
+    """Runs what its lanes are given on at most `concurrency` greenlets. Home loop only."""
 
-    def __init__(self, concurrency: int, queue_limit: int) -> None:
-        self.concurrency, self.queue_limit = concurrency, queue_limit
-        self.running = 0
-        self._queue: deque[tuple[Callable[[Any], Any], Any]] = deque()
-        self._idle: list[Any] = []
-        self._workers = 0
-        self._soon = get_hub().loop.run_callback
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self._lanes: list[Lane] = []
+        self._round: deque[Lane] = deque()
+        self._idle: list[_Worker] = []
+        self._workers: set[_Worker] = set()
+        self._loop: Any = get_hub().loop
+        self._later = NextTurn(self._loop, self._next_turn)
         self._kicked = False
+        self._turn, self._until = -1, 0.0
+
+    def lane(self, limit: int) -> Lane:
+        """A new lane. It may use every worker that no other lane has claimed."""
+        lane = Lane(self, limit)
+        self._lanes.append(lane)
+        self._share_out()
+        return lane
+
+    def claim(self, lane: Lane) -> None:
+        """Keep a share of the workers free for this lane."""
+        lane.claims = True
+        self._share_out()
+
+    def _share_out(self) -> None:
+        claims = sum(lane.claims for lane in self._lanes)
+        share = max(1, self.concurrency // (2 * claims)) if 0 < claims <= self.concurrency else 0
+        for lane in self._lanes:
+            lane.most = max(1, self.concurrency - share * (claims - lane.claims))
+
+    @property
+    def running(self) -> int:
+        """How many are being run."""
+        return sum(lane.running for lane in self._lanes)
 
     @property
     def waiting(self) -> int:
         """How many are queued."""
-        return len(self._queue)
-
-    def submit(self, function: Callable[[Any], Any], argument: Any) -> bool:
-        """Queue one run; False when the queue is full."""
-        if len(self._queue) >= self.queue_limit:
-            return False
-        self._queue.append((function, argument))
-        if not self._kicked:
-            self._kicked = True
-            self._soon(self._kick)
-        return True
+        return sum(len(lane.queue) for lane in self._lanes)
 
     def drain(self, deadline: float) -> bool:
         """Wait until nothing is queued or running; False when `deadline` (time.monotonic) passes first."""
-        while self._queue or self.running:
+        while self.waiting or self.running:
             if time.monotonic() >= deadline:
                 return False
             gevent.sleep(0.01)
         return True
 
-    def discard(self) -> int:
-        """Forget what has not begun; how many that were."""
-        count = len(self._queue)
-        self._queue.clear()
-        return count
+    def close(self) -> tuple[list[Any], list[Any]]:
+        """Take nothing more. The arguments of the jobs that are being run, and of those that never will be."""
+        queued = [argument for lane in self._lanes for _, argument in lane.queue]
+        for lane in self._lanes:
+            lane.limit = 0
+            lane.queue.clear()
+            lane.ready = False
+        self._round.clear()
+        return [worker.job[1] for worker in self._workers if worker.job is not None], queued
+
+    def _enter(self, lane: Lane) -> None:
+        lane.ready = True
+        self._round.append(lane)
+        if not self._kicked:
+            self._kicked = True
+            self._loop.run_callback(self._kick)
+
+    def _spent(self) -> bool:
+        """Whether messages have had their part of this turn of the loop."""
+        now = time.monotonic()
+        if now <= self._until:
+            return False
+        turn = self._loop.iteration  # libev's count of the times it looked at its sockets and timers
+        if turn == self._turn:
+            return True
+        self._turn, self._until = turn, now + TURN_SECONDS
+        return False
 
     def _kick(self) -> None:
-        # On the hub: a worker that is switched to comes back here as soon as its handler waits for something, or when
-        # it has emptied the queue. So messages whose handlers do not wait are run by one worker, without a switch each.
+        # Runs in the hub. `switch()` returns when the handler blocks or the queue is empty, so handlers that never
+        # block share one worker and cost no switch.
         self._kicked = False
-        queue, idle = self._queue, self._idle
-        begun = time.monotonic()
-        while queue and idle:
-            idle.pop().switch()
-            if time.monotonic() - begun > TURN_SECONDS:
-                break
-        if queue and (idle or self._workers < self.concurrency):
-            if not idle:
-                self._workers += 1
-                gevent.spawn(self._work)
-            if not self._kicked:
-                self._kicked = True
-                self._soon(self._kick)
+        idle, workers = self._idle, self._workers
+        while self._round and (idle or len(workers) < self.concurrency):
+            if self._spent():
+                self._later.ask()
+                return
+            (idle.pop() if idle else self._hire()).greenlet.switch()
 
-    def _work(self) -> None:
-        queue, idle, hub, me = self._queue, self._idle, get_hub(), getcurrent()
-        copy, now = _EMPTY.copy, time.monotonic
+    def _next_turn(self) -> None:
+        self._until = 0.0
+        self._turn = -1
+        self._kick()
+
+    def _hire(self) -> _Worker:
+        worker = _Worker(self._work)
+        self._workers.add(worker)
+        return worker
+
+    def _work(self, worker: _Worker) -> None:
+        idle, switch = self._idle, get_hub().switch
         try:
             while True:
-                until = now() + TURN_SECONDS
-                while queue:
-                    function, argument = queue.popleft()
-                    self.running += 1
-                    try:
-                        copy().run(function, argument)
-                    except Exception:
-                        runtime_logger.exception("a handler's surroundings failed")
-                    finally:
-                        self.running -= 1
-                    if now() > until:
+                while self._round:
+                    self._run_next(worker)
+                    if self._spent():
                         break
-                idle.append(me)
-                if queue and not self._kicked:
-                    self._kicked = True
-                    self._soon(self._kick)
-                hub.switch()
+                idle.append(worker)
+                if self._round:
+                    self._later.ask()
+                switch()
         finally:
-            self._workers -= 1
-            if me in idle:
-                idle.remove(me)
-            if queue and not self._kicked:
-                self._kicked = True
-                self._soon(self._kick)
+            self._workers.discard(worker)
+            if worker in idle:
+                idle.remove(worker)
+            if self._round:
+                self._later.ask()
+
+    def _run_next(self, worker: _Worker) -> None:
+        lane = self._round.popleft()
+        queue = lane.queue
+        worker.job = function, argument = queue.popleft()
+        lane.running += 1
+        lane.ready = bool(queue) and lane.running < lane.most
+        if lane.ready:
+            self._round.append(lane)
+        try:
+            _EMPTY.copy().run(function, argument)
+        except gevent.GreenletExit:
+            raise
+        except BaseException:
+            runtime_logger.exception("a handler's surroundings failed")
+        finally:
+            worker.job = None
+            lane.running -= 1
+            if queue and not lane.ready:
+                lane.ready = True
+                self._round.append(lane)

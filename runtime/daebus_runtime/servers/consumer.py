@@ -18,18 +18,21 @@ from ..dispatch.measure import measure
 from ..dispatch.pool import WorkerPool
 from ..dispatch.settle import settling
 from ..envelope import error_reply
-from ..errors import MALFORMED, OVERLOADED
+from ..errors import MALFORMED, OVERLOADED, STOPPING
 from ..logs import runtime_logger
+from ..losses import Losses
 from ..metrics import Metrics
 from ..registry import Action, Listener
 from ..settings import Settings
 from ..transport import Delivery, Subscription, Transport
 
 RETIRE_SECONDS = 1.0  # how long the bus may take to confirm that it sends no more
+NOT_BEGUN = "was not begun"
 
 
 class Consumer:
-    """The actions and listeners of one application. `concurrency` and `queue_limit` of the settings bound its work."""
+    """The actions and listeners of one application. `concurrency` of the settings bounds what runs at the same time,
+    `queue_limit` how many requests, and how many broadcasts, wait."""
 
     def __init__(
         self,
@@ -44,13 +47,18 @@ class Consumer:
         self._blocking, self._metrics = blocking, metrics
         self._handlers: dict[str, Handler] = {}
         self._subscriptions: list[Subscription] = []
-        self._pool = WorkerPool(settings.concurrency, settings.queue_limit)
+        self._losses = Losses(metrics)
+        self._pool = WorkerPool(settings.concurrency)
+        self._requests = self._pool.lane(settings.queue_limit)
+        self._broadcasts = self._pool.lane(settings.queue_limit)
+        self._stopping = False
         metrics.gauge("daebus_queue_length", "Messages that wait for a worker.", lambda: self._pool.waiting)
         metrics.gauge("daebus_in_flight", "Messages being handled.", lambda: self._pool.running)
 
     def add_action(self, action: Action) -> None:
         """Answer requests for an action."""
         self._begin()
+        self._pool.claim(self._requests)
         work = self._metrics.handler("action", action.name)
         inner = answering(self._app, action.function, self._blocking.run if action.blocking else None)
         self._handlers[action.name] = compose(inner, measure(work), answer_faults)
@@ -58,13 +66,14 @@ class Consumer:
     def add_listener(self, listener: Listener) -> None:
         """Hand broadcasts on a channel to a listener."""
         self._begin()
+        self._pool.claim(self._broadcasts)
         self._subscriptions.append(self._transport.subscribe(listener.channel, self._listening(listener)))
 
     def _begin(self) -> None:
         # Also a service that only listens is asked for its requests: whoever calls it by mistake is answered at once.
         if not self._subscriptions:
             deliver = self._delivering(actions.route(self._handlers, self._name))
-            self._subscriptions.append(self._transport.consume(self._name, deliver))
+            self._subscriptions.append(self._transport.consume(self._name, deliver, lambda: self._requests.room))
 
     @property
     def wanted(self) -> bool:
@@ -87,21 +96,40 @@ class Consumer:
             subscription.retire()
 
     def drain(self, deadline: float) -> None:
-        """Wait for what was taken in until `deadline` (time.monotonic); the rest is discarded and said."""
+        """Wait for what was taken in until `deadline` (time.monotonic). What is left then, and what comes later, is
+        cut off: whoever asked is told so, broadcasts are counted."""
         patience = time.monotonic() + RETIRE_SECONDS
         while not all(subscription.retired for subscription in self._subscriptions) and time.monotonic() < patience:
             gevent.sleep(0.002)
-        if not self._pool.drain(deadline):
-            left = self._pool.running + self._pool.discard()
-            runtime_logger.warning("%d messages did not finish within DAEBUS_DRAIN_SECONDS and are cut off", left)
+        self._pool.drain(deadline)
+        self._stopping = True
+        running, queued = self._pool.close()
+        for argument in running:
+            self._cut_off(argument, "was cut off: it did not finish within DAEBUS_DRAIN_SECONDS")
+        for argument in queued:
+            self._cut_off(argument, NOT_BEGUN)
+        if running or queued:
+            runtime_logger.warning(
+                "%d messages did not finish within DAEBUS_DRAIN_SECONDS and are cut off", len(running) + len(queued)
+            )
+
+    def _cut_off(self, argument: Any, what: str) -> None:
+        self._metrics.drop(STOPPING)
+        if isinstance(argument, Delivery):
+            text = f"service {self._name!r} is stopping; this request {what}"
+            argument.settle(Outcome(error_reply(argument.request.request_id, text, STOPPING)))
 
     def _delivering(self, route: Handler) -> Callable[[Delivery], None]:
-        handle = settling(route)
+        handle, submit = settling(route), self._requests.submit
 
         def deliver(delivery: Delivery) -> None:
-            if not self._pool.submit(handle, delivery):
+            if submit(handle, delivery):
+                return
+            if self._stopping:
+                self._cut_off(delivery, NOT_BEGUN)
+            else:
                 self._metrics.drop(OVERLOADED)
-                text = f"service {self._name!r} has {self._pool.queue_limit} messages waiting and takes no more now"
+                text = f"service {self._name!r} has {self._requests.limit} messages waiting and takes no more now"
                 delivery.settle(Outcome(error_reply(delivery.request.request_id, text, OVERLOADED)))
 
         return deliver
@@ -109,6 +137,7 @@ class Consumer:
     def _listening(self, listener: Listener) -> Callable[[str, bytes], None]:
         work = self._metrics.handler("listener", listener.channel)
         run = self._blocking.run if listener.blocking else None
+        submit = self._broadcasts.submit
 
         def handle(message: tuple[str, bytes]) -> None:
             channel, data = message
@@ -125,8 +154,13 @@ class Consumer:
             work.done(time.perf_counter() - begun, failed)
 
         def arrived(channel: str, data: bytes) -> None:
-            if not self._pool.submit(handle, (channel, data)):
-                self._metrics.drop(OVERLOADED)
+            if submit(handle, (channel, data)):
+                return
+            if self._stopping:
+                self._cut_off(None, NOT_BEGUN)
+            else:
+                text = f"a broadcast for the {listener.title} is dropped: {self._broadcasts.limit} are waiting already"
+                self._losses.lost(OVERLOADED, text)
 
         return arrived
 
@@ -137,6 +171,5 @@ class Consumer:
             payload = None
         if isinstance(payload, dict):
             return payload
-        self._metrics.drop(MALFORMED)
-        runtime_logger.warning("a message on channel %r was refused: it is no JSON object", channel)
+        self._losses.lost(MALFORMED, f"a message on channel {channel!r} was refused: it is no JSON object")
         return None
