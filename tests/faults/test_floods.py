@@ -1,0 +1,125 @@
+"""A real service that is given more than it can do at once: its other clients notice nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import gevent
+import pytest
+import redis
+from daebus_runtime import DaebusCaller, RemoteError
+
+from tests.support.bystanders import Bystanders
+from tests.support.ports import free_port
+from tests.support.process import ServiceProcess
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
+from tests.support.wire import wait_for_subscriber
+
+Start = Callable[..., ServiceProcess]
+PROGRAM = """
+    import time
+    from daebus import Daebus, DaebusHttp, request
+
+    app = Daebus("mill")
+    app.attach(DaebusHttp(host="127.0.0.1"))
+
+    def hold(seconds):
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            pass
+
+    @app.action("grind")
+    def grind():
+        hold(0.02)
+        return "ground"
+
+    @app.listen("grain")
+    def grain(message):
+        if "wait" in message:
+            time.sleep(message["wait"])
+        else:
+            hold(0.02)
+
+    @app.action("slow")
+    def slow():
+        print("begun", flush=True)
+        time.sleep(30)
+
+    @app.action("ping")
+    def ping():
+        return "pong"
+
+    @app.route("/ping")
+    def http_ping(req):
+        return {"pong": True}
+
+    app.run()
+"""
+
+
+@pytest.fixture
+def mill(start_process: Start, shared_redis: RedisServer) -> tuple[ServiceProcess, int, RedisServer]:
+    port = free_port()
+    env = {
+        "DAEBUS_REDIS_URL": shared_redis.url,
+        "DAEBUS_HTTP_PORT": str(port),
+        "DAEBUS_CONCURRENCY": "20",
+        "DAEBUS_DRAIN_SECONDS": "1",
+    }
+    process = start_process(PROGRAM, env=env)
+    wait_for_subscriber(shared_redis.client(), "mill")
+    process.wait_line("service mill started")
+    return process, port, shared_redis
+
+
+def publish(client: redis.Redis, channel: str, message: str, count: int) -> None:
+    pipe = client.pipeline(transaction=False)
+    for _ in range(count):
+        pipe.publish(channel, message)
+    assert pipe.execute() == [1] * count
+
+
+@pytest.mark.parametrize("kind", ["requests", "broadcasts"])
+def test_49_handlers_of_20_ms_that_are_queued_hold_no_other_client_up(
+    mill: tuple[ServiceProcess, int, RedisServer], kind: str
+) -> None:
+    _, port, server = mill
+    channel, message = ("mill", '{"action": "grind", "reply_to": "nobody"}') if kind == "requests" else ("grain", "{}")
+    with Bystanders(http_port=port) as others:
+        publish(server.client(), channel, message, 49)
+        others.assert_unharmed(0.4, floor=0.25)
+
+
+def test_broadcasts_that_take_every_worker_they_may_leave_requests_answered(
+    mill: tuple[ServiceProcess, int, RedisServer],
+) -> None:
+    process, port, server = mill
+    with Bystanders(http_port=port, redis_url=server.url, service="mill") as others:
+        publish(server.client(), "grain", '{"wait": 1.0}', 100)
+        others.assert_unharmed()
+    assert process.terminate() == 0
+
+
+def test_calls_that_are_cut_off_when_the_service_ends_are_told(
+    mill: tuple[ServiceProcess, int, RedisServer],
+) -> None:
+    process, _, server = mill
+
+    def call() -> RemoteError:
+        with pytest.raises(RemoteError) as raised:
+            DaebusCaller("mill", redis_url=server.url).send_request("slow", timeout=20)
+        return raised.value
+
+    calls = [gevent.spawn(call) for _ in range(30)]
+    wait_until(lambda: process.count("begun") == 15)  # the listener has claimed five of the 20 workers
+    began = time.monotonic()
+    os.kill(process.pid, signal.SIGTERM)
+    errors = [call.get(timeout=10) for call in calls]
+    assert time.monotonic() - began < 5
+    assert {error.code for error in errors} == {"stopping"}
+    assert sum("was not begun" in str(error) for error in errors) == 15
+    assert process.wait(10) == 0
