@@ -180,7 +180,7 @@ class Settings:
         10_000,
         _integer(1, 1_000_000),
         "a number, 1 to 1,000,000",
-        "messages that may wait; a request beyond it is answered `overloaded`",
+        "requests that may wait, and as many broadcasts; a request beyond it is answered `overloaded`",
     )
     send_seconds: float = setting(
         5.0, _seconds(0, 3600), "seconds, 0 to 3600", "how long a publish waits for a lost bus before it fails"

@@ -64,14 +64,6 @@ def test_a_service_that_only_listens_answers_requests_too() -> None:
         assert refusal(service, "water").code == "unknown_action"
 
 
-def test_an_action_declared_while_the_service_runs_is_served() -> None:
-    app = Daebus("garden")
-    app.action("one")(lambda: 1)
-    with TestApp(app) as service:
-        app.action("two")(lambda: 2)
-        assert service.call("two") == 2
-
-
 def test_an_action_with_an_unusual_name_is_served() -> None:
     app = Daebus("garden")
     for name in ("a b", "größe", "x" * 256, "../etc", "{}"):
