@@ -4,12 +4,15 @@
     ├── ConfigurationError            configuration     a setting or an argument cannot be used; stops the start
     │   ├── RegistrationError         registration      a handler cannot be registered (duplicate, async, bad name)
     │   ├── MissingComponent          missing_component routes without DaebusHttp, sockets without DaebusWebSocket
-    │   └── AddressInUse              address_in_use    a port is taken
+    │   ├── AddressInUse              address_in_use    a port is taken
+    │   └── InvalidArgument           invalid_argument  an argument of a call cannot be used (also a ValueError)
     ├── OutsideHandler                outside_handler   `request`/`response` used where no message is being handled
     │                                                   (also an AttributeError)
     ├── HandlerAborted                handler_error     a handler raised what is no Exception (KeyboardInterrupt, …)
     ├── BusError                      bus
     │   ├── BusUnavailable            bus_unavailable   no connection to the bus (also a ConnectionError)
+    │   ├── BusRefused                bus_refused       the server of the bus answered with an error
+    │   │   └── NotPermitted          not_permitted     this user of the bus lacks a right (also a PermissionError)
     │   ├── MessageTooLarge           message_too_large (also a ValueError)
     │   │   └── ReplyTooLarge         message_too_large a handler's own reply
     │   ├── MalformedMessage          malformed_message (also a ValueError)
@@ -63,6 +66,12 @@ class AddressInUse(ConfigurationError):
     code = "address_in_use"
 
 
+class InvalidArgument(ConfigurationError, ValueError):
+    """An argument of a call cannot be used."""
+
+    code = "invalid_argument"
+
+
 class OutsideHandler(DaebusError, RuntimeError, AttributeError):
     """`request` or `response` was used where no message is being handled.
 
@@ -88,6 +97,18 @@ class BusUnavailable(BusError, ConnectionError):
     """There was no connection to the bus for as long as the operation could wait."""
 
     code = "bus_unavailable"
+
+
+class BusRefused(BusError):
+    """The server of the bus answered with an error, which the text holds: out of memory, an unknown command."""
+
+    code = "bus_refused"
+
+
+class NotPermitted(BusRefused, PermissionError):
+    """The server's rules (ACL) do not let this user do it; the text names the right that is missing."""
+
+    code = "not_permitted"
 
 
 class MessageTooLarge(BusError, ValueError):

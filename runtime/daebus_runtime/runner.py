@@ -51,9 +51,8 @@ from .servers.management import Management
 from .servers.scheduler import Scheduler
 from .servers.threads import Threads
 from .settings import Settings, redact, unknown_variables
-from .transport import State, Transport, shared
+from .transport import State, Transport, shared, topology
 from .transport.embedded import Bus, resolve
-from .transport.topology import Role, SingleServer
 
 if TYPE_CHECKING:
     from .app import Daebus
@@ -106,18 +105,7 @@ def _find_bus(app: Daebus, settings: Settings) -> Bus | None:
         if uses_bus(app) or settings.redis_url or settings.embedded == "always":
             raise
         return None
-    try:
-        connection = SingleServer(bus.url).connection(Role.COMMANDS)
-        connection.connect()
-        connection.disconnect()
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise ConfigurationError(
-            f"the bus at {redact(bus.url)} refused the user or password ({error}); correct them in DAEBUS_REDIS_URL"
-        ) from None
-    except (redis.RedisError, OSError):
-        pass  # away for now: the service starts, says so and keeps trying
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"the bus address {redact(bus.url)} cannot be used: {error}") from None
+    topology.check(bus.url)
     return bus
 
 
@@ -181,7 +169,7 @@ class Runner:
 
     def _client(self) -> redis.Redis:
         assert self.bus is not None
-        return SingleServer(self.bus.url).client()
+        return topology.of(self.bus.url).client()
 
     def _measure(self) -> None:
         self.metrics.gauge("daebus_bus_up", "1 while the bus is connected.", lambda: self.transport.state is State.UP)
@@ -223,10 +211,15 @@ class Runner:
         if self.draining:
             reasons.append("draining: the service is stopping")
         if self.consumer.wanted and not (self.transport.state is State.UP and self.consumer.confirmed):
-            reasons.append(f"bus: not connected ({self.transport.reason or 'subscriptions are not confirmed yet'})")
+            reasons.append(self._bus_trouble())
         if not self._hooked and not reasons:
             reasons.append("starting: on_start hooks have not finished")
         return reasons
+
+    def _bus_trouble(self) -> str:
+        if self.transport.state is not State.UP:
+            return f"bus: not connected ({self.transport.reason or 'no answer yet'})"
+        return f"bus: {self.consumer.refused or 'connected, but subscriptions are not confirmed yet'}"
 
     def is_running(self) -> bool:
         return self._started and not self.draining

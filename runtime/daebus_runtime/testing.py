@@ -35,7 +35,8 @@ from .runner import Runner
 from .servers.http.application import check
 from .servers.websocket.clients import Handshake
 from .servers.websocket.sessions import Refusal
-from .transport import Transport, home, shared
+from .transport import Limits, home, shared, topology
+from .transport.compatible import Compatible
 from .transport.embedded import resolve
 from .transport.memory import MemoryBroker, MemoryTransport
 
@@ -291,27 +292,14 @@ class TestApp:
         return gevent.spawn(function, *args, **kwargs).get()
 
     # --- inside ---------------------------------------------------------------------------------------------------
-    def _make_transport(self, loaded: settings.Settings) -> Transport:
-        limits: dict[str, Any] = {
-            "message_limit": loaded.message_limit,
-            "send_seconds": loaded.send_seconds,
-            "metrics": self.app.metrics,
-        }
+    def _make_transport(self, loaded: settings.Settings) -> Compatible:
+        transport: Compatible
         if self._redis_url is not None:
             transport = shared.make(self._redis_url, loaded, self.app.metrics)
-            post = transport._post  # type: ignore[attr-defined]
-            transport._post = self._recording(post)  # type: ignore[attr-defined]
-            return transport
-        broker = MemoryBroker()
-        broker.record = self._record
-        return MemoryTransport(broker, home.current(), **limits)
-
-    def _recording(self, post: Callable[..., None]) -> Callable[..., None]:
-        def recorded(channel: str, data: bytes, *args: Any) -> None:
-            self._record(channel, data)
-            post(channel, data, *args)
-
-        return recorded
+        else:
+            transport = MemoryTransport(MemoryBroker(), home.current(), Limits.of(loaded), self.app.metrics)
+        transport.observe(self._record)
+        return transport
 
     def _record(self, channel: str, data: bytes) -> None:
         try:
@@ -324,9 +312,7 @@ class TestApp:
 
     def _client(self) -> Any:
         if self._redis_url is not None:
-            from .transport.topology import SingleServer
-
-            return SingleServer(self._redis_url).client()
+            return topology.of(self._redis_url).client()
         if self._cache is None:
             try:
                 import fakeredis

@@ -11,11 +11,10 @@ import gevent
 import pytest
 from daebus_runtime.envelope import Reply, Request
 from daebus_runtime.metrics import Metrics
-from daebus_runtime.transport import DONE, Delivery, State, Subscription, Transport, home
+from daebus_runtime.transport import DONE, Delivery, Limits, State, Subscription, Transport, home, topology
 from daebus_runtime.transport.embedded import EmbeddedServer
 from daebus_runtime.transport.memory import MemoryBroker, MemoryTransport
 from daebus_runtime.transport.redis import RedisTransport
-from daebus_runtime.transport.topology import SingleServer
 from gevent import monkey
 
 from tests.support.redis_server import RedisServer
@@ -34,14 +33,10 @@ def bus_maker(kind: str) -> Iterator[Make]:
     """How members of one bus of this kind are made; the bus lasts as long as the block."""
     if kind == "memory":
         broker = MemoryBroker()
-        yield lambda metrics, limit: MemoryTransport(
-            broker, home.current(), message_limit=limit, send_seconds=1.0, metrics=metrics
-        )
+        yield lambda metrics, limit: MemoryTransport(broker, home.current(), Limits(limit, 1.0), metrics)
         return
     with _address(kind) as url:
-        yield lambda metrics, limit: RedisTransport(
-            SingleServer(url), home.current(), message_limit=limit, send_seconds=1.0, metrics=metrics
-        )
+        yield lambda metrics, limit: RedisTransport(topology.of(url), home.current(), Limits(limit, 1.0), metrics)
 
 
 @contextmanager

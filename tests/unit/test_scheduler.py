@@ -11,7 +11,7 @@ from daebus_runtime import Daebus, request
 from daebus_runtime.errors import RegistrationError
 from daebus_runtime.runner import Runner
 from daebus_runtime.testing import TestApp
-from daebus_runtime.transport import home
+from daebus_runtime.transport import Limits, home
 from daebus_runtime.transport.memory import MemoryBroker, MemoryTransport
 
 from tests.support.waiting import wait_until
@@ -25,7 +25,7 @@ def run() -> Iterator[Run]:
     started: list[Runner] = []
 
     def start(app: Daebus) -> Runner:
-        transport = MemoryTransport(MemoryBroker(), home.current(), message_limit=1 << 20, send_seconds=1)
+        transport = MemoryTransport(MemoryBroker(), home.current(), Limits(1 << 20, 1.0))
         runner = Runner(app, transport)
         runner.start()
         started.append(runner)

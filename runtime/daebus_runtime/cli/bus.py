@@ -17,10 +17,10 @@ import click
 import redis
 
 from .. import keys, settings
-from ..errors import BusError
-from ..transport import shared
-from ..transport.redis import RedisTransport
-from ..transport.topology import CONNECT_SECONDS, Role, SingleServer
+from ..errors import BusError, ConfigurationError
+from ..transport import shared, topology
+from ..transport.compatible import Compatible
+from ..transport.topology import CONNECT_SECONDS
 from .output import NO_ANSWER, UNREACHABLE, Failure
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -70,7 +70,7 @@ def default_address() -> Address:
 
 
 @contextlib.contextmanager
-def connected(option: str | None) -> Iterator[tuple[Address, RedisTransport]]:
+def connected(option: str | None) -> Iterator[tuple[Address, Compatible]]:
     """The bus, reached; Failure says why it is not. A command does not start one: nobody else would be on it."""
     address = named_address(option) or default_address()
     fault = check(address.url)
@@ -82,24 +82,24 @@ def connected(option: str | None) -> Iterator[tuple[Address, RedisTransport]]:
         shared.close_all()
 
 
-def transport_to(address: Address) -> RedisTransport:
-    transport = shared.acquire(address.url, settings.load().settings)
-    assert isinstance(transport, RedisTransport)
-    return transport
+def transport_to(address: Address) -> Compatible:
+    return shared.acquire(address.url, settings.load().settings)
 
 
-def subscribers(transport: RedisTransport, service: str) -> int | None:
+def subscribers(transport: Compatible, service: str) -> int | None:
     """How many replicas of a service listen; None when this user may not ask."""
     try:
-        return int(transport.ask("PUBSUB", "NUMSUB", keys.service_channel(service), seconds=ASK_SECONDS)[1])
+        return int(transport.bus.ask("PUBSUB", "NUMSUB", keys.service_channel(service), seconds=ASK_SECONDS)[1])
     except BusError:
         return None
 
 
-def near_names(transport: RedisTransport, service: str) -> list[str]:
+def near_names(transport: Compatible, service: str) -> list[str]:
     """Channels that somebody listens on and whose names are close to that of a service that nobody answers for."""
     try:
-        found = [name.decode("utf-8", "replace") for name in transport.ask("PUBSUB", "CHANNELS", seconds=ASK_SECONDS)]
+        found = [
+            name.decode("utf-8", "replace") for name in transport.bus.ask("PUBSUB", "CHANNELS", seconds=ASK_SECONDS)
+        ]
     except BusError:
         return []
     return difflib.get_close_matches(
@@ -107,7 +107,7 @@ def near_names(transport: RedisTransport, service: str) -> list[str]:
     )
 
 
-def nobody_answers(transport: RedisTransport, address: Address, service: str) -> Fault:
+def nobody_answers(transport: Compatible, address: Address, service: str) -> Fault:
     near = near_names(transport, service)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     return Fault(
@@ -116,7 +116,7 @@ def nobody_answers(transport: RedisTransport, address: Address, service: str) ->
     )
 
 
-def expect_service(transport: RedisTransport, address: Address, service: str) -> None:
+def expect_service(transport: Compatible, address: Address, service: str) -> None:
     """Failure when no replica of a service listens: a call would only wait out its time."""
     if subscribers(transport, service) == 0:
         raise Failure(NO_ANSWER, str(nobody_answers(transport, address, service)))
@@ -128,9 +128,9 @@ def expect_service(transport: RedisTransport, address: Address, service: str) ->
 def check(url: str) -> Fault | None:
     """Connect once, as a service would; what is wrong, or None."""
     try:
-        connection = SingleServer(url).connection(Role.COMMANDS)
-    except (ValueError, TypeError) as error:
-        return Fault(f"the address {settings.redact(url)} cannot be used: {error}", "correct DAEBUS_REDIS_URL")
+        connection = topology.of(url).connection(topology.Role.COMMANDS)
+    except ConfigurationError as error:
+        return Fault(str(error), "correct DAEBUS_REDIS_URL")
     try:
         connection.connect()
     except (redis.RedisError, OSError) as error:

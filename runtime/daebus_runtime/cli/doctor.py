@@ -15,7 +15,7 @@ from .. import __version__, codec, health, settings
 from ..errors import BusError, ConfigurationError
 from ..settings import PREFIX, Settings
 from ..transport import embedded, shared
-from ..transport.redis import RedisTransport
+from ..transport.compatible import Compatible
 from . import bus, ports
 from . import target as targets
 from .output import FAULT, Failure
@@ -154,7 +154,6 @@ class Examination:
             return
         try:
             transport = shared.acquire(address.url, self.settings)
-            assert isinstance(transport, RedisTransport)
             yield self._server(transport, address)
             yield from self._services(transport, address)
         finally:
@@ -179,13 +178,13 @@ class Examination:
             yield warn("bus", f"{found}: {start}")
         return None
 
-    def _server(self, transport: RedisTransport, address: bus.Address) -> Finding:
+    def _server(self, transport: Compatible, address: bus.Address) -> Finding:
         try:
-            transport.ask("PING")  # connects
+            transport.bus.ask("PING")  # connects
             begun = time.monotonic()
-            transport.ask("PING")
+            transport.bus.ask("PING")
             took = f"answers in {(time.monotonic() - begun) * 1000:.1f} ms"
-            text = transport.ask("INFO", "server").decode("utf-8", "replace")
+            text = transport.bus.ask("INFO", "server").decode("utf-8", "replace")
         except BusError as error:
             return warn("bus", f"{address} is connected, but: {error}", "let this user run PING and INFO")
         about = dict(line.partition(":")[::2] for line in text.splitlines())
@@ -196,7 +195,7 @@ class Examination:
             return fail("bus", f"{address} is {name}", "Daebus needs Redis 6.2 or newer, or Valkey")
         return ok("bus", f"{address}: {name}, {took}")
 
-    def _services(self, transport: RedisTransport, address: bus.Address) -> Iterator[Finding]:
+    def _services(self, transport: Compatible, address: bus.Address) -> Iterator[Finding]:
         own = self._own_service()
         for service in dict.fromkeys([*self.services, *([own] if own and self._is_heard() else [])]):
             replicas = bus.subscribers(transport, service)

@@ -14,7 +14,7 @@ from .. import codec, keys, settings
 from ..caller import DaebusCaller
 from ..context import publish_object
 from ..transport import State
-from ..transport.redis import RedisTransport
+from ..transport.compatible import Compatible
 from . import bus, output
 
 CONFIRM_SECONDS = 5.0
@@ -121,7 +121,7 @@ def _check_channel(channel: str) -> None:
         raise click.BadParameter(str(error), param_hint="CHANNEL") from None
 
 
-def _subscribe(transport: RedisTransport, channels: Sequence[str]) -> SimpleQueue[tuple[str, bytes]]:
+def _subscribe(transport: Compatible, channels: Sequence[str]) -> SimpleQueue[tuple[str, bytes]]:
     """What arrives on the channels from now on; returns once the server has confirmed every one."""
     arrived: SimpleQueue[tuple[str, bytes]] = SimpleQueue()
     subscriptions = [

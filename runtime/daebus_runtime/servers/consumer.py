@@ -86,6 +86,11 @@ class Consumer:
         return all(subscription.confirmed for subscription in self._subscriptions)
 
     @property
+    def refused(self) -> str:
+        """Why the bus does not allow a subscription; empty when it allows all."""
+        return next((subscription.refused for subscription in self._subscriptions if subscription.refused), "")
+
+    @property
     def busy(self) -> int:
         """How many messages are being handled or wait."""
         return self._pool.running + self._pool.waiting

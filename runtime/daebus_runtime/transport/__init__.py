@@ -6,9 +6,10 @@ line.
     request                       send, and wait for the reply
     capabilities                  what this transport promises, asked before a feature relies on it
 
-Implementations: `redis.py` (pub/sub, the compatible layer) and `memory.py` (tests), both by way of `pubsub.py`.
-Callbacks run on the home loop (`home.py`) and must not block; every method may be called from any greenlet and any OS
-thread.
+A transport stands on a `Bus` (`bus.py`: connections, publishing, `Channels` and `Inbox`); a process has one bus for an
+address, and transports share it. `compatible.py` is the transport of the compatible layer, over `redis.py` or
+`memory.py` (tests). Callbacks run on the home loop (`home.py`) and must not block; every method may be called from any
+greenlet and any OS thread.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import enum
 from collections.abc import Callable
 
 from ..envelope import Reply, Request
+from ..settings import Settings
 from .delivery import DONE, Delivery, Outcome
 
 
@@ -44,6 +46,18 @@ class Capabilities:
     redelivery: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """`message`: the largest encoded message, in bytes. `send_seconds`: how long a publish waits for a lost bus."""
+
+    message: int
+    send_seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(settings.message_limit, settings.send_seconds)
+
+
 class Subscription(abc.ABC):
     """What `subscribe` and `consume` give back."""
 
@@ -64,6 +78,11 @@ class Subscription(abc.ABC):
     @abc.abstractmethod
     def confirmed(self) -> bool:
         """Whether the server has acknowledged it on the connection of this moment."""
+
+    @property
+    @abc.abstractmethod
+    def refused(self) -> str:
+        """Why the server does not allow it, with the right that is missing; empty when it does, or has not said yet."""
 
 
 Message = Callable[[str, bytes], None]
@@ -101,8 +120,13 @@ class Transport(abc.ABC):
         """Be told each change of state, with its reason."""
 
     @abc.abstractmethod
+    def observe(self, callback: Callable[[str, bytes], None]) -> None:
+        """Be told (channel, data) of everything that is published through this bus, before it is. For tests."""
+
+    @abc.abstractmethod
     def publish(self, channel: str, data: bytes) -> int:
-        """Publish; the number of receivers. BusUnavailable when there is no bus for `send_seconds`; MessageTooLarge."""
+        """Publish; the number of receivers. BusUnavailable when there is no bus for `send_seconds`; NotPermitted;
+        BusRefused; MessageTooLarge."""
 
     @abc.abstractmethod
     def subscribe(self, channel: str, callback: Message) -> Subscription:
@@ -111,7 +135,7 @@ class Transport(abc.ABC):
 
     @abc.abstractmethod
     def send(self, request: Request) -> int:
-        """Send a request without waiting for its reply; the number of receivers."""
+        """Send a request without waiting for its reply; the number of receivers. One with `raw` travels as that."""
 
     @abc.abstractmethod
     def consume(
@@ -130,8 +154,19 @@ class Transport(abc.ABC):
 
         Intermediate replies go to `on_progress`, in the caller's own greenlet or thread. Fills `reply_to` and, when
         it is None, `request_id`. CallTimeout after `timeout` seconds; BusUnavailable when the bus is away for all of
-        them or is lost while the request is on its way; MessageTooLarge.
+        them or is lost while the request is on its way; NotPermitted and BusRefused at once; MessageTooLarge.
         """
 
 
-__all__ = ["DONE", "Capabilities", "Delivery", "Message", "Outcome", "Progress", "State", "Subscription", "Transport"]
+__all__ = [
+    "DONE",
+    "Capabilities",
+    "Delivery",
+    "Limits",
+    "Message",
+    "Outcome",
+    "Progress",
+    "State",
+    "Subscription",
+    "Transport",
+]

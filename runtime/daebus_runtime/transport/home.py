@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 import time
 from _queue import Empty, SimpleQueue  # the C class itself: gevent replaces the name in `queue`
 from collections.abc import Callable
@@ -18,12 +17,14 @@ from typing import Any
 import gevent
 import gevent.event
 from gevent import get_hub, getcurrent, monkey
-from gevent.hub import Hub
+from gevent.hub import MAIN_THREAD_IDENT, Hub  # type: ignore[attr-defined]
+
+from ..turn import NextTurn
 
 SWEEP_SECONDS = 0.02
 LONG_SECONDS = 1e6
-TURN_SECONDS, TURN_WAITERS = 0.005, 32  # for how long woken greenlets run before the loop looks at its sockets again
-_native_thread = monkey.get_original("threading", "Thread")
+TURN_SECONDS = 0.005  # for how long woken greenlets run before the loop looks at its sockets again
+_start_thread = monkey.get_original("_thread", "start_new_thread")
 _native_lock = monkey.get_original("_thread", "allocate_lock")
 _ident = monkey.get_original("_thread", "get_ident")
 
@@ -40,7 +41,11 @@ class Home:
         self.sweeping = False
         self.woken: list[Waiter] = []
         self.waking = False
+        self._next_turn = NextTurn(hub.loop, self.resume)
         self._sweeper = hub.loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
+
+        self.ending: Any = None
+        """Set to end the thread, where it is one of our own."""
 
     def is_here(self) -> bool:
         """Whether the calling thread is the one that the hub runs in."""
@@ -69,19 +74,20 @@ class Home:
     def resume(self) -> None:
         """Let all who were woken go on: one callback of the loop for a whole batch of replies."""
         woken, self.woken = self.woken, []
-        until = time.monotonic() + TURN_SECONDS
+        now = time.monotonic
+        until = now() + TURN_SECONDS
         number = 0
         try:
             for waiter in woken:
                 number += 1
                 waiter.resume()
-                if not number % TURN_WAITERS and time.monotonic() > until:
+                if now() > until:
                     break
         finally:
             self.woken[:0] = woken[number:]
             self.waking = bool(self.woken)
             if self.waking:
-                self.soon(self.resume)
+                self._next_turn.ask()
 
     def sweep(self) -> None:
         """Look after `deadlines` until there are none; called when the first is put there."""
@@ -198,43 +204,42 @@ _home: Home | None = None
 
 
 def current() -> Home:
-    """The home of this process, made at first use. Anew in a forked child: a hub does not survive a fork as it was."""
+    """The home of this process, made at first use. Anew in a forked child: a hub does not survive a fork as it was.
+
+    In a patched program that is the main thread's hub. Another thread cannot make that one, so what it uses first gets
+    a home of its own; a service that starts later in the main thread has the main one all the same.
+    """
     global _home
+    main = monkey.is_module_patched("socket") and _ident() == MAIN_THREAD_IDENT
     with _lock:
-        if _home is None:
-            _home = _main_home() if monkey.is_module_patched("socket") else _thread_home()
+        if _home is None or (main and _home.thread != MAIN_THREAD_IDENT):
+            _home = Home(get_hub()) if main else _thread_home()
         return _home
-
-
-def _main_home() -> Home:
-    if threading.current_thread() is threading.main_thread() or isinstance(getcurrent().parent, Hub):
-        return Home(get_hub())
-    raise RuntimeError("the first use of Daebus in a patched program must come from the main thread")
 
 
 def _thread_home() -> Home:
     ready: SimpleQueue[Home] = SimpleQueue()
-    stop: SimpleQueue[Any] = SimpleQueue()
+    ended = _native_lock()
+    ended.acquire()
 
     def live() -> None:
         home = Home(get_hub())
-        ending = gevent.event.Event()
-        stop.put(ending)
+        home.ending = ending = gevent.event.Event()
         ready.put(home)
         while not ending.wait(3600):
             pass  # a loop without a timer has nothing to wait for, and ends
+        ended.release()
 
-    thread = _native_thread(target=live, name="daebus-bus", daemon=True)
-    thread.start()
+    # Not `threading.Thread`: in a patched program that is a greenlet.
+    _start_thread(live, ())
     home = ready.get()
-    ending = stop.get()
+    pid = os.getpid()
 
     def end() -> None:
         if os.getpid() == pid:
-            home.hub.loop.run_callback_threadsafe(ending.set)
-            thread.join(1.0)
+            home.hub.loop.run_callback_threadsafe(home.ending.set)
+            ended.acquire(True, 1.0)
 
-    pid = os.getpid()
     atexit.register(end)
     return home
 

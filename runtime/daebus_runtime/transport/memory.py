@@ -1,91 +1,97 @@
-"""The compatible layer inside one process, for tests. Bytes are as on a real bus; only the server is missing."""
+"""A bus inside one process, for tests. Bytes are as on a real bus; only the server is missing."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable
 from typing import Any
 
-from ..errors import BusUnavailable
+from .. import keys
+from ..errors import BusError, BusUnavailable, Unsupported
 from ..metrics import Metrics
-from . import State
+from . import Limits, State
+from .bus import CLOSED, Bus, Callback
+from .compatible import Compatible
+from .holds import Hold
 from .home import Home
-from .pubsub import PubSub
 
 
 class MemoryBroker:
-    """What takes the server's place: the transports that share it hear each other."""
+    """What takes the server's place: the buses that share it hear each other."""
 
     def __init__(self) -> None:
-        self.transports: list[MemoryTransport] = []
-        self.record: Callable[[str, bytes], None] = lambda channel, data: None
+        self.members: list[MemoryBus] = []
 
     def publish(self, channel: str, data: bytes) -> int:
-        self.record(channel, data)
         receivers = 0
-        for transport in self.transports:
-            for name, pattern in transport.names.items():
-                if _matches(name, channel) if pattern else name == channel:
+        for member in self.members:
+            for name in member.names:
+                if _matches(name, channel) if keys.is_pattern(name) else name == channel:
                     receivers += 1
                     # Not now: on a real bus a sender is never inside its receiver's code.
-                    transport.home.soon(transport._arrived, name, channel, data)
+                    member.home.soon(member.channels.arrived, name, channel, data)
         return receivers
 
 
-class MemoryTransport(PubSub):
+class MemoryBus(Bus):
     """One member of a MemoryBroker."""
 
-    def __init__(
-        self,
-        broker: MemoryBroker,
-        home: Home,
-        *,
-        message_limit: int,
-        send_seconds: float,
-        metrics: Metrics | None = None,
-    ) -> None:
-        super().__init__(home, message_limit=message_limit, send_seconds=send_seconds, metrics=metrics)
-        self.broker = broker
-        self.names: dict[str, bool] = {}
+    def __init__(self, broker: MemoryBroker, home: Home, metrics: Metrics | None = None) -> None:
+        super().__init__(home, metrics)
+        self._broker = broker
+        self.names: dict[str, None] = {}
 
     def open(self) -> None:
-        if self._state is State.CLOSED:
-            raise BusUnavailable("the bus connection was closed")
-        if self not in self.broker.transports:
-            self.broker.transports.append(self)
-            self.home.run(self._changed, State.UP)
-
-    def close(self) -> None:
-        if self in self.broker.transports:
-            self.broker.transports.remove(self)
-        self.home.run(self._close)
-
-    def flush(self, timeout: float) -> bool:
-        return self._state is State.UP
+        if self.state is State.CLOSED:
+            raise BusUnavailable(CLOSED)
+        if self not in self._broker.members:
+            self._broker.members.append(self)
+            self.home.run(self.changed, State.UP)
 
     def _close(self) -> None:
-        self._changed(State.CLOSED)
-        self._fail_all(BusUnavailable("the bus connection was closed"))
+        if self in self._broker.members:
+            self._broker.members.remove(self)
+        self._closed()
 
-    def _post(self, channel: str, data: bytes, callback: Callable[[Any], None] | None, hold: float) -> None:
-        if self._state is State.CLOSED:
-            receivers: Any = BusUnavailable("the bus connection was closed")
-        else:
-            receivers = self.broker.publish(channel, data)
+    def flush(self, timeout: float) -> bool:
+        return self.state is State.UP
+
+    def ask(self, *words: str, seconds: float = 2.0) -> Any:
+        raise Unsupported("there is no server behind a bus in memory")
+
+    def post(self, channel: str, data: bytes, callback: Callback | None, hold: float) -> Hold | None:
+        for observer in self.observers:
+            observer(channel, data)
+        closed = self.state is State.CLOSED
+        receivers = BusUnavailable(CLOSED) if closed else self._broker.publish(channel, data)
         if callback is not None:
             callback(receivers)
+        return None
 
-    def _listen(self, name: str, pattern: bool) -> None:
-        self.names[name] = pattern
-        self.home.soon(self._confirmed)
+    def listen(self, name: str) -> None:
+        self.names[name] = None
+        if name == self.inbox.name:
+            self.home.soon(self.inbox.confirmed)
 
-    def _unlisten(self, name: str, pattern: bool) -> None:
+    def unlisten(self, name: str) -> None:
         self.names.pop(name, None)
-        self.home.soon(self._unlistened, name)
+        self.home.soon(self.channels.ended, name)
 
-    def _is_confirmed(self, name: str) -> bool:
+    def is_confirmed(self, name: str) -> bool:
         return name in self.names
+
+    def refusal(self, name: str) -> BusError | None:
+        return None
+
+    def explain(self, error: Exception, channel: str) -> BusError:
+        return error if isinstance(error, BusError) else BusError(str(error))
+
+
+class MemoryTransport(Compatible):
+    """The compatible layer in memory."""
+
+    def __init__(self, broker: MemoryBroker, home: Home, limits: Limits, metrics: Metrics | None = None) -> None:
+        super().__init__(MemoryBus(broker, home, metrics), limits)
 
 
 def _matches(pattern: str, channel: str) -> bool:

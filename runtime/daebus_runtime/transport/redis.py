@@ -1,38 +1,36 @@
-"""The compatible layer on a Redis or Valkey server: two links, one for commands and one for subscriptions."""
+"""A bus on a Redis or Valkey server: one link for commands, one for subscriptions."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from ..errors import BusError, BusUnavailable
 from ..metrics import Metrics
-from . import State
+from . import Limits, State
+from .bus import CLOSED, Bus, Callback
+from .compatible import Compatible
+from .holds import Hold
 from .home import TIMEOUT, Home, Waiter
-from .link import Link, Subscriptions, pack
-from .pubsub import PubSub
+from .link import Link
+from .links import Links
+from .refusals import mapped
+from .stream import pack
+from .subscriptions import Subscriptions
 from .topology import Role, Topology
 
 
-class RedisTransport(PubSub):
+class RedisBus(Bus):
     """Publish and subscribe on the server that `topology` names."""
 
-    def __init__(
-        self,
-        topology: Topology,
-        home: Home,
-        *,
-        message_limit: int,
-        send_seconds: float,
-        metrics: Metrics | None = None,
-    ) -> None:
-        super().__init__(home, message_limit=message_limit, send_seconds=send_seconds, metrics=metrics)
+    def __init__(self, topology: Topology, home: Home, metrics: Metrics | None = None) -> None:
+        super().__init__(home, metrics)
         self.topology = topology
-        self._inbox_bytes = self._inbox_name.encode()
-        self._commands = Link(home, topology, Role.COMMANDS)
-        self._pushes = Link(home, topology, Role.SUBSCRIPTIONS)
-        self._channels = Subscriptions(self._pushes)
+        self._inbox_bytes = self.inbox.name.encode()
+        self._links = Links(home, topology, self._prepare)
+        self._commands = self._links.get(Role.COMMANDS)
+        self._pushes = self._links.get(Role.SUBSCRIPTIONS)
+        self._wanted = Subscriptions(home, self._pushes, self._heard, self.channels.ended, self._refused)
         self._opened = False
         self._commands.on_up = self._up
         self._commands.on_down = self._down
@@ -40,22 +38,28 @@ class RedisTransport(PubSub):
         self._pushes.on_down = self._deaf
         self._pushes.on_push = self._pushed
 
+    def _prepare(self, link: Link) -> None:
+        link.on_lost = self.losses.lost
+        link.on_refused = self._not_taken
+
+    # --- life -----------------------------------------------------------------------------------------------------
     def open(self) -> None:
-        if self._state is State.CLOSED:
-            raise BusUnavailable("the bus connection was closed")
+        if self.state is State.CLOSED:
+            raise BusUnavailable(CLOSED)
         if not self._opened:
             self._opened = True
             self.home.run(self._commands.open)
             self.home.run(self._pushes.open)
 
-    def close(self) -> None:
-        self.home.run(self._close)
-
     def _close(self) -> None:
-        self._commands.close()
-        self._pushes.close()
-        self._changed(State.CLOSED)
-        self._fail_all(BusUnavailable("the bus connection was closed"))
+        self._wanted.close()
+        self._links.close()
+        self._closed()
+
+    def forsake(self) -> None:
+        super().forsake()
+        self._wanted.close()
+        self._links.forsake()
 
     def flush(self, timeout: float) -> bool:
         if not self._commands.up:
@@ -66,65 +70,7 @@ class RedisTransport(PubSub):
             return False
         return True
 
-    # --- links ----------------------------------------------------------------------------------------------------
-    def _up(self) -> None:
-        if self._commands.connects > 1:
-            self.metrics.reconnects += 1
-        if self._pushes.up:
-            self._changed(State.UP)
-
-    def _renew(self) -> None:
-        if self._pushes.connects > 1:
-            self.metrics.reconnects += 1
-        self._channels.renew()
-        if self._commands.up:
-            self._changed(State.UP)
-
-    def _down(self, reason: str) -> None:
-        self._changed(State.DOWN, reason)
-
-    def _deaf(self, reason: str) -> None:
-        self._channels.lost()
-        for name in list(self._subscriptions):
-            self._unlistened(name)
-        self._changed(State.DOWN, reason)
-
-    def _pushed(self, push: list[Any]) -> None:
-        kind = push[0]
-        if kind == b"message":
-            if push[1] == self._inbox_bytes and self._inbox is not None:
-                self._replied(self._inbox_name, push[2])
-                return
-            channel = push[1].decode("utf-8", "replace")
-            self._arrived(channel, channel, push[2])
-        elif kind == b"pmessage":
-            self._arrived(push[1].decode("utf-8", "replace"), push[2].decode("utf-8", "replace"), push[3])
-        elif self._channels.pushed(kind, name := push[1].decode("utf-8", "replace")):
-            self._confirmed()
-        else:
-            self._unlistened(name)
-
-    # --- PubSub's primitives --------------------------------------------------------------------------------------
-    def _post(self, channel: str, data: bytes, callback: Callable[[Any], None] | None, hold: float) -> None:
-        if self._state is State.CLOSED:
-            if callback is not None:
-                callback(BusUnavailable("the bus connection was closed"))
-            return
-        self._commands.post(pack("PUBLISH", channel, data), callback, hold)
-
-    def _listen(self, name: str, pattern: bool) -> None:
-        self._channels.add(name, pattern)
-
-    def _unlisten(self, name: str, pattern: bool) -> None:
-        self._channels.remove(name, pattern)
-        if not self._pushes.up:
-            self._unlistened(name)  # there is nobody to confirm it
-
-    def _is_confirmed(self, name: str) -> bool:
-        return name in self._channels.confirmed
-
     def ask(self, *words: str, seconds: float = 2.0) -> Any:
-        """One command to the server and its answer, for diagnosis (`PING`, `INFO`). BusError or BusUnavailable."""
         self.open()
         waiter = Waiter(self.home)
         self.home.run(self._commands.post, pack(*words), waiter.wake, seconds)
@@ -132,5 +78,90 @@ class RedisTransport(PubSub):
         if value is TIMEOUT:
             raise BusUnavailable(f"no answer to {words[0]} within {seconds:g} s")
         if isinstance(value, Exception):
-            raise value if isinstance(value, BusError) else BusError(str(value))
+            raise mapped(value, self.topology.user, words[0]) from None
         return value
+
+    # --- links ----------------------------------------------------------------------------------------------------
+    def _up(self) -> None:
+        if self._commands.connects > 1:
+            self.metrics.reconnects += 1
+        if self._pushes.up:
+            self.changed(State.UP)
+
+    def _renew(self) -> None:
+        if self._pushes.connects > 1:
+            self.metrics.reconnects += 1
+        self._wanted.renew()
+        if self._commands.up:
+            self.changed(State.UP)
+
+    def _down(self, reason: str) -> None:
+        self.changed(State.DOWN, reason)
+
+    def _deaf(self, reason: str) -> None:
+        self._wanted.lost()
+        for name in self.channels.names:
+            self.channels.ended(name)
+        self.changed(State.DOWN, reason)
+
+    def _pushed(self, push: list[Any]) -> None:
+        kind = push[0]
+        if kind == b"message":
+            if push[1] == self._inbox_bytes:
+                self.inbox.arrived(self.inbox.name, push[2])
+                return
+            channel = push[1].decode("utf-8", "replace")
+            self.channels.arrived(channel, channel, push[2])
+        elif kind == b"pmessage":
+            self.channels.arrived(push[1].decode("utf-8", "replace"), push[2].decode("utf-8", "replace"), push[3])
+        else:
+            self._pushes.confirm(push)
+
+    def _heard(self, name: str) -> None:
+        if name == self.inbox.name:
+            self.inbox.confirmed()
+
+    def _refused(self, name: str, error: BusError) -> None:
+        if name == self.inbox.name:
+            self.inbox.refused(error)
+
+    # --- publishing and listening ---------------------------------------------------------------------------------
+    def post(self, channel: str, data: bytes, callback: Callback | None, hold: float) -> Hold | None:
+        if self.observers:
+            for observer in self.observers:
+                observer(channel, data)
+        if self.state is State.CLOSED:
+            if callback is not None:
+                callback(BusUnavailable(CLOSED))
+            return None
+        return self._commands.post(pack("PUBLISH", channel, data), callback, hold)
+
+    def listen(self, name: str) -> None:
+        self._wanted.add(name)
+
+    def unlisten(self, name: str) -> None:
+        self._wanted.remove(name)
+
+    def is_confirmed(self, name: str) -> bool:
+        return name in self._wanted.confirmed
+
+    def refusal(self, name: str) -> BusError | None:
+        return self._wanted.refused.get(name)
+
+    def explain(self, error: Exception, channel: str) -> BusError:
+        if not isinstance(error, BusError):
+            self._links.told(error)
+        return mapped(error, self.topology.user, "PUBLISH", channel)
+
+    def _not_taken(self, error: Exception) -> None:
+        """The server refuses a message that nobody waits for: a reply, for example."""
+        self._links.told(error)
+        text = mapped(error, self.topology.user, "PUBLISH")
+        self.losses.lost("refused", f"a message was not taken by the bus: {text}")
+
+
+class RedisTransport(Compatible):
+    """The compatible layer on the server that `topology` names."""
+
+    def __init__(self, topology: Topology, home: Home, limits: Limits, metrics: Metrics | None = None) -> None:
+        super().__init__(RedisBus(topology, home, metrics), limits)

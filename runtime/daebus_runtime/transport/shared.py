@@ -1,6 +1,7 @@
 """The transports of this process, one for each bus address, whoever uses them: services, callers, tests.
 
-Ten callers of one bus are one inbox and two connections. A forked child starts with none.
+Ten callers of one bus are one inbox and two connections, and a service that starts later takes over what they have. One
+that was closed is forgotten. A forked child starts with none.
 """
 
 from __future__ import annotations
@@ -8,19 +9,22 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from gevent import monkey
 
-from ..errors import ConfigurationError
 from ..metrics import Metrics
 from ..settings import Settings, parse
-from . import State, Transport, home
+from . import Limits, State, home
+from .address import Address
+from .compatible import Compatible
 from .redis import RedisTransport
 from .topology import SingleServer
 
-_lock = monkey.get_original("threading", "Lock")()
-_transports: dict[str, Transport] = {}
-_overrides: list[Transport] = []
+_native_lock = monkey.get_original("_thread", "allocate_lock")
+_lock = _native_lock()
+_transports: dict[tuple[Any, ...], Compatible] = {}
+_overrides: list[Compatible] = []
 _default_url: str | None = None
 generation = 0
 """Changes whenever an address may lead elsewhere than before: a cue for those who keep a transport."""
@@ -31,39 +35,53 @@ def _changed() -> None:
     generation += 1
 
 
-def acquire(url: str, settings: Settings) -> Transport:
-    """The open transport for an address, made at first use."""
+def acquire(url: str, settings: Settings) -> Compatible:
+    """The open transport for an address, made at first use. ConfigurationError."""
     if _overrides:
         return _overrides[-1]
+    address = _address(url)
     with _lock:
-        transport = _transports.get(url)
+        transport = _transports.get(address.key)
         if transport is None or transport.state is State.CLOSED:
-            transport = _transports[url] = _make(url, settings, None)
+            transport = _transports[address.key] = _make(address, settings, None)
     transport.open()
     return transport
 
 
-def make(url: str, settings: Settings, metrics: Metrics) -> Transport:
-    """A service's own transport, not yet open; callers of this process with the same address share it."""
+def make(url: str, settings: Settings, metrics: Metrics) -> Compatible:
+    """A service's own transport; callers of this process with the same address share it.
+
+    What callers have opened before the service started is taken over, with its connections.
+    """
+    address = _address(url)
+    here = home.current()
     with _lock:
-        transport = _transports[url] = _make(url, settings, metrics)
+        before = _transports.get(address.key)
+        if before is not None and before.state is not State.CLOSED and before.bus.home is here:
+            before.bus.adopt(metrics)
+            before.limits = Limits.of(settings)
+            return before
+        transport = _transports[address.key] = _make(address, settings, metrics)
         _changed()
+    if before is not None:
+        before.close()
     return transport
 
 
-def _make(url: str, settings: Settings, metrics: Metrics | None) -> Transport:
-    parse("redis_url", url, "the bus address")
-    try:
-        topology = SingleServer(url)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"the bus address cannot be used: {error}") from None
-    return RedisTransport(
-        topology,
-        home.current(),
-        message_limit=settings.message_limit,
-        send_seconds=settings.send_seconds,
-        metrics=metrics,
-    )
+def _address(url: str) -> Address:
+    return Address.of(parse("redis_url", url, "the bus address"))
+
+
+def _make(address: Address, settings: Settings, metrics: Metrics | None) -> Compatible:
+    transport = RedisTransport(SingleServer(address), home.current(), Limits.of(settings), metrics)
+
+    def forget(state: State, reason: str) -> None:
+        if state is State.CLOSED and _transports.get(address.key) is transport:
+            del _transports[address.key]
+            _changed()
+
+    transport.watch(forget)
+    return transport
 
 
 def set_default(url: str | None) -> None:
@@ -78,7 +96,7 @@ def default_url() -> str | None:
 
 
 @contextlib.contextmanager
-def override(transport: Transport) -> Iterator[None]:
+def override(transport: Compatible) -> Iterator[None]:
     """While this lasts, every address leads to `transport`. For tests that must not reach a server."""
     _overrides.append(transport)
     _changed()
@@ -101,7 +119,10 @@ def close_all() -> None:
 
 def _after_fork() -> None:
     global _lock
-    _lock = monkey.get_original("threading", "Lock")()
+    _lock = _native_lock()
+    for transport in _transports.values():
+        with contextlib.suppress(Exception):
+            transport.bus.forsake()
     _transports.clear()
     _overrides.clear()
     _changed()

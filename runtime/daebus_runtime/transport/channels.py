@@ -1,0 +1,108 @@
+"""Who listens to what in this process: subscriptions by channel name. Asks the bus for a name when the first one comes,
+gives it up with the last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..logs import runtime_logger
+from . import Message, Subscription
+
+if TYPE_CHECKING:
+    from .bus import Bus
+
+
+def _ignore(channel: str, data: bytes) -> None:
+    pass
+
+
+class ChannelSubscription(Subscription):
+    """One callback on one name."""
+
+    def __init__(self, channels: Channels, name: str, callback: Message) -> None:
+        self._channels, self.name, self.callback = channels, name, callback
+        self.retiring = False
+
+    def cancel(self) -> None:
+        self._channels.run(self._channels.remove, self)
+
+    def retire(self) -> None:
+        self._channels.run(self._channels.retire, self)
+
+    @property
+    def retired(self) -> bool:
+        return self not in self._channels.of(self.name)
+
+    @property
+    def confirmed(self) -> bool:
+        return self._channels.bus.is_confirmed(self.name)
+
+    @property
+    def refused(self) -> str:
+        refusal = self._channels.bus.refusal(self.name)
+        return "" if refusal is None else f"the subscription to {self.name!r} is refused: {refusal}"
+
+
+class Channels:
+    """The subscriptions of a bus. Everything but `subscribe` runs on the home loop."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.run = bus.home.run
+        self._by_name: dict[str, tuple[ChannelSubscription, ...]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._by_name)
+
+    def of(self, name: str) -> tuple[ChannelSubscription, ...]:
+        """The subscriptions to a name."""
+        return self._by_name.get(name, ())
+
+    def subscribe(self, name: str, callback: Message) -> ChannelSubscription:
+        """Call `callback(channel, data)` for each message; from any greenlet or thread."""
+        subscription = ChannelSubscription(self, name, callback)
+        self.run(self._add, subscription)
+        return subscription
+
+    def _add(self, subscription: ChannelSubscription) -> None:
+        there = self.of(subscription.name)
+        self._by_name[subscription.name] = (*there, subscription)
+        if all(other.retiring for other in there):
+            self.bus.listen(subscription.name)
+
+    def remove(self, subscription: ChannelSubscription) -> None:
+        """No callback begins after this."""
+        there = self.of(subscription.name)
+        if subscription not in there:
+            return
+        subscription.callback = _ignore  # also when a message is on its way through `there` at this moment
+        left = tuple(other for other in there if other is not subscription)
+        if left:
+            self._by_name[subscription.name] = left
+        else:
+            del self._by_name[subscription.name]
+        if not subscription.retiring and all(other.retiring for other in left):
+            self.bus.unlisten(subscription.name)
+
+    def retire(self, subscription: ChannelSubscription) -> None:
+        """See `Subscription.retire`."""
+        there = self.of(subscription.name)
+        if subscription in there and not subscription.retiring:
+            subscription.retiring = True
+            if all(other.retiring for other in there):
+                self.bus.unlisten(subscription.name)
+
+    def ended(self, name: str) -> None:
+        """Told by the bus: nothing more can arrive for those that retire."""
+        for subscription in self.of(name):
+            if subscription.retiring:
+                self.remove(subscription)
+
+    def arrived(self, name: str, channel: str, data: bytes) -> None:
+        """Told by the bus: a message for a name; for a pattern, `channel` is what it matched."""
+        for subscription in self.of(name):
+            try:
+                subscription.callback(channel, data)
+            except Exception:
+                runtime_logger.exception("a message on channel %r could not be taken in", channel)

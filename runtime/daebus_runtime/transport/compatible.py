@@ -1,0 +1,193 @@
+"""The compatible layer (wire.md §1): requests and replies as plain PUBLISH and SUBSCRIBE, at most once. Not durable."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .. import codec, keys
+from ..envelope import Reply, Request, error_reply, parse_request
+from ..errors import BusError, BusUnavailable, CallTimeout, MalformedMessage, MessageTooLarge
+from ..logs import runtime_logger
+from . import Capabilities, Delivery, Limits, Message, Outcome, Progress, State, Subscription, Transport
+from .bus import Bus
+from .home import TIMEOUT, Waiter
+
+ANSWER_SECONDS = 5.0  # how long Redis may take to answer a publish that it has received
+
+
+class CompatibleDelivery(Delivery):
+    """A request on the compatible layer. Nothing is kept by the server, so there is nothing to settle."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, request: Request, transport: Compatible) -> None:
+        self.request, self._transport = request, transport
+        self.keep = self.answered = self.settled = False
+        self._kept = None
+
+    def _check(self, data: bytes) -> None:
+        self._transport.check_size(data)
+
+    def _post(self, data: bytes) -> None:
+        reply_to = self.request.reply_to
+        if reply_to:
+            self._transport.post(reply_to, data)
+
+    def _end(self, data: bytes | None, outcome: Outcome) -> None:
+        if data is not None:
+            self._post(data)
+
+
+class Compatible(Transport):
+    """Requests over `bus`, within `limits`."""
+
+    capabilities = Capabilities()
+
+    def __init__(self, bus: Bus, limits: Limits) -> None:
+        self.bus, self.limits = bus, limits
+        self._inbox, self._home = bus.inbox, bus.home
+
+    # --- state ----------------------------------------------------------------------------------------------------
+    def open(self) -> None:
+        self.bus.open()
+
+    def close(self) -> None:
+        self.bus.close()
+
+    def flush(self, timeout: float) -> bool:
+        return self.bus.flush(timeout)
+
+    @property
+    def state(self) -> State:
+        return self.bus.state
+
+    @property
+    def reason(self) -> str:
+        return self.bus.reason
+
+    def watch(self, callback: Callable[[State, str], None]) -> None:
+        self.bus.watch(callback)
+
+    def observe(self, callback: Callable[[str, bytes], None]) -> None:
+        self.bus.observers.append(callback)
+
+    # --- broadcasts -----------------------------------------------------------------------------------------------
+    def publish(self, channel: str, data: bytes) -> int:
+        self.check_size(data)
+        self.open()
+        waiter = Waiter(self._home)
+        self._home.run(self.bus.post, channel, data, waiter.wake, self.limits.send_seconds)
+        value = waiter.wait(time.monotonic() + self.limits.send_seconds + ANSWER_SECONDS)
+        if value is TIMEOUT:
+            raise BusUnavailable(f"channel {channel!r}: the bus did not answer for {ANSWER_SECONDS:g} s")
+        if isinstance(value, Exception):
+            error = self.bus.explain(value, channel)
+            raise type(error)(f"channel {channel!r}: {error}")
+        self.bus.metrics.sent += 1
+        return int(value)
+
+    def post(self, channel: str, data: bytes) -> None:
+        """Publish without waiting for the number of receivers; held for `send_seconds` while there is no bus."""
+        self.check_size(data)
+        self.bus.metrics.sent += 1
+        if self._home.is_here():
+            self.bus.post(channel, data, None, self.limits.send_seconds)
+        else:
+            self._home.run(self.bus.post, channel, data, None, self.limits.send_seconds)
+
+    def check_size(self, data: bytes) -> None:
+        """MessageTooLarge when `data` could not be sent."""
+        if len(data) > self.limits.message:
+            raise MessageTooLarge(
+                f"the message has {len(data)} bytes, more than the {self.limits.message} that DAEBUS_MESSAGE_LIMIT "
+                "allows; it was not sent"
+            )
+
+    def subscribe(self, channel: str, callback: Message) -> Subscription:
+        self.open()
+        return self.bus.channels.subscribe(channel, callback)
+
+    # --- requests -------------------------------------------------------------------------------------------------
+    def send(self, request: Request) -> int:
+        data = codec.dumps(request.raw) if request.raw else request.encode()
+        return self.publish(keys.service_channel(request.service), data)
+
+    def consume(
+        self, service: str, callback: Callable[[Delivery], None], room: Callable[[], int] | None = None
+    ) -> Subscription:
+        def arrived(channel: str, data: bytes) -> None:
+            try:
+                request = parse_request(data, service)
+            except MalformedMessage as error:
+                self._refuse(error)
+            else:
+                callback(CompatibleDelivery(request, self))
+
+        return self.subscribe(keys.service_channel(service), arrived)
+
+    def _refuse(self, error: MalformedMessage) -> None:
+        self.bus.metrics.drop(error.code)
+        runtime_logger.warning("a message was refused: %s", error)
+        if error.reply_to:
+            self.post(error.reply_to, error_reply(error.request_id, str(error), error.code).encode())
+
+    def request(self, request: Request, timeout: float, on_progress: Progress | None = None) -> Reply:
+        deadline = time.monotonic() + timeout
+        inbox = self._inbox
+        if request.request_id is None:
+            request.request_id = inbox.fresh_id()
+        key = request.request_id
+        request.reply_to = inbox.name
+        data = request.encode()
+        self.check_size(data)
+        if self.bus.state is not State.UP:
+            self.open()
+        waiter = inbox.expect(key)
+        try:
+            if waiter.is_home:
+                self._begin(key, request.service, data, deadline)
+            else:
+                self._home.run(self._begin, key, request.service, data, deadline)
+            while True:
+                value = waiter.wait(deadline)
+                if type(value) is Reply:
+                    if value.final:
+                        return value
+                    if on_progress is not None:
+                        on_progress(value)
+                elif value is TIMEOUT:
+                    raise self._too_late(request, timeout)
+                elif isinstance(value, Exception):
+                    raise self._failed(request, value) from value
+        finally:
+            inbox.forget(key)
+
+    def _begin(self, key: Any, service: str, data: bytes, deadline: float) -> None:
+        bus = self.bus
+        if not bus.is_confirmed(self._inbox.name):
+            self._inbox.when_heard(key, functools.partial(self._begin, key, service, data, deadline), deadline)
+            return
+        waiter = self._inbox.waiter(key)
+        if waiter is not None:
+            bus.metrics.sent += 1
+            hold = 0.0 if bus.state is State.UP else deadline - time.monotonic()
+            held = bus.post(keys.service_channel(service), data, waiter.wake_if_failed, hold)
+            if held is not None:
+                self._inbox.held[key] = held
+
+    def _failed(self, request: Request, value: Exception) -> BusError:
+        error = self.bus.explain(value, keys.service_channel(request.service))
+        return type(error)(f"{_who(request)}: {error}")
+
+    def _too_late(self, request: Request, timeout: float) -> Exception:
+        if self.bus.state is State.UP:
+            return CallTimeout(f"{_who(request)}: no reply within {timeout:g} seconds")
+        why = f" ({self.bus.reason})" if self.bus.reason else ""
+        return BusUnavailable(f"{_who(request)}: the bus was not reachable{why}; gave up after {timeout:g} seconds")
+
+
+def _who(request: Request) -> str:
+    return f"service {request.service!r}, action {request.action!r}"

@@ -1,0 +1,105 @@
+"""The replies to what this process asked: one channel for all callers, and who waits for which request id."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .. import keys
+from ..envelope import parse_reply
+from ..errors import BusError, MalformedMessage
+from ..logs import runtime_logger
+from .holds import Hold
+from .home import Waiter
+
+if TYPE_CHECKING:
+    from .bus import Bus
+
+
+class Inbox:
+    """`name` is the `reply_to` of every request of this process. It is subscribed to at the first request."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.name = keys.inbox_channel()
+        self._prefix, self._count = uuid.uuid4().hex, itertools.count(1)
+        self._waiting: dict[Any, Waiter] = {}
+        self._not_begun: dict[Any, Callable[[], None]] = {}
+        self._subscribed = False
+        self.held: dict[Any, Hold] = {}
+        """Requests that wait for a connection."""
+
+    def fresh_id(self) -> str:
+        """A request id that nobody else has."""
+        return f"{self._prefix}-{next(self._count)}"
+
+    # --- for a caller, in any greenlet or thread --------------------------------------------------------------------
+    def expect(self, key: Any) -> Waiter:
+        """Begin to wait for the replies with this id. `forget` must follow."""
+        waiter = self._waiting[key] = Waiter(self._bus.home)
+        return waiter
+
+    def forget(self, key: Any) -> None:
+        """Wait no longer; what has not been sent yet is not sent any more."""
+        self._waiting.pop(key, None)
+        if self._not_begun:
+            self._not_begun.pop(key, None)
+        if self.held and (held := self.held.pop(key, None)) is not None:
+            self._bus.home.run(held.cancel)
+
+    # --- on the home loop -------------------------------------------------------------------------------------------
+    def waiter(self, key: Any) -> Waiter | None:
+        """Who waits for this id, if still somebody does."""
+        return self._waiting.get(key)
+
+    def when_heard(self, key: Any, begin: Callable[[], None], deadline: float) -> None:
+        """Run `begin` as soon as the server has confirmed the inbox: a reply that nobody hears yet would be lost.
+
+        Not at all once the caller has forgotten the id or `deadline` (time.monotonic) has passed.
+        """
+        if key not in self._waiting:
+            return
+        self._not_begun[key] = lambda: begin() if time.monotonic() < deadline else None
+        if not self._subscribed:
+            self._subscribed = True
+            self._bus.channels.subscribe(self.name, self.arrived)
+        elif self._bus.refusal(self.name) is not None:
+            self._bus.listen(self.name)  # perhaps it is allowed by now: the caller is told either way, at once
+
+    def confirmed(self) -> None:
+        """Told by the bus."""
+        not_begun, self._not_begun = self._not_begun, {}
+        for begin in not_begun.values():
+            begin()
+
+    def refused(self, error: BusError) -> None:
+        """Told by the bus: the server does not let this user hear its own replies."""
+        not_begun, self._not_begun = self._not_begun, {}
+        for key in not_begun:
+            if (waiter := self._waiting.get(key)) is not None:
+                waiter.wake(error)
+
+    def arrived(self, channel: str, data: bytes) -> None:
+        """A message on the inbox."""
+        try:
+            reply = parse_reply(data)
+        except MalformedMessage as error:
+            self._bus.metrics.drop(error.code)
+            runtime_logger.warning("a reply was refused: %s", error)
+            return
+        try:
+            waiter = self._waiting.get(reply.request_id)
+        except TypeError:  # an id that is no text cannot be one of ours
+            waiter = None
+        if waiter is None:
+            self._bus.metrics.drop("late_reply")
+        else:
+            waiter.wake(reply)
+
+    def fail_all(self, error: Exception) -> None:
+        """Nobody will get a reply any more."""
+        for waiter in list(self._waiting.values()):
+            waiter.wake(error)
