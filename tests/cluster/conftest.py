@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from types import SimpleNamespace
@@ -21,7 +22,10 @@ from tests.cluster.kubernetes import (
     kubectl,
 )
 from tests.support.docker import need_engine
-from tests.template.rendering import plain_template
+from tests.template.rendering import REPOSITORY, plain_template
+
+# The state from which running services are upgraded, until there is a release: before the runtime's inner parts moved.
+FORMER = "67fe023"
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +45,8 @@ def services(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Generated services whose images are in the cluster.
 
     `alone` has its bus in the pod; version 0.2.0 of its image is there too, in which one more plant grows.
-    `north` and `south` are on a shared bus.
+    `north` and `south` are on a shared bus; `former` is `north` as it was at the commit `FORMER`, None where this
+    repository does not know that commit.
     """
     need_engine()
     folder = tmp_path_factory.mktemp("services")
@@ -51,6 +56,7 @@ def services(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             alone=images.service("cold_store", bus_mode="sidecar"),
             north=images.service("north_field", bus_mode="shared"),
             south=images.service("south_field", bus_mode="shared"),
+            former=images.earlier("north_field", FORMER, bus_mode="shared") if knows(FORMER) else None,
         )
         plant_fern(found.alone)
         images.build(found.alone, "0.2.0")
@@ -58,6 +64,13 @@ def services(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield found
     finally:
         images.remove()
+
+
+def knows(commit: str) -> bool:
+    """Whether the repository holds a commit; a shallow clone does not hold old ones."""
+    return not subprocess.run(
+        ["git", "cat-file", "-e", f"{commit}^{{commit}}"], cwd=REPOSITORY, capture_output=True
+    ).returncode
 
 
 def plant_fern(service: Service) -> None:

@@ -7,11 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.snapshot import git
 from tests.cluster.kubernetes import LOAD, OWN, ctr, run
 from tests.support.docker import Generated, docker, generate, unique
 from tests.template.rendering import REPOSITORY
 
 BUS = "valkey/valkey:8.1-alpine"
+EARLIER = "0.0.1"
+
+
+def extract(commit: str, target: Path) -> None:
+    """The files of a commit, without git."""
+    target.mkdir()
+    archive = target.with_suffix(".tar")
+    git("archive", "--output", archive, commit, at=REPOSITORY)
+    run("tar", "--extract", "--file", archive, "--directory", target)
 
 
 @dataclass(frozen=True)
@@ -54,13 +64,28 @@ class Images:
 
     def service(self, name: str, **answers: Any) -> Service:
         """Copies the template and builds the image, tagged 0.1.0."""
+        generated = self._generate(name, self.template, self.folder / name, self.registry, REPOSITORY, answers)
+        return self._built(Service(name, generated), "0.1.0")
+
+    def earlier(self, name: str, commit: str, **answers: Any) -> Service:
+        """The same as it was at a commit: template, chart and runtime of then. Its image is tagged `EARLIER`."""
+        tree = self.folder / commit
+        extract(commit, tree)
+        target, registry = self.folder / f"{name}-{commit}", f"{self.registry}/{commit}"
+        return self._built(Service(name, self._generate(name, tree, target, registry, tree, answers)), EARLIER)
+
+    def _generate(
+        self, name: str, template: Path, target: Path, base_registry: str, repository: Path, answers: dict[str, Any]
+    ) -> Generated:
         names = {"service_name": name, "image_registry": self.registry}
-        generated = generate(self.template, self.folder / name, self.registry, **names, **answers)
+        generated = generate(template, target, base_registry, **names, **answers)
         if generated.base not in self.bases:
-            docker("build", "--quiet", "--file", REPOSITORY / "Dockerfile.base", "--tag", generated.base, REPOSITORY)
+            docker("build", "--quiet", "--file", repository / "Dockerfile.base", "--tag", generated.base, repository)
             self.bases.add(generated.base)
-        service = Service(name, generated)
-        self.build(service, "0.1.0")
+        return generated
+
+    def _built(self, service: Service, version: str) -> Service:
+        self.build(service, version)
         return service
 
     def build(self, service: Service, version: str) -> None:

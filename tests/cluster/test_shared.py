@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.cluster.images import Service
+from tests.cluster.images import EARLIER, Service
 from tests.cluster.kubernetes import Client, Namespace, is_ready, restarts
 from tests.support.waiting import wait_until
 from tests.template.rendering import REPOSITORY
@@ -78,6 +78,25 @@ def test_no_request_fails_while_a_service_is_upgraded(
         namespace.install(town.north.objects, town.north.chart, *settings, command="upgrade")
         wait_until(lambda: not namespace.names(town.north.objects, ending=True) & old, 60, "the old pods are gone")
     measured(f"rolling upgrade: {flood.answers} requests answered, {len(flood.failures)} failed")
+    assert flood.answers > 100
+    assert flood.failures == []
+
+
+def test_no_request_fails_on_the_way_from_an_earlier_state_of_everything(
+    namespace: Namespace, client: Client, town: SimpleNamespace, measured: Callable[[str], None]
+) -> None:
+    """Template, chart, image and runtime of then, side by side with those of today while the pods are replaced."""
+    if town.former is None:
+        pytest.skip("this repository does not know the commit from which to upgrade: it is a shallow clone")
+    north = town.north.objects
+    namespace.install(north, town.former.chart, "replicaCount=2", f"image.tag={EARLIER}", command="upgrade")
+    everyone_is_back(namespace, town)
+    old = namespace.names(north)
+    assert call(namespace, town.south, town.north)["plant"] == "basil"
+    with client.flood("POST", f"{town.north.url}/plants/basil/water") as flood:
+        namespace.install(north, town.north.chart, "replicaCount=2", "image.tag=0.1.0", command="upgrade")
+        wait_until(lambda: not namespace.names(north, ending=True) & old, 60, "the old pods are gone")
+    measured(f"upgrade from an earlier state: {flood.answers} requests answered, {len(flood.failures)} failed")
     assert flood.answers > 100
     assert flood.failures == []
 
