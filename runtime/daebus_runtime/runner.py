@@ -1,5 +1,4 @@
-"""What starts and what stops, in which order, and why. `run` is what `app.run()` does; a `Runner` is one running
-service.
+"""What starts and what stops, in which order, and why. A `Runner` is one running service; launch.py makes it.
 
 Start (Runner.start)                                    why then
   1 watchdog                                            it should see what the rest of the start does
@@ -26,36 +25,33 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
 import signal
-import sys
 import time
+from collections.abc import Callable
 from types import CodeType
-from typing import TYPE_CHECKING
 
 import gevent
 import redis
 from gevent.event import Event
 
-from . import __version__, context, logs
+from . import context
+from .application import Application
+from .clients import Clients
 from .clock import Clock
 from .dispatch.blocking import BlockingPool
-from .dispatch.guard import FAULTS
 from .dispatch.watchdog import Watchdog, code_of
-from .errors import ConfigurationError
-from .logs import direct_logger, runtime_logger
-from .registry import Action, Declared, Hook, Listener, Task, Thread
+from .first_lines import announce
+from .hooks import run_hooks
+from .logs import runtime_logger
+from .registry import Action, Declared, Listener, Task, Thread
 from .running import Running
 from .servers.consumer import Consumer
 from .servers.management import Management
 from .servers.scheduler import Scheduler
 from .servers.threads import Threads
-from .settings import Settings, redact, unknown_variables
+from .settings import Settings, redact
 from .transport import State, Transport, shared, topology
-from .transport.embedded import Bus, resolve
-
-if TYPE_CHECKING:
-    from .app import Daebus
+from .transport.embedded import Bus
 
 HOOK_POLL_SECONDS = 0.02
 STOP_HOOK_SECONDS = 5.0
@@ -70,56 +66,37 @@ class Prepared:
     bus: Bus | None
     """None when the service does not need one and none was found."""
 
+    def release(self) -> None:
+        """End the bus that was started for this service, if one was."""
+        if self.bus is not None and self.bus.server is not None:
+            self.bus.server.stop()
 
-def uses_bus(app: Daebus) -> bool:
+
+def uses_bus(app: Application) -> bool:
     """Whether the service receives messages, and so cannot be ready without a bus."""
     return bool(app.registry.all(Action) or app.registry.all(Listener))
 
 
-def prepare(app: Daebus) -> Prepared:
-    """Settle settings and bus. ConfigurationError for everything that would make a half-working service.
-
-    Done once: what a master has prepared is used by its worker. An embedded bus started here dies with this process.
-    """
-    if app.prepared is None:
-        loaded = app.load_settings()
-        logs.configure(loaded.settings.log_format, "debug" if loaded.settings.debug else loaded.settings.log_level)
-        for line in (*loaded.overridden, *unknown_variables()):
-            runtime_logger.warning("%s", line)
-        _check_components(app, loaded.settings)
-        bus = _find_bus(app, loaded.settings)
-        app.prepared = Prepared(loaded.settings, bus)
-    return app.prepared
-
-
-def _check_components(app: Daebus, settings: Settings) -> None:
-    from .servers.http.application import check
-
-    check(app.running(settings))
-
-
-def _find_bus(app: Daebus, settings: Settings) -> Bus | None:
-    try:
-        bus = resolve(settings)
-    except ConfigurationError:
-        if uses_bus(app) or settings.redis_url or settings.embedded == "always":
-            raise
-        return None
-    topology.check(bus.url)
-    return bus
-
-
 class Runner:
-    """One running service, in the process that does its work. Made and started on the main thread's loop."""
+    """One running service, in the process that does its work. Made and started on the main thread's loop.
 
-    def __init__(self, app: Daebus, transport: Transport | None = None, clock: Clock | None = None) -> None:
-        prepared = prepare(app) if transport is None else None
-        self.app = app
-        self.settings = prepared.settings if prepared else app.load_settings().settings
-        self.bus = prepared.bus if prepared else None
+    A test gives it a transport, a way to make Redis clients, and a clock, of its own.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        prepared: Prepared,
+        transport: Transport | None = None,
+        make_client: Callable[[], redis.Redis] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.app, self.settings, self.bus = app, prepared.settings, prepared.bus
         self.service = self.settings.service or app.name
         self.metrics = app.metrics
         self.transport = transport or self._open_bus()
+        make_client = make_client or (topology.of(self.bus.url).client if self.bus is not None else None)
+        self.clients = Clients(make_client) if make_client is not None else None
         self.blocking = BlockingPool(app.max_workers)
         self.consumer = Consumer(app, self.service, self.transport, self.settings, self.blocking, self.metrics)
         self.threads = Threads(app)
@@ -146,9 +123,7 @@ class Runner:
                 settings.management_host, settings.management_port, self.metrics, self.not_ready
             )
             self.management.start()
-        app.runner = self
-        app.use_bus(self.transport, self._client if self.bus else None)
-        app.serve(self.running)
+        app.attend(self)
         context.running(app, True)
         self._measure()
         self.transport.watch(self._bus_changed)
@@ -166,10 +141,6 @@ class Runner:
         url = self.bus.url if self.bus else "redis://localhost:6379"
         shared.set_default(url)
         return shared.make(url, self.settings, self.metrics)
-
-    def _client(self) -> redis.Redis:
-        assert self.bus is not None
-        return topology.of(self.bus.url).client()
 
     def _measure(self) -> None:
         self.metrics.gauge("daebus_bus_up", "1 while the bus is connected.", lambda: self.transport.state is State.UP)
@@ -193,16 +164,8 @@ class Runner:
         while not self.consumer.confirmed and not self.draining:
             gevent.sleep(HOOK_POLL_SECONDS)
         if not self.draining:
-            self._run_hooks("on_start")
+            run_hooks(self.app, self.app.registry, "on_start")
             self._hooked = True
-
-    def _run_hooks(self, kind: str) -> None:
-        for hook in self.app.registry.all(Hook):
-            if hook.kind == kind:
-                try:
-                    context.call_in_context(context.Context(self.app), hook.function)
-                except FAULTS:
-                    runtime_logger.exception("a hook failed: %s at %s", kind, hook.where)
 
     # --- state ----------------------------------------------------------------------------------------------------
     def not_ready(self) -> list[str]:
@@ -233,18 +196,20 @@ class Runner:
 
     def announce(self, addresses: dict[str, str]) -> None:
         """The block of first lines: what runs, and where it can be reached."""
-        bus = "none" if self.bus is None else f"{redact(self.bus.url)} ({self.bus.source})"
-        if self.bus is not None and self.bus.server is not None:
-            bus += ", private: other machines cannot reach it"
-        about = {"bus": bus, **addresses}
         if self.management is not None:
-            about["management"] = f"http://{self.settings.management_host}:{self.management.port}"
-        lines = "".join(f"\n  {name:<11} {value}" for name, value in about.items())
-        versions = f"daebus {__version__}, Python {platform.python_version()}"
-        if logs.is_json():
-            direct_logger.info("service %s started (%s)", self.service, versions, extra=about)
-        else:
-            direct_logger.info("service %s started (%s)%s", self.service, versions, lines)
+            where = f"http://{self.settings.management_host}:{self.management.port}"
+            addresses = {**addresses, "management": where}
+        announce(self.service, self.bus, addresses)
+
+    # --- what the application passes on ---------------------------------------------------------------------------
+    def start_thread(self, name: str) -> bool:
+        return self.threads.start(name)
+
+    def stop_thread(self, name: str, timeout: float) -> bool:
+        return self.threads.stop(name, timeout)
+
+    def reschedule(self, name: str, interval: float | None, cron: str | None) -> None:
+        self.scheduler.reschedule(name, interval, cron)
 
     # --- stop -----------------------------------------------------------------------------------------------------
     def request_stop(self) -> None:
@@ -275,7 +240,7 @@ class Runner:
         self.scheduler.drain(deadline)
         self.threads.drain(max(deadline, time.monotonic() + 0.1))
         with gevent.Timeout(STOP_HOOK_SECONDS, False):  # type: ignore[arg-type]
-            self._run_hooks("on_stop")
+            run_hooks(self.app, self.app.registry, "on_stop")
         self.scheduler.stop()
         self.transport.flush(FLUSH_SECONDS)  # the last replies must have left
         self.transport.close()
@@ -283,51 +248,5 @@ class Runner:
             self.management.stop()
         self._watchdog.stop()
         context.running(self.app, False)
-        self.app.runner = None
-        self.app.serve(None)
+        self.app.attend(None)
         runtime_logger.info("service %s stopped", self.service)
-
-
-def run(app: Daebus) -> None:
-    """`app.run()`: serve until SIGINT or SIGTERM. Ends the process with code 1 when it cannot start."""
-    from . import reload
-
-    try:
-        if app.load_settings().settings.debug and not reload.is_child():
-            reload.supervise()
-            return
-        prepared = prepare(app)
-        if app.http is not None or app.websocket is not None:
-            from .gunicorn import serve
-
-            serve(app, prepared)
-        else:
-            _serve_alone(app)
-    except ConfigurationError as error:
-        print(f"daebus: cannot start: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(1) from None
-
-
-def _serve_alone(app: Daebus) -> None:
-    runner = Runner(app)
-    asked = 0
-
-    def stop() -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
-            os._exit(130)  # asked twice: whoever did does not want to wait for the drain
-        runner.stopped.set()
-
-    signals = [gevent.signal_handler(number, stop) for number in (signal.SIGTERM, signal.SIGINT)]
-    runner.start()
-    runner.announce({})
-    try:
-        runner.stopped.wait()
-        runner.finish(time.monotonic() + runner.settings.drain_seconds)
-    finally:
-        for handler in signals:
-            handler.cancel()
-        if app.prepared is not None and app.prepared.bus is not None and app.prepared.bus.server is not None:
-            app.prepared.bus.server.stop()
-        app.prepared = None

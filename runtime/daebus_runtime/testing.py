@@ -31,7 +31,7 @@ from . import clock, codec, settings
 from .app import Daebus
 from .caller import DaebusCaller
 from .errors import ConfigurationError
-from .runner import Runner
+from .runner import Prepared, Runner
 from .servers.http.application import check
 from .servers.websocket.clients import Handshake
 from .servers.websocket.sessions import Refusal
@@ -203,21 +203,21 @@ class TestApp:
         self.broadcasts: list[tuple[str, dict[str, Any]]] = []
         """What was broadcast: (channel, payload)."""
         self._redis_url = redis_url
+        self._arguments: dict[str, Any] = {}
         if service is not None:
-            app.arguments["service"] = service
+            self._arguments["service"] = service
+            app.call_it(service)
         self._ends = contextlib.ExitStack()
         self._cache: Any = None
 
     def __enter__(self) -> TestApp:
-        loaded = self.app.load_settings().settings
+        loaded = self.app.load_settings(self._arguments).settings
         check(self.app.running(loaded))
         transport = self._make_transport(loaded)
         self._ends.enter_context(shared.override(transport))
         self.clock = Clock(self)
-        self.runner = Runner(self.app, transport, self.clock)
-        self.app.use_bus(transport, self._client)
+        self.runner = Runner(self.app, Prepared(loaded, None), transport, self._client, self.clock)
         self.runner.start(timers=False)
-        self.app.use_bus(transport, self._client)
         self._ends.callback(self._stop)
         self._until(lambda: not self.runner.not_ready(), "the service did not become ready")
         return self
@@ -325,7 +325,6 @@ class TestApp:
 
     def _stop(self) -> None:
         self.run(self.runner.finish, time.monotonic() + DRAIN_SECONDS)
-        self.app.use_bus(None, None)
 
     def _until(self, condition: Callable[[], bool], text: str, timeout: float = 5.0) -> None:
         deadline = time.monotonic() + timeout

@@ -1,4 +1,4 @@
-"""The rooms stand in one order: a later one imports earlier ones, never the reverse. The exceptions are listed here."""
+"""The rooms stand in one order: a later one imports earlier ones, never the reverse. There are no exceptions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ ROOMS = (
     {"envelope", "codec", "logs", "losses"},
     {"transport"},
     {"dispatch"},
-    {"context", "cron", "schedule", "zones", "registry", "patching", "running", "app", "blueprint", "caller"},
+    {
+        *("context", "cron", "schedule", "zones", "registry", "patching", "running", "clients", "application"),
+        *("blueprint", "caller"),
+    },
     {"servers"},
-    {"runner", "gunicorn", "reload"},
+    {"runner", "hooks", "first_lines", "worker", "master", "reload"},
+    {"launch"},
+    {"app", "gunicorn"},
     {"cli", "health", "testing", "__main__"},
 )
-# Both are made when the service starts, not when a module is imported.
-LATE_EXCEPTIONS = {
-    ("app", "runner"): "app.run() is what an author calls, and the runner is what starts everything",
-    ("servers", "runner"): "gunicorn makes the worker, and the worker is the process that the runner runs in",
-}
 
 
 def room_of(module: str) -> int:
@@ -41,26 +41,17 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(part for part in parts if part != "__init__" or len(parts) == 1), path
 
 
-def imports(module: str, path: Path) -> Iterator[tuple[str, bool, bool]]:
-    """What a module imports of the package: (module, inside a function, for the type checker only)."""
+def imports(path: Path) -> Iterator[str]:
+    """What a module imports of the package, anywhere: also inside a function, also for the type checker alone."""
     package = path.relative_to(PACKAGE).parts[:-1]
-
-    def visit(node: ast.AST, late: bool, typing: bool) -> Iterator[tuple[str, bool, bool]]:
-        for child in ast.iter_child_nodes(node):
-            in_function = late or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-            for_types = typing or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test))
-            if isinstance(child, ast.ImportFrom) and child.level:
-                base = package[: len(package) - child.level + 1]
-                if child.module:
-                    yield ".".join((*base, child.module)), in_function, for_types
-                else:
-                    yield from ((".".join((*base, name.name)), in_function, for_types) for name in child.names)
-            elif isinstance(child, (ast.Import, ast.ImportFrom)):
-                names = [child.module or ""] if isinstance(child, ast.ImportFrom) else [n.name for n in child.names]
-                assert not any(n.partition(".")[0] in ("daebus", "daebus_runtime") for n in names), (module, names)
-            yield from visit(child, in_function, for_types)
-
-    return visit(ast.parse(path.read_text()), False, False)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            names = [node.module] if node.module else [name.name for name in node.names]
+            yield from (".".join((*base, name)) for name in names)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [n.name for n in node.names]
+            assert not any(n.partition(".")[0] in ("daebus", "daebus_runtime") for n in names), (path, names)
 
 
 def test_every_module_has_a_room() -> None:
@@ -70,20 +61,14 @@ def test_every_module_has_a_room() -> None:
 
 
 def test_no_room_imports_a_later_one() -> None:
-    wrong, used = [], set()
-    for module, path in modules():
-        if module == "__init__":
-            continue  # the list of public names: it loads each at its first use
-        for target, late, for_types in imports(module, path):
-            if for_types or target in ("", "__version__") or room_of(target) <= room_of(module):
-                continue
-            exception = (module.partition(".")[0], target.partition(".")[0])
-            if late and exception in LATE_EXCEPTIONS:
-                used.add(exception)
-            else:
-                wrong.append(f"{module} imports {target}")
+    wrong = [
+        f"{module} imports {target}"
+        for module, path in modules()
+        if module != "__init__"  # the list of public names: it loads each at its first use
+        for target in imports(path)
+        if target not in ("", "__version__") and room_of(target) > room_of(module)
+    ]
     assert not wrong
-    assert used == set(LATE_EXCEPTIONS), "an exception that nobody needs any more"
 
 
 def test_the_alias_package_holds_nothing_of_its_own() -> None:

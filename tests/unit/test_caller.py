@@ -497,19 +497,20 @@ def test_a_message_above_the_usual_queue_is_sent_when_the_limit_allows_it(monkey
 
 
 # --- inside a service -----------------------------------------------------------------------------------------------
-def test_a_caller_made_at_import_time_works_in_handlers_tasks_and_threads(garden: TestApp) -> None:
+def test_a_caller_made_at_import_time_works_in_handlers_tasks_and_threads() -> None:
     caller = DaebusCaller("garden")
-    app = garden.app
+    app = make_garden(gevent.event.Event())
     seen: list[Any] = []
     app.action("relay")(lambda: caller.send_request("echo", request.payload))
     app.action("relay blocking", blocking=True)(lambda: caller.send_request("echo", request.payload))
     app.background("task", 10)(lambda: seen.append(caller.send_request("echo", "task")))
     app.thread("thread", native=True, auto_start=False)(lambda: seen.append(caller.send_request("echo", "thread")))
-    calls = [gevent.spawn(garden.call, action, n) for n in range(30) for action in ("relay", "relay blocking")]
-    assert [call.get() for call in calls] == [n for n in range(30) for _ in (0, 1)]
-    garden.clock.advance(10)
-    app.start_thread("thread")
-    wait_until(lambda: sorted(seen) == ["task", "thread"], message=lambda: str(seen))
+    with TestApp(app) as garden:
+        calls = [gevent.spawn(garden.call, action, n) for n in range(30) for action in ("relay", "relay blocking")]
+        assert [call.get() for call in calls] == [n for n in range(30) for _ in (0, 1)]
+        garden.clock.advance(10)
+        app.start_thread("thread")
+        wait_until(lambda: sorted(seen) == ["task", "thread"], message=lambda: str(seen))
 
 
 def test_an_outage_of_the_bus_costs_no_memory(free_port: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from daebus_runtime import Daebus, request
 from daebus_runtime.errors import RegistrationError
-from daebus_runtime.runner import Runner
+from daebus_runtime.runner import Prepared, Runner
 from daebus_runtime.testing import TestApp
 from daebus_runtime.transport import Limits, home
 from daebus_runtime.transport.memory import MemoryBroker, MemoryTransport
@@ -26,7 +26,7 @@ def run() -> Iterator[Run]:
 
     def start(app: Daebus) -> Runner:
         transport = MemoryTransport(MemoryBroker(), home.current(), Limits(1 << 20, 1.0))
-        runner = Runner(app, transport)
+        runner = Runner(app, Prepared(app.load_settings().settings, None), transport)
         runner.start()
         started.append(runner)
         return runner

@@ -31,6 +31,6 @@ def run(target: str, reload: bool) -> None:
     # Before the target is imported: whatever it imports first, it finds the cooperative library.
     patch()
     app = targets.load(target)
-    if app.arguments:
+    if app.has_run:
         return  # the file runs its application when it is imported, and that has ended
     app.run()

@@ -27,7 +27,7 @@ from .requests import HttpRequest, HttpResponse
 from .routing import ENCODED_SLASH, JSON, Resource, Responder, template_of, write
 
 if TYPE_CHECKING:
-    from ...app import Daebus
+    from ...application import Application
 
 WEBSOCKET_ONLY = "daebus.websocket_only"
 """In the WSGI environ of requests on a port that is for WebSockets alone."""
@@ -54,9 +54,9 @@ class DaebusHttp:
         self.port: int = parse("http_port", str(port), "DaebusHttp(port)") if given(port) else DEFAULT_PORT
         self.host: str = host if given(host) else DEFAULT_HOST
         self.cors_config = cors_config
-        self._app: Daebus | None = None
+        self._app: Application | None = None
 
-    def bind(self, app: Daebus) -> None:
+    def bind(self, app: Application) -> None:
         """Told by `attach`."""
         self._app = app
         app.make_wsgi = make_wsgi

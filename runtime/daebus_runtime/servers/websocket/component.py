@@ -21,7 +21,7 @@ from .messages import SocketMessage, WebSocketRequest, WebSocketResponse
 from .sessions import Refusal, Session, Sessions
 
 if TYPE_CHECKING:
-    from ...app import Daebus
+    from ...application import Application
 
 F = TypeVar("F", bound=Callable[..., Any])
 CLOSED = "Server closed connection"
@@ -44,11 +44,11 @@ class DaebusWebSocket:
         self.arguments: dict[str, Any] = {"websocket_port": UNSET if port is None else self.port}
         self.bound_port: int | None = None
         """The port that is listened on for WebSockets; told by the worker."""
-        self._app: Daebus | None = None
+        self._app: Application | None = None
         self._sessions = Sessions()
         self._declared = Declarations()
 
-    def bind(self, app: Daebus) -> None:
+    def bind(self, app: Application) -> None:
         """Told by `attach`."""
         if self._app is not None:
             raise RegistrationError("this DaebusWebSocket is attached to another application already")

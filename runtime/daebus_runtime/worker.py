@@ -9,7 +9,7 @@ Stop, on SIGTERM, SIGINT, SIGQUIT and when the master has died:
                   requests and socket messages in flight finish; then their connections are cut
     then          Runner.finish: messages, tasks, threads, on_stop hooks, the bus
 
-The master's own SIGKILL comes later than all that: its graceful_timeout is longer (gunicorn.py).
+The master's own SIGKILL comes later than all that: its graceful_timeout is longer (master.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gevent import get_hub
 from gevent.event import Event
@@ -29,19 +29,17 @@ from gunicorn.http.wsgi import base_environ
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import VERSION, GeventPyWSGIWorker
 
-from ..errors import ConfigurationError
-from ..logs import runtime_logger
-from .http.application import WEBSOCKET_ONLY
-from .http.connection import HttpConnection
-from .http.server import Server
-from .management import open_listener
-from .ports import ports_of
-from .websocket.connection import Options
-
-if TYPE_CHECKING:
-    from ..app import Daebus
-    from ..runner import Runner
-    from ..settings import Settings
+from .application import Application
+from .errors import ConfigurationError
+from .logs import runtime_logger
+from .runner import Prepared, Runner
+from .servers.http.application import WEBSOCKET_ONLY
+from .servers.http.connection import HttpConnection
+from .servers.http.server import Server
+from .servers.management import open_listener
+from .servers.ports import ports_of
+from .servers.websocket.connection import Options
+from .settings import Settings
 
 TICK_SECONDS = 1.0
 DRAIN_TICK_SECONDS = 0.1
@@ -51,11 +49,13 @@ BOOT_ERROR = 3  # gunicorn's own code for "do not try again"
 
 
 class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
-    """`worker_class` of the configuration in gunicorn.py. One for each service."""
+    """`worker_class` of the configuration in master.py. One for each service."""
 
     server_class = Server
     wsgi_handler = HttpConnection
     alive: bool
+    prepared: Prepared
+    """Told by the master before it forks."""
 
     def run(self) -> None:
         self._quick = False
@@ -68,17 +68,13 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             print(f"daebus: cannot start: {error}", file=sys.stderr, flush=True)  # noqa: T201
             sys.exit(BOOT_ERROR)
 
-    def _application(self) -> Daebus:
-        from ..app import Daebus
-
-        if not isinstance(self.wsgi, Daebus):
+    def _application(self) -> Application:
+        if not isinstance(self.wsgi, Application):
             raise ConfigurationError(f"gunicorn was given {self.wsgi!r}; this worker serves a Daebus application")
         return self.wsgi
 
-    def _serve(self, app: Daebus) -> None:
-        from ..runner import Runner  # it is what the servers are started by; only this process starts it from here
-
-        runner = Runner(app)
+    def _serve(self, app: Application) -> None:
+        runner = Runner(app, self.prepared)
         settings = runner.settings
         pool = Pool(settings.connection_limit)
         servers = [self._server(listener, app, settings, pool) for listener in self.sockets]
@@ -101,7 +97,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         self._drain(app, runner, servers, pool)
 
     def _server(
-        self, listener: Any, app: Daebus, settings: Settings, pool: Pool, websocket_only: bool = False
+        self, listener: Any, app: Application, settings: Settings, pool: Pool, websocket_only: bool = False
     ) -> Server:
         listener.setblocking(1)
         environ = base_environ(self.cfg)
@@ -119,7 +115,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             **tls,
         )
 
-    def _addresses(self, app: Daebus, main: Server, websocket: Server) -> dict[str, str]:
+    def _addresses(self, app: Application, main: Server, websocket: Server) -> dict[str, str]:
         """What the first lines say."""
         addresses = {}
         if app.http is not None:
@@ -129,7 +125,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         return addresses
 
     # --- the end --------------------------------------------------------------------------------------------------
-    def _drain(self, app: Daebus, runner: Runner, servers: list[Server], pool: Pool) -> None:
+    def _drain(self, app: Application, runner: Runner, servers: list[Server], pool: Pool) -> None:
         deadline = time.monotonic() + runner.settings.drain_seconds
         runner.begin_drain()
         for server in servers:

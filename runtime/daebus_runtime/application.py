@@ -1,0 +1,252 @@
+"""The application as its author declares it: handlers, components, settings. How it is started is not known here.
+
+`Daebus` (app.py) adds `run`. While the service runs, the runner stands behind it as its `Control`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from redis import Redis
+
+from . import context, logs, settings
+from .blueprint import Blueprint
+from .clients import Clients
+from .dispatch.blocking import BlockingPool
+from .errors import ConfigurationError, RegistrationError
+from .metrics import Metrics
+from .registry import Declarations, Declared, Route
+from .running import Running
+from .settings import UNSET, Settings
+from .transport import Transport, home
+
+WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+class Component(Protocol):
+    """What `attach` takes: DaebusHttp, DaebusWebSocket."""
+
+    kind: str
+
+    def bind(self, app: Application) -> None: ...
+
+
+C = TypeVar("C", bound=Component)
+
+
+class Control(Protocol):
+    """The running service, as its application reaches it."""
+
+    @property
+    def running(self) -> Running: ...
+
+    @property
+    def service(self) -> str: ...
+
+    @property
+    def transport(self) -> Transport: ...
+
+    @property
+    def clients(self) -> Clients | None: ...
+
+    def request_stop(self) -> None: ...
+
+    def is_running(self) -> bool: ...
+
+    def start_thread(self, name: str) -> bool: ...
+
+    def stop_thread(self, name: str, timeout: float) -> bool: ...
+
+    def reschedule(self, name: str, interval: float | None, cron: str | None) -> None: ...
+
+
+class Application(Declarations):
+    """See `Daebus`."""
+
+    def __init__(self, name: str, max_workers: int = 10) -> None:
+        super().__init__()
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"Daebus(name): a name is a text such as 'my_service' or __name__, not {name!r}")
+        if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
+            raise ConfigurationError(f"Daebus(max_workers): a number of threads from 1, not {max_workers!r}")
+        self.name = name
+        self.max_workers = max_workers
+        self.metrics = Metrics()
+        self.logger = logs.logger
+        self.request = context.request
+        self.response = context.response
+        self.cache = context.cache
+        self.broadcast = context.broadcast
+        self.http: Any = None
+        self.websocket: Any = None
+        self.blueprints: list[Blueprint] = []
+        self.make_wsgi: Callable[[Running], WSGI] | None = None
+        """Makes what answers HTTP; brought along by the components."""
+        self._named: Any = UNSET
+        self._control: Control | None = None
+        self._wsgi: WSGI | None = None
+
+    # --- composition ----------------------------------------------------------------------------------------------
+    def attach(self, component: C) -> C:
+        """Add HTTP or WebSocket support; returns the component. The order of attaching and declaring does not
+        matter."""
+        kind = getattr(component, "kind", None)
+        if kind not in ("http", "websocket"):
+            raise RegistrationError(f"attach takes a DaebusHttp or a DaebusWebSocket, not {component!r}")
+        if getattr(self, kind) is not None:
+            raise RegistrationError(f"a {type(component).__name__} is attached already; a service has one")
+        self.check_open("attach")
+        component.bind(self)
+        setattr(self, kind, component)
+        return component
+
+    def check_open(self, what: str) -> None:
+        """RegistrationError once the service runs: `what` would change what it serves."""
+        if self.registry.frozen:
+            raise RegistrationError(f"{what} comes too late: the service runs already; call it before app.run()")
+
+    def register_blueprint(self: A, blueprint: Blueprint) -> A:
+        """Take over everything that the blueprint declares, now and until the service starts; returns the
+        application."""
+        if not isinstance(blueprint, Blueprint):
+            raise RegistrationError(f"register_blueprint takes a Blueprint, not {blueprint!r}")
+        if blueprint in self.blueprints:
+            raise RegistrationError(f"blueprint {blueprint.name!r} is registered already")
+        self.check_open("register_blueprint")
+        prefix = blueprint.url_prefix
+
+        def place(item: Declared) -> Declared:
+            if isinstance(item, Route) and prefix:
+                return dataclasses.replace(item, path=prefix + item.path if item.path != "/" else prefix)
+            return item
+
+        blueprint.registry.part_of(self.registry, place)
+        self.blueprints.append(blueprint)
+        return self
+
+    # --- what it is and has ---------------------------------------------------------------------------------------
+    @property
+    def service(self) -> str | None:
+        """The service's name: `DAEBUS_SERVICE`, else `run(service=)`, else `Daebus(name)` up to its first dot."""
+        if self._control is not None:
+            return self._control.service
+        if text := os.environ.get("DAEBUS_SERVICE"):
+            return str(settings.parse("service", text, "DAEBUS_SERVICE"))
+        if self._named:
+            return str(settings.parse("service", str(self._named), "argument service"))
+        own = self.name.partition(".")[0]
+        return None if own == "__main__" else settings.parse("service", own, "Daebus(name)")
+
+    def call_it(self, service: Any) -> None:
+        """Told by `run`, or a test: the service's name, or UNSET."""
+        self._named = service
+
+    @property
+    def transport(self) -> Transport:
+        """The bus the service runs on. ConfigurationError when it does not run."""
+        return self._running("there is no bus to use").transport
+
+    @property
+    def redis(self) -> Redis:
+        """redis-py's client for the service's bus, one for each OS thread. ConfigurationError when it does not run."""
+        clients = self._running("there is no Redis client to use").clients
+        if clients is None:
+            raise ConfigurationError("the service runs without a bus: there is no Redis client to use")
+        return clients.here()
+
+    def load_settings(self, arguments: Mapping[str, Any] | None = None) -> settings.Loaded:
+        """The settings of this service, from the environment, `run`'s arguments and the attached components."""
+        merged = dict(arguments or {})
+        if not merged.get("service"):
+            merged["service"] = self.service or UNSET
+        for component in (self.http, self.websocket):
+            if component is not None:
+                merged.update(component.arguments)
+        loaded = settings.load(merged)
+        if loaded.settings.service is None:
+            raise ConfigurationError(
+                "the service has no name: write app.run(service='my_service') or Daebus('my_service'), "
+                "or set DAEBUS_SERVICE"
+            )
+        return loaded
+
+    def running(
+        self,
+        loaded: Settings | None = None,
+        blocking: BlockingPool | None = None,
+        draining: Callable[[], bool] = bool,
+    ) -> Running:
+        """What servers are told; before the start, with the settings of this moment."""
+        return Running(
+            service=self,
+            registry=self.registry,
+            settings=loaded or self.load_settings().settings,
+            metrics=self.metrics,
+            blocking=blocking or BlockingPool(self.max_workers),
+            http=self.http,
+            websocket=self.websocket,
+            draining=draining,
+        )
+
+    # --- while it runs --------------------------------------------------------------------------------------------
+    def attend(self, control: Control | None) -> None:
+        """Told by the runner: the service starts, or has ended (None). Between the two nothing may be declared."""
+        if self._control is not None and self._control.clients is not None:
+            self._control.clients.close()
+        self._control = control
+        self.registry.frozen = control is not None
+        self._wsgi = self._put_to_work(control.running) if control is not None else None
+
+    def stop(self) -> None:
+        """Drain and end, as on SIGTERM; returns at once. Does nothing when the service does not run."""
+        if self._control is not None:
+            self._control.request_stop()
+
+    def is_running(self) -> bool:
+        """Whether the service is up and not stopping."""
+        return self._control is not None and self._control.is_running()
+
+    def start_thread(self, name: str) -> bool:
+        """Start a declared thread; whether it runs now. False, with a warning, for a name that is not declared."""
+        started: bool = home.current().call(self._running().start_thread, name)
+        return started
+
+    def stop_thread(self, name: str, timeout: float = 5.0) -> bool:
+        """Tell a thread to end and wait for it; whether it did within `timeout` seconds. False for an unknown name."""
+        stopped: bool = home.current().call(self._running().stop_thread, name, timeout)
+        return stopped
+
+    def reschedule(self, name: str, interval: float | None = None, cron: str | None = None) -> None:
+        """Change when a task runs, from now on. KeyError for a name that is not declared."""
+        home.current().call(self._running().reschedule, name, interval, cron)
+
+    def _running(self, lacking: str = "") -> Control:
+        if self._control is None:
+            raise ConfigurationError("the service does not run yet" + (lacking and f": {lacking}"))
+        return self._control
+
+    def _put_to_work(self, running: Running) -> WSGI | None:
+        if self.websocket is not None:
+            self.websocket.start(running)
+        return self.make_wsgi(running) if self.make_wsgi is not None else None
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """WSGI. Needs DaebusHttp or DaebusWebSocket to be attached."""
+        wsgi = self._wsgi
+        if wsgi is None:
+            if self.make_wsgi is None:
+                raise ConfigurationError(
+                    "the application serves no HTTP: app.attach(DaebusHttp()) or a DaebusWebSocket"
+                )
+            wsgi = self._put_to_work(self.running())  # not started: with what is declared and set at this moment
+            assert wsgi is not None
+        return wsgi(environ, start_response)
+
+    def __repr__(self) -> str:
+        return f"<Daebus {self.name!r}>"
+
+
+A = TypeVar("A", bound=Application)
