@@ -33,8 +33,8 @@ from .caller import DaebusCaller
 from .errors import ConfigurationError
 from .runner import Prepared, Runner
 from .servers.http.application import check
-from .servers.websocket.clients import Handshake
-from .servers.websocket.sessions import Refusal
+from .servers.websocket.endpoint import Handshake, Refusal
+from .servers.websocket.frames import Frame
 from .transport import Limits, home, shared, topology
 from .transport.compatible import Compatible
 from .transport.embedded import resolve
@@ -126,10 +126,11 @@ class _ServiceEnd:
             self.closed = (1000, "")
         return message
 
-    def send(self, message: str | bytes) -> None:
+    def send(self, message: str | bytes | Frame) -> None:
         if self.closed is not None:
             raise OSError("the WebSocket is closed")
-        text = message if isinstance(message, str) else message.decode()
+        data = message.payload if isinstance(message, Frame) else message
+        text = data if isinstance(data, str) else data.decode()
         self._home.run(self.to_client.put_nowait, text)
 
     def close(self, code: int = 1000, message: str = "") -> None:

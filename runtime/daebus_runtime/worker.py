@@ -38,8 +38,6 @@ from .servers.http.connection import HttpConnection
 from .servers.http.server import Server
 from .servers.management import open_listener
 from .servers.ports import ports_of
-from .servers.websocket.connection import Options
-from .settings import Settings
 
 TICK_SECONDS = 1.0
 DRAIN_TICK_SECONDS = 0.1
@@ -77,11 +75,11 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         runner = Runner(app, self.prepared)
         settings = runner.settings
         pool = Pool(settings.connection_limit)
-        servers = [self._server(listener, app, settings, pool) for listener in self.sockets]
+        servers = [self._server(listener, pool) for listener in self.sockets]
         ports = ports_of(runner.running)
         if ports.websocket is not None:
             listener = open_listener(settings.http_host, ports.websocket, "DAEBUS_WEBSOCKET_PORT")
-            servers.append(self._server(listener, app, settings, pool, websocket_only=True))
+            servers.append(self._server(listener, pool, websocket_only=True))
         own = servers[0 if ports.websocket is None else -1]
         if app.websocket is not None:
             app.websocket.bound_port = _port_of(own)
@@ -96,17 +94,13 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             self._wake.wait(TICK_SECONDS)
         self._drain(app, runner, servers, pool)
 
-    def _server(
-        self, listener: Any, app: Application, settings: Settings, pool: Pool, websocket_only: bool = False
-    ) -> Server:
+    def _server(self, listener: Any, pool: Pool, websocket_only: bool = False) -> Server:
         listener.setblocking(1)
         environ = base_environ(self.cfg)
         environ.update({"wsgi.multithread": True, "SERVER_SOFTWARE": VERSION, WEBSOCKET_ONLY: websocket_only})
-        options = Options(settings.websocket_message_limit, app.metrics.drop)
         tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
         return Server(
             listener,
-            options,
             application=self.wsgi,
             spawn=pool,
             log=self.log,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from daebus_runtime.servers.websocket import frames
-from daebus_runtime.servers.websocket.frames import FrameReader, Message, Violation, unmask
+from daebus_runtime.servers.websocket.frames import Fragments, Frame, FrameReader, Violation, unmask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,7 +49,7 @@ def test_frames_are_the_same_however_they_arrive(sent: list[tuple[int, bytes]], 
 def test_every_length_is_read_and_written(size: int) -> None:
     data = bytes(i % 251 for i in range(size))
     assert FrameReader(reader_of(raw.frame(2, data), [3] * 1000)).next(size) == (True, 2, data)
-    written = frames.frame(2, data)
+    written = Frame(2, data).data
     assert written == raw.frame(2, data, masked=False)
     with pytest.raises(Violation) as caught:
         FrameReader(reader_of(raw.frame(2, data), [])).next(size - 1)
@@ -59,7 +59,7 @@ def test_every_length_is_read_and_written(size: int) -> None:
 @settings(deadline=None)
 @given(st.text(max_size=200), st.lists(st.integers(0, 30), max_size=30))
 def test_a_text_may_be_cut_anywhere(text: str, cuts: list[int]) -> None:
-    data, message = text.encode(), Message(frames.TEXT)
+    data, message = text.encode(), Fragments(frames.TEXT)
     for cut in cuts:
         message.add(data[:cut], last=False)
         data = data[cut:]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 from daebus_runtime.servers.websocket import outbox as module
+from daebus_runtime.servers.websocket.frames import BINARY, PING, Frame
 from daebus_runtime.servers.websocket.outbox import Outbox
 from gevent import socket
 
@@ -24,11 +25,17 @@ class Pair:
     def _count(self) -> None:
         self.full += 1
 
+    def put(self, data: bytes) -> None:
+        """A frame of these bytes, without a header."""
+        frame = Frame(BINARY, b"")
+        frame.data = data
+        self.outbox.put(frame)
+
     def fill(self) -> int:
         """Sends until something waits; how many bytes that were."""
         size = 0
-        while not self.outbox._queue:
-            self.outbox.put(b"." * 50_000)
+        while not self.outbox._size:
+            self.put(b"." * 50_000)
             size += 50_000
         return size
 
@@ -57,22 +64,22 @@ def test_bytes_arrive_in_order_through_a_full_socket(pair: Pair) -> None:
     size = pair.fill()
     sent = b"".join(b"%d," % n for n in range(10_000))
     for n in range(10_000):
-        pair.outbox.put(b"%d," % n)
+        pair.put(b"%d," % n)
     assert pair.outbox.crowded
     assert pair.read(size) == b"." * size
     assert pair.read(len(sent)) == sent
-    wait_until(lambda: not pair.outbox._queue)
-    assert (pair.full, pair.outbox._size) == (0, 0)
-    pair.outbox.put(b"directly")
+    wait_until(lambda: not pair.outbox._size)
+    assert pair.full == 0
+    pair.put(b"directly")
     assert pair.read(8) == b"directly"
 
 
 def test_more_than_may_wait_is_reported(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.fill()
     monkeypatch.setattr(module, "MOST_BYTES", 200_000)
-    pair.outbox.put(b"x" * 100_000)
+    pair.put(b"x" * 100_000)
     assert pair.full == 0
-    pair.outbox.put(b"x" * 100_000)
+    pair.put(b"x" * 100_000)
     assert pair.full == 1
 
 
@@ -80,22 +87,22 @@ def test_many_small_frames_count_for_more_than_their_bytes(pair: Pair, monkeypat
     pair.fill()
     monkeypatch.setattr(module, "MOST_BYTES", 200_000)
     for _ in range(2000):
-        pair.outbox.put(b"x")
+        pair.put(b"x")
     assert pair.full > 0
 
 
 def test_one_frame_may_be_larger_than_the_bound(pair: Pair) -> None:
-    pair.outbox.put(b"x" * (module.MOST_BYTES * 2))
+    pair.put(b"x" * (module.MOST_BYTES * 2))
     assert pair.full == 0
     assert len(pair.read(module.MOST_BYTES * 2)) == module.MOST_BYTES * 2
 
 
 def test_all_clients_together_have_a_bound(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.fill()
-    pair.outbox.put(b"x" * 100_000)
+    pair.put(b"x" * 100_000)
     assert pair.full == 0
     monkeypatch.setattr(module, "TOTAL_BYTES", Outbox.total)
-    pair.outbox.put(b"x")
+    pair.put(b"x")
     assert pair.full == 1
 
 
@@ -103,20 +110,23 @@ def test_what_has_begun_to_leave_is_finished_when_the_rest_is_forgotten(pair: Pa
     size = pair.fill()
     gevent.sleep(0)  # the writer has the first entry in its hands
     for _ in range(100):
-        pair.outbox.put(b"x" * 1000)
+        pair.put(b"x" * 1000)
+    pair.outbox.put(Frame(PING, b"kept"))
     pair.outbox.shorten()
-    pair.outbox.put(b"end")
-    assert pair.read(size + 3) == b"." * size + b"end"
+    pair.put(b"end")
+    rest = Frame(PING, b"kept").data + b"end"
+    assert pair.read(size + len(rest)) == b"." * size + rest
+    wait_until(lambda: not pair.outbox._size)
 
 
 def test_nothing_more_leaves_once_the_client_has_gone(pair: Pair) -> None:
     pair.fill()
     pair.far.close()
     wait_until(lambda: pair.outbox.lost)
-    pair.outbox.put(b"x")
-    assert not pair.outbox._queue
+    pair.put(b"x")
+    assert not pair.outbox._size
     other = Pair()
     other.far.close()
-    other.outbox.put(b"x")
+    other.put(b"x")
     assert other.outbox.lost
     other.close()

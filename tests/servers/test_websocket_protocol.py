@@ -20,7 +20,9 @@ from daebus_runtime import (
     response,
 )
 from daebus_runtime.errors import OutsideHandler
-from daebus_runtime.servers.websocket.clients import Client, Handshake
+from daebus_runtime.servers.websocket.clients import Client
+from daebus_runtime.servers.websocket.endpoint import Handshake
+from daebus_runtime.servers.websocket.frames import Frame
 from daebus_runtime.testing import TestApp
 
 
@@ -234,8 +236,9 @@ def test_the_classes_work_by_themselves() -> None:
         def receive(self) -> None:
             return None
 
-        def send(self, message: str | bytes) -> None:
-            sent.append(str(message))
+        def send(self, message: str | bytes | Frame) -> None:
+            assert isinstance(message, Frame)
+            sent.append(message.payload.decode())
 
         def close(self, code: int = 1000, message: str = "") -> None:
             pass

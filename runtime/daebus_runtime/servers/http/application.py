@@ -19,9 +19,8 @@ from ...running import Running
 from ...settings import UNSET, given, parse
 from ..ports import check_components, ports_of
 from ..report import report
-from ..websocket.clients import Handshake
 from ..websocket.connection import UPGRADE, asks_for_websocket, handshake_fault
-from ..websocket.sessions import Refusal
+from ..websocket.endpoint import Handshake, Refusal
 from . import bodies, cors
 from .requests import HttpRequest, HttpResponse
 from .routing import ENCODED_SLASH, JSON, Resource, Responder, template_of, write
@@ -116,7 +115,7 @@ class _Gate:
         if isinstance(outcome, Refusal):
             return _answer(start_response, outcome.status, outcome.content)
         try:
-            socket = environ[UPGRADE]()
+            socket = environ[UPGRADE](outcome.terms)
         except BaseException:
             outcome.end()
             raise

@@ -15,7 +15,6 @@ from ...logs import runtime_logger
 from .clock import HEADER, IDLE, NEW, SECONDS
 
 if TYPE_CHECKING:
-    from ..websocket.connection import Options
     from .connection import HttpConnection
 
 SWEEP_SECONDS = 1.0
@@ -25,16 +24,12 @@ DRAIN_SWEEP_SECONDS = 0.1
 class Server(pywsgi.WSGIServer):
     """One port. Its clockwork runs from `start` to `stop`; nobody else needs to look after a connection.
 
-    websocket_options: None where no WebSocket is ever served. most: above so many connections the oldest one is cut;
-    None leaves the number to the pool that `spawn` is.
+    most: above so many connections the oldest one is cut; None leaves the number to the pool that `spawn` is.
     """
 
-    def __init__(
-        self, listener: Any, websocket_options: Options | None = None, most: int | None = None, **options: Any
-    ) -> None:
+    def __init__(self, listener: Any, most: int | None = None, **options: Any) -> None:
         error_log = pywsgi.LoggingLogAdapter(runtime_logger, logging.WARNING)
         super().__init__(listener, error_log=error_log, **options)
-        self.websocket_options = websocket_options
         self.connections: dict[HttpConnection, None] = {}  # the oldest first
         self.draining = False
         self.logs_access = bool(getattr(self.log, "access_log_enabled", False))

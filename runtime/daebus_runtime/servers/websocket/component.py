@@ -6,23 +6,29 @@ Everything here may be called from any handler, task or thread, and returns with
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import gevent
 
 from ...errors import RegistrationError
 from ...registry import Declarations, SocketHook
 from ...running import Running
 from ...settings import UNSET, parse
+from ...transport import home
+from ...turn import Share
 from ..http.application import make_wsgi
 from ..ports import ports_of
 from . import frames
-from .clients import Client, Handshake, RateLimit, text
+from .clients import Client, RateLimit, encoded
+from .endpoint import Accepted, Endpoint, Handshake, Refusal
 from .messages import SocketMessage, WebSocketRequest, WebSocketResponse
-from .sessions import Refusal, Session, Sessions
+from .sessions import Sessions
 
 if TYPE_CHECKING:
     from ...application import Application
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 CLOSED = "Server closed connection"
 POLL_SECONDS = 0.02
@@ -105,19 +111,19 @@ class DaebusWebSocket:
     def send_to_client(self, client_id: str, data: Any, message_type: str = "message") -> bool:
         """Send `{"type": message_type, "data": data}`; False when there is no such client. TypeError for data that has
         no JSON form."""
-        message = text(message_type, data)
+        frame = encoded(message_type, data)
         session = self._sessions.open.get(client_id) or self._sessions.opening.get(client_id)
-        return session is not None and session.client.send_text(message)
+        return session is not None and session.client.send_frame(frame)
 
     def broadcast_to_all(self, data: Any, message_type: str = "broadcast") -> int:
         """Send to every client; how many that were."""
-        message = text(message_type, data)
-        return sum(client.send_text(message) for client in self.clients.values())
+        frame = encoded(message_type, data)
+        return sum(client.send_frame(frame) for client in _in_turns(self.clients.values()))
 
     def broadcast_to_clients(self, ids: Iterable[str], data: Any, message_type: str = "message") -> dict[str, bool]:
         """Send to some clients; for each id whether it is connected."""
-        message, clients = text(message_type, data), self.clients
-        return {one: one in clients and clients[one].send_text(message) for one in ids}
+        frame, clients = encoded(message_type, data), self.clients
+        return {one: one in clients and clients[one].send_frame(frame) for one in _in_turns(ids)}
 
     safe_send_to_client = send_to_client
     safe_broadcast_to_all = broadcast_to_all
@@ -169,28 +175,40 @@ class DaebusWebSocket:
         """Close every client's connection; how many that were."""
         frames.check_code(code)
         clients = self.clients.values()
-        for client in clients:
+        for client in _in_turns(clients):
             client.close(code, reason)
         return len(clients)
 
     def graceful_shutdown(self, timeout: float = 5.0, message: Any = None) -> None:
         """Take no more clients, tell those there are (`{"type": "server_shutdown", "data": message}`), give them
         `timeout` seconds to leave, and close the rest."""
-        notice = text("server_shutdown", {} if message is None else message)
         self._sessions.closed = True
-        for client in self.clients.values():
-            client.send_text(notice)
+        self.broadcast_to_all({} if message is None else message, "server_shutdown")
         deadline = time.monotonic() + timeout
         while self._sessions.open and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         self.disconnect_all_clients(frames.NORMAL, "Server shutting down")
 
     # --- told by the servers --------------------------------------------------------------------------------------
-    def accept(self, handshake: Handshake) -> Session | Refusal:
-        """Decide on a handshake: a session to serve (see sessions.py), or why not."""
-        return self._sessions.accept(handshake)
+    def endpoint(self, path: str) -> Endpoint:
+        """What answers WebSockets on a path: the JSON protocol, on any. Other endpoints are to be chosen here."""
+        return self._sessions
+
+    def accept(self, handshake: Handshake) -> Accepted | Refusal:
+        """Decide on a handshake: a client to serve (see endpoint.py), or why not."""
+        return self.endpoint(handshake.path).accept(handshake)
 
     def retire(self) -> None:
         """The service stops: every client gets 1001, after the answer to the message that is being handled."""
-        for client in self.clients.values():
-            client.part(frames.GOING_AWAY, "the service is stopping")
+        for client in _in_turns(self.clients.values()):
+            client.close_when_idle(frames.GOING_AWAY, "the service is stopping")
+
+
+def _in_turns(clients: Iterable[T]) -> Iterator[T]:
+    """The clients, with a turn for everybody else now and then: there may be thousands."""
+    here = home.current()
+    share = Share() if here.is_here() and gevent.getcurrent() is not here.hub else None
+    for client in clients:
+        if share is not None:
+            share.take()
+        yield client

@@ -10,12 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import dataclasses
 import hashlib
 import socket
 import struct
 from _queue import Empty, SimpleQueue  # the C class itself: gevent replaces the name in `queue`
-from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -27,21 +25,14 @@ from ...logs import runtime_logger
 from ...transport import home
 from ...turn import Share, turn
 from . import frames
-from .frames import FrameReader, Message, Violation, frame
+from .endpoint import Terms
+from .frames import Fragments, Frame, FrameReader, Violation
 from .outbox import Outbox
 
 CLOSE_SECONDS = 0.5
 """How long a client may take to answer a close frame before its connection is cut. (It has got the frame by then.)"""
 POSTED_MOST = 1024
 POST_SECONDS = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a connection is told. message_limit: bytes a client's message may have; dropped: counts a lost client."""
-
-    message_limit: int
-    dropped: Callable[[str], None]
 
 
 _posts: SimpleQueue[None] = SimpleQueue()
@@ -55,16 +46,16 @@ class Connection(WebSocket):  # type: ignore[misc]
     close_code, close_reason: how it ended, as the client said; 1005 without a code, 1006 without a close frame.
     """
 
-    def __init__(self, environ: dict[str, Any], handler: Any, options: Options) -> None:
+    def __init__(self, environ: dict[str, Any], handler: Any, terms: Terms) -> None:
         super().__init__(environ, Stream(handler), handler)
         self.close_code: int | None = None
         self.close_reason = ""
         self._home = home.current()
         self._sock = handler.socket
-        self._options = options
+        self._terms = terms
         self._read = handler.rfile.read1
         self._share, self._sending = Share(), Share()
-        self._frames = FrameReader(handler.rfile.read1, self._share.take)
+        self._frames = FrameReader(handler.rfile.read1, self._share.take, terms.reserved)
         self._outbox = Outbox(handler.socket, self._overflow)
         self._closing = False  # our close frame is on its way
         self._over = False  # nothing more will come that matters
@@ -88,7 +79,7 @@ class Connection(WebSocket):  # type: ignore[misc]
             self._outbox.stop()
         return None
 
-    def send(self, message: str | bytes, binary: bool | None = None) -> None:
+    def send(self, message: str | bytes | Frame) -> None:
         """Send a message; returns at once, however slow the client is. WebSocketError once the connection ends.
 
         Messages of one sender arrive in their order. What a client does not read waits, up to a bound (outbox.py);
@@ -96,16 +87,13 @@ class Connection(WebSocket):  # type: ignore[misc]
         """
         if self._closing or self.closed or self._outbox.lost:
             raise WebSocketError("the connection is closed")
-        opcode = frames.TEXT if isinstance(message, str) else frames.BINARY
-        data = message.encode() if isinstance(message, str) else bytes(message)
-        if binary is not None:
-            opcode = frames.BINARY if binary else frames.TEXT
+        frame = message if isinstance(message, Frame) else Frame.of(message)
         if self._home.is_here():
-            self._outbox.put(frame(opcode, data))
+            self._outbox.put(frame)
             if gevent.getcurrent() is not self._home.hub:
                 self._let_others()
         else:
-            self._post(frame(opcode, data))
+            self._post(frame)
 
     def close(self, code: int = frames.NORMAL, message: str = "") -> None:
         """Send a close frame; returns at once. The receiver gets None: when the client answers, at the latest after
@@ -143,10 +131,10 @@ class Connection(WebSocket):  # type: ignore[misc]
             self._sending.take()
 
     def _message(self) -> str | bytes | None:
-        message: Message | None = None
+        message: Fragments | None = None
         while True:
             self._share.take()
-            last, opcode, data = self._frames.next(self._options.message_limit - (message.size if message else 0))
+            last, opcode, data = self._frames.next(self._terms.message_limit - (message.size if message else 0))
             if opcode > 7:
                 if self._control(opcode, data):
                     return None
@@ -157,7 +145,7 @@ class Connection(WebSocket):  # type: ignore[misc]
                 if not self._closing:
                     return data.decode() if opcode == frames.TEXT else data
                 continue
-            message = message or Message(opcode)
+            message = message or Fragments(opcode)
             message.add(data, last)
             if last:
                 if not self._closing:
@@ -168,7 +156,7 @@ class Connection(WebSocket):  # type: ignore[misc]
         """Whether the frame was a close frame."""
         if opcode == frames.PING:
             if not self._closing:
-                self._outbox.put(frame(frames.PONG, data))
+                self._outbox.put(Frame(frames.PONG, data))
             return False
         if opcode == frames.PONG:
             return False
@@ -192,18 +180,18 @@ class Connection(WebSocket):  # type: ignore[misc]
         self.close_reason = str(violation)
         self._close(violation.code, str(violation))
 
-    def _post(self, data: bytes) -> None:
+    def _post(self, frame: Frame) -> None:
         # From an OS thread: the loop does the sending. What is on its way there is bounded as well.
         try:
             _posts.get(timeout=POST_SECONDS)
         except Empty:
             raise WebSocketError("the event loop is held; the message was not sent") from None
-        self._home.run(self._posted, data)
+        self._home.run(self._posted, frame)
 
-    def _posted(self, data: bytes) -> None:
+    def _posted(self, frame: Frame) -> None:
         _posts.put(None)
         if not self._closing:
-            self._outbox.put(data)
+            self._outbox.put(frame)
 
     def _close(self, code: int, reason: str) -> None:
         if self._closing or self.closed:
@@ -211,7 +199,7 @@ class Connection(WebSocket):  # type: ignore[misc]
         self._closing = True
         self._cutter = self._home.hub.loop.timer(CLOSE_SECONDS)
         self._cutter.start(self._cut)
-        self._outbox.put(frame(frames.CLOSE, frames.close_payload(code, reason)))
+        self._outbox.put(Frame(frames.CLOSE, frames.close_payload(code, reason)))
 
     def _cut(self) -> None:
         """The client did not answer in time: the receiver wakes up at the end of the stream."""
@@ -224,7 +212,7 @@ class Connection(WebSocket):  # type: ignore[misc]
         if self._closing:
             return
         runtime_logger.warning("a WebSocket client does not read what it is sent, and is dropped: %s", self._address())
-        self._options.dropped("slow_client")
+        self._terms.dropped("slow_client")
         self._outbox.shorten()
         self._close(frames.TRY_AGAIN_LATER, "messages are not read")
 
@@ -234,7 +222,8 @@ class Connection(WebSocket):  # type: ignore[misc]
 
 # --- the handshake ----------------------------------------------------------------------------------------------------
 UPGRADE = "daebus.upgrade"
-"""In the WSGI environ of a request that asks for a WebSocket: a function that accepts it and returns the Connection."""
+"""In the WSGI environ of a request that asks for a WebSocket: a function that accepts it and returns the Connection. It
+takes the connection's Terms."""
 
 
 def asks_for_websocket(environ: dict[str, Any]) -> bool:
@@ -280,13 +269,15 @@ class UpgradeHandler(WebSocketHandler):  # type: ignore[misc]
                 # These lead back here: without them the collector has nothing to do.
                 del self.environ[UPGRADE], self.environ["wsgi.websocket"]
 
-    def upgrade_connection(self) -> Connection:
+    def upgrade_connection(self, terms: Terms) -> Connection:
         """Send the 101 and hand over the connection."""
         key = self.environ["HTTP_SEC_WEBSOCKET_KEY"].strip()
         accept = base64.b64encode(hashlib.sha1((key + self.GUID).encode()).digest()).decode()
-        self.websocket = Connection(self.environ, self, self.server.websocket_options)
+        self.websocket = Connection(self.environ, self, terms)
         self.environ.update({"wsgi.websocket": self.websocket, "wsgi.websocket_version": "13"})
         head = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
+        if terms.subprotocol is not None:
+            head.append(("Sec-WebSocket-Protocol", terms.subprotocol))
         self.start_response("101 Switching Protocols", head)
         self.write(b"")
         return self.websocket

@@ -13,6 +13,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, NO_CODE, LOST = 1000, 1001, 1002, 1005, 1006
 BAD_TEXT, TOO_BIG, TRY_AGAIN_LATER = 1007, 1009, 1013
 VALID_CODES = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
+RESERVED = 0x70
 CHUNK = 65_536
 
 
@@ -41,14 +42,34 @@ def unmask(data: bytes, key: bytes) -> bytes:
     return bytes(mixed)
 
 
-def frame(opcode: int, data: bytes) -> bytes:
-    """One whole, unmasked frame, as servers send them."""
-    size, first = len(data), 0x80 | opcode
-    if size < 126:
-        return bytes((first, size)) + data
-    if size < 65_536:
-        return struct.pack("!BBH", first, 126, size) + data
-    return struct.pack("!BBQ", first, 127, size) + data
+# --- writing ----------------------------------------------------------------------------------------------------------
+class Frame:
+    """One whole, unmasked frame, as servers send them. It is made once, however many clients get it.
+
+    data: its bytes on the wire. keep: whether it leaves even when messages to a client that does not read are dropped;
+    control frames do.
+    """
+
+    __slots__ = ("data", "keep")
+
+    def __init__(self, opcode: int, payload: bytes) -> None:
+        size, first = len(payload), 0x80 | opcode
+        if size < 126:
+            self.data = bytes((first, size)) + payload
+        elif size < 65_536:
+            self.data = struct.pack("!BBH", first, 126, size) + payload
+        else:
+            self.data = struct.pack("!BBQ", first, 127, size) + payload
+        self.keep = opcode > 7
+
+    @classmethod
+    def of(cls, message: str | bytes) -> Frame:
+        """A text or a binary message in one frame."""
+        return cls(TEXT, message.encode()) if isinstance(message, str) else cls(BINARY, bytes(message))
+
+    @property
+    def payload(self) -> bytes:
+        return self.data[{126: 4, 127: 10}.get(self.data[1], 2) :]
 
 
 def close_payload(code: int, reason: str) -> bytes:
@@ -68,12 +89,17 @@ def check_code(code: int) -> int:
 # --- reading ----------------------------------------------------------------------------------------------------------
 class FrameReader:
     """Frames from a byte stream. `read(n)` gives some bytes, up to n, and none at the end of the stream; `between` is
-    called between the reads of one large frame."""
+    called between the reads of one large frame. reserved: the reserved bits (0x40, 0x20, 0x10) that the handshake has
+    given a meaning; `next` leaves them in `bits`, for the first frame of a message alone, as extensions use them."""
 
-    __slots__ = ("_between", "_buffer", "_read", "_start")
+    __slots__ = ("_between", "_buffer", "_forbidden", "_read", "_start", "bits")
 
-    def __init__(self, read: Callable[[int], bytes], between: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, read: Callable[[int], bytes], between: Callable[[], None] = lambda: None, reserved: int = 0
+    ) -> None:
         self._read, self._between = read, between
+        self._forbidden = RESERVED & ~reserved
+        self.bits = 0
         self._buffer = b""
         self._start = 0
 
@@ -85,7 +111,8 @@ class FrameReader:
         self._need(2)
         first, second = self._buffer[self._start], self._buffer[self._start + 1]
         opcode, size = first & 15, second & 127
-        if first & 0x70:
+        self.bits = first & RESERVED
+        if self.bits and (self.bits & self._forbidden or opcode not in (TEXT, BINARY)):
             raise Violation(PROTOCOL_ERROR, "reserved bits are set")
         if not second & 0x80:
             raise Violation(PROTOCOL_ERROR, "a client's frame is masked")
@@ -146,7 +173,7 @@ class FrameReader:
         return data
 
 
-class Message:
+class Fragments:
     """The pieces of a message that comes in several frames."""
 
     def __init__(self, opcode: int) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..http.requests import Headers
-from .clients import Client, Handshake, text
+from .clients import Client, encoded
+from .endpoint import Handshake
 
 
 class SocketMessage:
@@ -33,7 +34,7 @@ class _Text(str, SocketMessage):
     pass
 
 
-def carried(data: Any, message_type: str, client_id: str) -> Any:
+def as_message(data: Any, message_type: str, client_id: str) -> Any:
     """The data as a SocketMessage."""
     message: Any
     if isinstance(data, dict):
@@ -109,7 +110,7 @@ class WebSocketResponse:
         """Send a frame: `{"type": message_type, "data": data}`. TypeError for data that has no JSON form."""
         if not isinstance(message_type, str):
             raise TypeError(f"a message type is a text, not {message_type!r}")
-        self.websocket.send_text(text(message_type, data, **self._fields))
+        self.websocket.send_frame(encoded(message_type, data, **self._fields))
 
     def success(self, data: Any = None, message_type: str = "response") -> None:
         self.send(data, message_type)

@@ -14,6 +14,7 @@ import gevent
 import gevent.socket
 
 from ...turn import Share
+from .frames import Frame
 
 MOST_BYTES = 4 * 1024 * 1024
 """How many bytes may wait for one client; a single frame may be larger."""
@@ -37,7 +38,8 @@ class Outbox:
         self._sock, self._full = sock, full
         # A TLS socket has no plain send below it: its frames all go through the writer.
         self._plain: Any = getattr(sock, "_sock", None) if type(sock) is gevent.socket.socket else None
-        self._queue: deque[bytes | memoryview] = deque()
+        self._begun: bytes | memoryview = b""  # what has begun to leave: half a frame would break the stream
+        self._queue: deque[Frame] = deque()
         self._size = 0  # bytes, with FRAME_BYTES for each entry
         self._writer: gevent.Greenlet[..., None] | None = None
         self.lost = False
@@ -48,37 +50,39 @@ class Outbox:
         """Whether a sender does well to let the loop turn."""
         return len(self._queue) > CROWDED or self._size > BATCH
 
-    def put(self, data: bytes) -> None:
+    def put(self, frame: Frame) -> None:
         """Send now, as far as that goes without waiting, and the rest as soon as the client reads."""
         if self.lost:
             return
-        rest: bytes | memoryview = data
-        if not self._queue and self._plain is not None:
+        data, sent = frame.data, 0
+        if not self._queue and not self._begun and self._plain is not None:
             try:
                 sent = self._plain.send(data)
             except BlockingIOError:
-                sent = 0
+                pass
             except OSError:
                 self.stop()
                 return
             if sent == len(data):
                 return
-            rest = memoryview(data)[sent:]
-        self._queue.append(rest)
-        self._resize(len(rest) + FRAME_BYTES)
+        if sent:
+            self._begun = memoryview(data)[sent:]
+        else:
+            self._queue.append(frame)
+        self._resize(len(data) - sent + FRAME_BYTES)
         if self._writer is None:
             self._writer = gevent.spawn(self._write)
         most = MOST_BYTES if Outbox.total < TOTAL_BYTES else SHARE_BYTES
-        if self._size > most and len(self._queue) > 1:
+        if self._size > most and len(self._queue) + bool(self._begun) > 1:
             self._full()
 
     def shorten(self) -> None:
-        """Forget what has not begun to leave. The first entry stays: half a frame would break the stream."""
-        first = self._queue[0] if self._queue else None
-        self._forget()
-        if first is not None:
-            self._queue.append(first)
-            self._resize(len(first) + FRAME_BYTES)
+        """Forget what has not begun to leave and need not be kept."""
+        kept = [frame for frame in self._queue if frame.keep]
+        self._queue.clear()
+        self._queue.extend(kept)
+        begun = len(self._begun) + FRAME_BYTES if self._begun else 0
+        self._resize(begun + sum(len(frame.data) + FRAME_BYTES for frame in kept) - self._size)
 
     def flush(self, timeout: float) -> None:
         """Wait until nothing waits any more, at most `timeout` seconds."""
@@ -94,43 +98,36 @@ class Outbox:
             writer.kill(block=False)
 
     def _write(self) -> None:
-        queue, share = self._queue, Share()
+        share = Share()
         try:
-            while queue:
-                data = queue[0] if len(queue) == 1 else self._batch()
+            while self._begun or self._queue:
+                data = self._begun = self._begun or self._batch()
                 sent = self._sock.send(data)
-                if not queue:  # stopped meanwhile
+                if self.lost:  # stopped meanwhile
                     return
-                self._resize(-sent)
-                if sent == len(data):
-                    queue.popleft()
-                    self._resize(-FRAME_BYTES)
-                else:
-                    queue[0] = memoryview(data)[sent:]
+                whole = sent == len(data)
+                self._begun = b"" if whole else memoryview(data)[sent:]
+                self._resize(-sent - FRAME_BYTES * whole)
                 share.take()  # a client that reads as fast as we write never makes `send` wait
         except OSError:
             self.stop()
         finally:
             self._writer = None
 
-    def _batch(self) -> bytes | memoryview:
-        """The first entry, with the small ones behind it taken into it."""
+    def _batch(self) -> bytes:
+        """The first frame, with the small ones behind it."""
         queue = self._queue
-        parts = [queue.popleft()]
+        parts = [queue.popleft().data]
         size = len(parts[0])
-        while queue and size + len(queue[0]) <= BATCH:
-            parts.append(queue.popleft())
+        while queue and size + len(queue[0].data) <= BATCH:
+            parts.append(queue.popleft().data)
             size += len(parts[-1])
-        if len(parts) == 1:
-            queue.appendleft(parts[0])
-            return parts[0]
-        joined = b"".join(parts)
-        queue.appendleft(joined)
         self._resize(-FRAME_BYTES * (len(parts) - 1))
-        return joined
+        return b"".join(parts) if len(parts) > 1 else parts[0]
 
     def _forget(self) -> None:
         self._queue.clear()
+        self._begun = b""
         self._resize(-self._size)
 
     def _resize(self, change: int) -> None:

@@ -4,14 +4,13 @@
     outcome.serve(socket)                            blocks, in a greenlet of its own, until the socket has ended
     outcome.end()                                    instead, when there will be no socket after all
 
-`socket` is a `clients.Socket`: a real connection, or a test's. Each client's messages are handled in its own greenlet,
+`socket` is a `endpoint.Socket`: a real connection, or a test's. Each client's messages are handled in its own greenlet,
 so a slow handler delays that client alone.
 """
 
 from __future__ import annotations
 
 import contextvars
-import dataclasses
 import functools
 import itertools
 import math
@@ -27,13 +26,16 @@ from ... import codec
 from ...context import Context, call_in_context
 from ...logs import runtime_logger
 from ...metrics import Work
-from ...registry import Declared, Socket, SocketHook
+from ...registry import Declared, SocketHook
+from ...registry import Socket as Handler
 from ...running import Running
 from ...settings import Settings
 from ..report import FAULTS, report
-from . import clients, frames
-from .clients import Client, Handshake, RateLimit
-from .messages import WebSocketRequest, WebSocketResponse, carried
+from . import frames
+from .clients import Client, RateLimit
+from .endpoint import Handshake, Refusal, Socket, Terms
+from .frames import Frame
+from .messages import WebSocketRequest, WebSocketResponse, as_message
 
 REPLACE_SECONDS = 1.0
 """How long a client that comes back waits for the disconnect hooks of its old connection, before its own hooks run."""
@@ -43,19 +45,12 @@ REPLACED = 4001, "replaced by a newer connection of the same client"
 SHOWN = 100  # characters of a client's text in an answer
 
 
-@dataclasses.dataclass(frozen=True)
-class Refusal:
-    """Why a handshake is not accepted: an HTTP status and what its JSON body says."""
-
-    status: int
-    content: dict[str, Any]
-
-
 class Sessions:
-    """All clients of one application, and what it declares for them."""
+    """The endpoint of the JSON protocol: all its clients, and what the application declares for them."""
 
     def __init__(self) -> None:
         self.running: Running
+        self.terms: Terms
         self.open: dict[str, Session] = {}
         self.opening: dict[str, Session] = {}
         self.count = 0
@@ -63,13 +58,14 @@ class Sessions:
         self.closed = False
         self.limit: RateLimit | None = None
         self.make_id: Callable[[Any, str], Any] | None = None
-        self.handlers: dict[str, tuple[Socket, Work]] = {}
+        self.handlers: dict[str, tuple[Handler, Work]] = {}
         self.hooks: dict[str, list[SocketHook]] = {}
 
     def start(self, running: Running) -> None:
         """Told when the service starts: what is declared is put to work."""
         self.running = running
-        declared = running.registry.all(Socket)
+        self.terms = Terms(running.settings.websocket_message_limit, running.metrics.drop)
+        declared = running.registry.all(Handler)
         self.handlers = {item.type: (item, running.metrics.handler("websocket", item.type)) for item in declared}
         self.hooks = {}
         for hook in running.registry.all(SocketHook):
@@ -113,13 +109,17 @@ class Session:
         sessions.count += 1
         sessions.opening[client.id] = self
 
+    @property
+    def terms(self) -> Terms:
+        return self._sessions.terms
+
     # --- its life -------------------------------------------------------------------------------------------------
     def connect(self) -> Refusal | None:
         """Ask the socket_connect hooks; the first that says False, or fails, decides. What else one returns is sent as
         soon as the client is open."""
         try:
             for hook in self._hooks("connect"):
-                result = self._call(hook, self._request("connect"), None, carried({}, "connect", self.client.id))
+                result = self._call(hook, self._request("connect"), None, as_message({}, "connect", self.client.id))
                 if result is False:
                     self._forget()
                     return Refusal(403, {"error": "Forbidden"})
@@ -133,7 +133,7 @@ class Session:
             raise
         return None
 
-    def serve(self, socket: clients.Socket) -> None:
+    def serve(self, socket: Socket) -> None:
         """Handle the client's messages until it, or the service, ends the connection."""
         client = self.client
         try:
@@ -145,7 +145,7 @@ class Session:
                 self._handle(message)
                 client.busy = False
         finally:
-            socket.close(*(client.parting or (frames.NORMAL, "")))
+            socket.close(*(client.closing or (frames.NORMAL, "")))
             self.end()
 
     def end(self) -> None:
@@ -162,7 +162,7 @@ class Session:
         finally:
             self._gone.set()
 
-    def _open(self, socket: clients.Socket) -> None:
+    def _open(self, socket: Socket) -> None:
         if not self._take_place(socket):
             return
         for hook in self._hooks("on_connect"):
@@ -170,7 +170,7 @@ class Session:
         for hook in self._hooks("register"):
             self._run_hook(hook, "register")
 
-    def _take_place(self, socket: clients.Socket) -> bool:
+    def _take_place(self, socket: Socket) -> bool:
         """Become the client that is reached under the id, unless a newer one is already. False when there is a newer
         one: no hook is to run."""
         sessions, client = self._sessions, self.client
@@ -185,7 +185,7 @@ class Session:
         self._was_open = True
         client.open(socket)
         if sessions.stopping:
-            client.part(frames.GOING_AWAY, "the service is stopping")
+            client.close_when_idle(frames.GOING_AWAY, "the service is stopping")
         if older is not None:
             # A client that comes back finds its old connection still there when the network lost it without a word.
             older.client.close(*REPLACED)
@@ -230,14 +230,14 @@ class Session:
             self._refuse(f"No handler found for message type '{str(kind)[:SHOWN]}'", fields)
 
     def _refuse(self, error: str, fields: dict[str, Any]) -> None:
-        self.client.send_text(codec.dumps({"type": "error", "error": error, **fields}).decode())
+        self.client.send_frame(Frame(frames.TEXT, codec.dumps({"type": "error", "error": error, **fields})))
 
     def _answer(self, declared: Declared, kind: str, value: dict[str, Any], fields: dict[str, Any]) -> bool:
         """Run a handler and send what it returns; False when it failed."""
         request = WebSocketRequest(self.client.id, value, self.client)
         response = WebSocketResponse(self.client, self.client.id, **fields)
         try:
-            result = self._call(declared, request, response, carried(request.data, kind, self.client.id))
+            result = self._call(declared, request, response, as_message(request.data, kind, self.client.id))
             if result is not None:
                 response.send(result)
         except FAULTS as error:
@@ -259,7 +259,7 @@ class Session:
             if kind is None:
                 self._call(hook, self._request(hook.kind), response)
                 return
-            result = self._call(hook, self._request(kind), response, carried({}, kind, self.client.id))
+            result = self._call(hook, self._request(kind), response, as_message({}, kind, self.client.id))
             if result is not None and not self._ended:
                 response.send(result)
         except FAULTS:
