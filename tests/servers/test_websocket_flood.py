@@ -18,6 +18,10 @@ from tests.support.ports import free_port
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 
+# A flood keeps one core busy, and the machine may have others' work to do: what it makes late is not the loop's fault.
+# A loop that is held is 60 ms late every time.
+LATE = 0.015
+BUSY = 0.15
 PROGRAM = """
     import time
     from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket
@@ -126,9 +130,8 @@ def test_a_client_at_full_rate_holds_nobody_up(flooded: tuple[Service, str]) -> 
             flood(service.port, data, 0.3)
             late[name] = ask(service.port, "GET", "/late").json
     assert all(seen["timers"] > 20 for seen in late.values()), late
-    # The machine may be late by itself now and then; a held loop is late every time.
-    assert all(seen["median"] < 0.01 for seen in late.values()), late
-    others.assert_unharmed()
+    assert all(seen["median"] < LATE for seen in late.values()), late
+    others.assert_unharmed(floor=BUSY)
 
 
 def test_several_of_them_share_what_one_would_get(flooded: tuple[Service, str]) -> None:
@@ -137,5 +140,5 @@ def test_several_of_them_share_what_one_would_get(flooded: tuple[Service, str]) 
         ask(service.port, "GET", "/late")
         gevent.joinall([gevent.spawn(flood, service.port, FLOODS["echoes"], 0.5) for _ in range(8)], raise_error=True)
         late = ask(service.port, "GET", "/late").json
-    assert late["median"] < 0.01, late
-    others.assert_unharmed()
+    assert late["median"] < LATE, late
+    others.assert_unharmed(floor=BUSY)
