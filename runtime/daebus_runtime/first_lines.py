@@ -18,8 +18,4 @@ def announce(service: str, bus: Bus | None, addresses: Mapping[str, str]) -> Non
         where += ", private: other machines cannot reach it"
     about = {"bus": where, **addresses}
     versions = f"daebus {__version__}, Python {platform.python_version()}"
-    if logs.is_json():
-        direct_logger.info("service %s started (%s)", service, versions, extra=about)
-    else:
-        lines = "".join(f"\n  {name:<11} {value}" for name, value in about.items())
-        direct_logger.info("service %s started (%s)%s", service, versions, lines)
+    direct_logger.info("service %s started (%s)", service, versions, extra={logs.BLOCK: about})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -17,14 +18,17 @@ from typing import Any, TextIO
 import click
 from gevent import monkey
 
-from . import codec
+from . import codec, printable
 
 NAME = "daebus"
 direct_logger = logging.getLogger(NAME)
 runtime_logger = logging.getLogger(f"{NAME}.runtime")
 
 _COLOURS = {"DEBUG": "bright_black", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "daebus"}
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "daebus", "daebus_block"}
+_PLAIN = re.compile(r'[^\s="]+')
+BLOCK = "daebus_block"
+"""The `extra` whose names and values are lines of their own below a text record, and fields of a JSON record."""
 _about: Callable[[], Mapping[str, Any]] = dict
 
 
@@ -48,7 +52,10 @@ logger = ContextLogger(direct_logger, {})
 
 
 class TextFormatter(logging.Formatter):
-    """`12:30:05.123 INFO  text  service=x request_id=y`, with colour on a terminal."""
+    """`12:30:05.123 INFO  text  service=x request_id=y`, with colour on a terminal.
+
+    A record is one line, whatever clients put into it; below it stand, indented, its block and its traceback.
+    """
 
     def __init__(self, colour: bool) -> None:
         super().__init__()
@@ -56,19 +63,24 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.datetime.fromtimestamp(record.created, datetime.UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        level = f"{record.levelname:<7}"
-        fields = " ".join(f"{k}={v}" for k, v in _fields(record).items())
+        level = printable.text(f"{record.levelname:<7}")
+        fields = " ".join(f"{printable.text(str(k))}={_quoted(str(v))}" for k, v in _fields(record).items())
         if self.colour:
             level = click.style(level, fg=_COLOURS.get(record.levelname, "green"))
             when, fields = click.style(when, dim=True), click.style(fields, dim=True) if fields else ""
-        line = f"{when} {level} {record.getMessage()}" + (f"  {fields}" if fields else "")
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+        first = f"{when} {level} {printable.text(record.getMessage())}" + (f"  {fields}" if fields else "")
+        block = [f"{name:<11} {value}" for name, value in getattr(record, BLOCK, {}).items()]
+        below = [*block, *_traces(self, record).split("\n")]
+        return "\n".join([first, *(f"  {printable.text(line)}" for line in below if line)])
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (RFC 3339, UTC), level, logger, message, the context's fields, error."""
+    """One JSON object a line: time (RFC 3339, UTC), level, logger, message, the context's fields, error. `encoding` is
+    that of the stream: what it cannot write is an escape."""
+
+    def __init__(self, encoding: str | None = None) -> None:
+        super().__init__()
+        self.encoding = encoding
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
@@ -78,19 +90,39 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line = {**line, **_fields(record), **line}  # a field may not pass for one of these
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+        line = {
+            **line,
+            **getattr(record, BLOCK, {}),
+            **_fields(record),
+            **line,
+        }  # a field may not pass for one of these
+        if traces := _traces(self, record):
+            line["error"] = traces
         try:
-            return codec.dumps(line).decode()
-        except TypeError:
-            return codec.dumps({k: str(v) for k, v in line.items()}).decode()
+            document = codec.dumps(line)
+        except Exception:  # whatever a field's own code raises: the record is written all the same
+            document = codec.dumps({str(k): str(v) for k, v in line.items()})
+        return printable.json(document.decode(), self.encoding)
+
+
+def _traces(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """The exception and the stack that a record came with."""
+    traces = [formatter.formatException(record.exc_info)] if record.exc_info else []
+    return "\n".join([*traces, record.stack_info] if record.stack_info else traces)
+
+
+def _quoted(value: str) -> str:
+    """A field's value; in quotes where it could pass for more than one field."""
+    value = printable.text(value)
+    if value and _PLAIN.fullmatch(value):
+        return value
+    return '"' + value.replace('"', '\\"') + '"'
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     fields = {k: v for k, v in record.__dict__.items() if k not in _STANDARD}
-    fields.update(getattr(record, "daebus", {}))
-    return fields
+    about = getattr(record, "daebus", None)
+    return {**fields, **about} if isinstance(about, Mapping) else fields
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -98,27 +130,43 @@ class _Handler(logging.StreamHandler[TextIO]):
         self.lock = monkey.get_original("_thread", "RLock")()
 
 
-def is_json() -> bool:
-    """Whether records are written as JSON lines."""
-    return any(isinstance(h.formatter, JsonFormatter) for h in logging.getLogger().handlers if h.get_name() == "daebus")
-
-
 def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:
-    """Send Daebus' records to `stream` (stderr). Other libraries' warnings go the same way; a root handler is left
-    alone."""
+    """Send Daebus' records to `stream` (stderr), and other libraries' warnings the same way.
+
+    A program that has set up logging to the console itself, as `logging.basicConfig()` does, keeps that for all other
+    records: each record is shown once. Other handlers of the root logger get Daebus' records as well.
+    """
     stream = stream or sys.stderr
+    handler = _make_handler(log_format, stream)
+    numeric = logging.getLevelNamesMapping()[level.upper()]
+    direct_logger.setLevel(numeric)
+    root = logging.getLogger()
+    for log in (root, direct_logger):
+        for old in [h for h in log.handlers if isinstance(h, _Handler)]:
+            log.removeHandler(old)
+    others = [h for h in root.handlers if not _is_console(h)]
+    own = len(others) == len(root.handlers)
+    (root if own else direct_logger).addHandler(handler)
+    direct_logger.propagate = own
+    for other in [] if own else others:
+        direct_logger.addHandler(other)
+    for noisy in ("apscheduler", "geventwebsocket", "falcon"):
+        logging.getLogger(noisy).setLevel(max(numeric, logging.WARNING))
+
+
+def _make_handler(log_format: str, stream: TextIO) -> logging.Handler:
     terminal = stream.isatty()
     if log_format == "auto":
         log_format = "text" if terminal else "json"
     handler = _Handler(stream)
-    colour = terminal and not os.environ.get("NO_COLOR")
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(colour=colour))
+    if log_format == "json":
+        handler.setFormatter(JsonFormatter(getattr(stream, "encoding", None)))
+    else:
+        handler.setFormatter(TextFormatter(colour=terminal and not os.environ.get("NO_COLOR")))
     handler.set_name("daebus")
-    numeric = logging.getLevelNamesMapping()[level.upper()]
-    direct_logger.setLevel(numeric)
-    root = logging.getLogger()
-    for old in [h for h in root.handlers if h.get_name() == "daebus"]:
-        root.removeHandler(old)
-    root.addHandler(handler)
-    for noisy in ("apscheduler", "geventwebsocket", "falcon"):
-        logging.getLogger(noisy).setLevel(max(numeric, logging.WARNING))
+    return handler
+
+
+def _is_console(handler: logging.Handler) -> bool:
+    stream = getattr(handler, "stream", None)
+    return stream is not None and stream in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)

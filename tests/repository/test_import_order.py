@@ -11,7 +11,7 @@ import daebus_runtime
 PACKAGE = Path(daebus_runtime.__file__).parent
 ROOMS = (
     {"errors", "settings", "keys", "metrics", "children", "clock", "turn"},
-    {"envelope", "codec", "logs", "losses"},
+    {"envelope", "codec", "logs", "losses", "printable"},
     {"transport"},
     {"dispatch"},
     {
