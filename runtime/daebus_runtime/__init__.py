@@ -21,12 +21,12 @@ _HOMES = {
     "DaebusWebSocket": "servers.websocket.component",
     "WebSocketRequest": "servers.websocket.component",
     "WebSocketResponse": "servers.websocket.component",
-    "PubSubRequest": "context",
-    "PubSubResponse": "context",
-    "request": "context",
-    "response": "context",
-    "broadcast": "context",
-    "cache": "context",
+    "PubSubRequest": "envelope",
+    "PubSubResponse": "context.responses",
+    "request": "context.proxies",
+    "response": "context.proxies",
+    "broadcast": "context.broadcasts",
+    "cache": "context.cache",
     "get_daemon": "context",
     "logger": "logs",
     "direct_logger": "logs",
@@ -37,6 +37,9 @@ _HOMES = {
     "MessageTooLarge": "errors",
     "RemoteError": "errors",
 }
+
+_NAMES_THERE = {"PubSubRequest": "Request"}
+"""Where a public name of the original is not what the thing is called here."""
 
 __all__ = [
     "Blueprint",
@@ -70,7 +73,12 @@ if TYPE_CHECKING:
     from .app import Daebus
     from .blueprint import Blueprint
     from .caller import DaebusCaller
-    from .context import PubSubRequest, PubSubResponse, broadcast, cache, get_daemon, request, response
+    from .context import get_daemon
+    from .context.broadcasts import broadcast
+    from .context.cache import cache
+    from .context.proxies import request, response
+    from .context.responses import PubSubResponse
+    from .envelope import Request as PubSubRequest
     from .errors import BusUnavailable, CallTimeout, ConfigurationError, DaebusError, MessageTooLarge, RemoteError
     from .logs import direct_logger, logger
     from .servers.http.application import DaebusHttp, HttpRequest, HttpResponse
@@ -81,7 +89,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    value = getattr(importlib.import_module(f".{home}", __name__), _NAMES_THERE.get(name, name))
     globals()[name] = value
     return value
 

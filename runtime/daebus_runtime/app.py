@@ -3,13 +3,17 @@ cooperative, before anything else is imported."""
 
 from __future__ import annotations
 
-from .patching import patch
+from .patching import carry_into_executors, patch
 
 patch()
 
-from . import launch, settings
+from . import context, launch, logs, settings
 from .application import Application
+from .context.about import about
 from .settings import UNSET, given
+
+logs.bind(about)
+carry_into_executors(context.carried)
 
 
 class Daebus(Application):

@@ -12,9 +12,12 @@ from typing import Any, Protocol, TypeVar
 
 from redis import Redis
 
-from . import context, logs, settings
+from . import logs, settings
 from .blueprint import Blueprint
 from .clients import Clients
+from .context.broadcasts import broadcast
+from .context.cache import cache
+from .context.proxies import request, response
 from .dispatch.blocking import BlockingPool
 from .errors import ConfigurationError, RegistrationError
 from .metrics import Metrics
@@ -76,10 +79,9 @@ class Application(Declarations):
         self.max_workers = max_workers
         self.metrics = Metrics()
         self.logger = logs.logger
-        self.request = context.request
-        self.response = context.response
-        self.cache = context.cache
-        self.broadcast = context.broadcast
+        self.request, self.response = request, response
+        self.cache = cache
+        self.broadcast = broadcast
         self.http: Any = None
         self.websocket: Any = None
         self.blueprints: list[Blueprint] = []

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import codec, context, keys, settings
+from . import codec, keys, settings
+from .context import pass_on
+from .context.broadcasts import publish_object
 from .envelope import Reply, Request
 from .errors import BusError, ConfigurationError, RemoteError
 from .settings import UNSET, given
@@ -75,6 +77,7 @@ class DaebusCaller:
         """
         seconds = self.timeout if timeout is None else timeout
         request = Request(self.target_service, action, payload if given(payload) else {})
+        pass_on(request)
         progress = None if on_progress is None else _Progress(on_progress)
         try:
             reply = self._bus().request(request, seconds, progress)
@@ -88,7 +91,7 @@ class DaebusCaller:
 
     def send_message(self, channel: str, payload: dict[str, Any]) -> int:
         """Broadcast a JSON object; the number of receivers that the server saw. Errors as `broadcast.send`."""
-        return context.publish_object(self._bus(), channel, payload)
+        return publish_object(self._bus(), channel, payload)
 
     def send_to_service(self, payload: dict[str, Any], action: str | None = None) -> int:
         """Send a message to the service without waiting for a reply; the number of receivers."""

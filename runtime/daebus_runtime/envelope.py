@@ -16,6 +16,22 @@ from .errors import ERROR, MalformedMessage
 SUCCESS = "success"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trail:
+    """Where a message comes from, and until when it is wanted.
+
+    deadline: when its sender stops waiting, by this process's time.monotonic(). attempt: 1 for the first delivery.
+    correlation: the id of the message that began the chain; causation: of the one whose handler sent this one.
+    traceparent: W3C.
+    """
+
+    deadline: float | None = None
+    attempt: int = 1
+    correlation: Any = None
+    causation: Any = None
+    traceparent: str | None = None
+
+
 @dataclasses.dataclass(slots=True)
 class Request:
     """One request as it travels. `raw` is the whole message object, with fields that this version does not know."""
@@ -41,6 +57,8 @@ class Request:
             "request_id": self.request_id,
             "service": self.service,
         }
+        if self.raw and (traceparent := self.traceparent) is not None:
+            message["traceparent"] = traceparent  # the original ignores fields that it does not know
         return codec.dumps(message)
 
 

@@ -9,12 +9,15 @@ already.
 
 from __future__ import annotations
 
+import concurrent.futures
+import functools
 import importlib
 import logging
 import os
 import ssl
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from gevent import get_hub, monkey
@@ -51,6 +54,24 @@ def _patch() -> None:
             RuntimeWarning,
             stacklevel=_programs_frame(),
         )
+
+
+def carry_into_executors(carried: Callable[[Any], Any]) -> None:
+    """Have what is handed to an executor run with the context of the moment when it was: `carried` wraps it.
+
+    A pool's thread lives longer than the message during which it was started: without this, work handed to it later
+    would see that message instead of its own.
+    """
+    submit: Any = concurrent.futures.ThreadPoolExecutor.submit
+    if getattr(submit, "carries", False):
+        return
+
+    @functools.wraps(submit)
+    def submit_carried(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return submit(self, carried(fn), *args, **kwargs)
+
+    submit_carried.carries = True  # type: ignore[attr-defined]
+    concurrent.futures.ThreadPoolExecutor.submit = submit_carried  # type: ignore[method-assign]
 
 
 def _programs_frame() -> int:

@@ -12,7 +12,7 @@ import click
 
 from .. import codec, keys, settings
 from ..caller import DaebusCaller
-from ..context import publish_object
+from ..context.broadcasts import publish_object
 from ..transport import State
 from ..transport.compatible import Compatible
 from . import bus, output

@@ -9,7 +9,9 @@ from typing import Any
 import gevent
 
 from .. import codec
-from ..context import Context, ListenRequest, Service, answering, call_in_context
+from ..context import Context, Service, call_in_context
+from ..context.requests import ListenRequest
+from ..context.responses import answering
 from ..dispatch import Handler, Outcome, actions, compose
 from ..dispatch.blocking import BlockingPool
 from ..dispatch.faults import answer_faults

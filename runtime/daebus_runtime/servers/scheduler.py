@@ -17,7 +17,8 @@ import gevent
 from gevent.event import Event
 
 from ..clock import STEP_SECONDS, Clock
-from ..context import Context, Service, TaskRequest, call_in_context
+from ..context import Context, Service, call_in_context
+from ..context.requests import TaskRequest
 from ..dispatch.blocking import BlockingPool
 from ..dispatch.guard import FAULTS
 from ..logs import runtime_logger

@@ -1,0 +1,26 @@
+"""`cache`: the Redis client of the service whose message is handled here, else of the one in this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import get_daemon
+
+
+class _Cache:
+    """The Redis client of the service, text in and out; every command of redis-py's `Redis`."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(get_daemon().redis, name)
+
+    def __dir__(self) -> list[str]:
+        return dir(get_daemon().redis)
+
+    def __repr__(self) -> str:
+        return "<the service's Redis client>"
+
+    def __reduce__(self) -> str:
+        return "cache"  # the one of the process that it is copied or pickled into
+
+
+cache: Any = _Cache()

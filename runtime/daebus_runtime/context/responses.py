@@ -1,0 +1,78 @@
+"""What `response` stands for in an action, and the innermost handler, which calls the action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import codec, logs
+from ..dispatch import DONE, Outcome
+from ..dispatch.faults import code_of, text_of
+from ..envelope import Reply, error_reply
+from ..errors import ERROR
+from ..transport import Delivery
+from . import Context, Service, call_here, call_in_context
+
+
+class PubSubResponse:
+    """The ways an action answers. A final reply ends the exchange; one that is sent after it is logged and dropped."""
+
+    __slots__ = ("_delivery",)
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    @property
+    def answered(self) -> bool:
+        return self._delivery.answered
+
+    def send(self, data: Any, final: bool = True) -> None:
+        """Send `data` (anything codec.py encodes); `final=False` sends an intermediate reply."""
+        self._reply(Reply(self._delivery.request.request_id, data, final=bool(final)))
+
+    success = send
+
+    def error(self, err: Any, final: bool = True) -> None:
+        """Send an error; the caller's exception carries its text, and an exception's `code` when that is a short
+        text."""
+        if isinstance(err, BaseException):
+            text, code = text_of(err), code_of(err)
+        else:
+            text, code = err if isinstance(err, str) else codec.dumps(err).decode(), ERROR
+        reply = error_reply(self._delivery.request.request_id, text, code)
+        reply.final = bool(final)
+        self._reply(reply)
+
+    def progress(self, payload: Any, percentage: float | None = None) -> None:
+        """Send an intermediate reply; the caller's `on_progress` gets it."""
+        data = dict(payload) if isinstance(payload, Mapping) else {"data": payload}
+        if percentage is not None:
+            data["progress_percentage"] = percentage
+        self._reply(Reply(self._delivery.request.request_id, data, final=False))
+
+    def _reply(self, reply: Reply) -> None:
+        if self._delivery.answered:
+            logs.runtime_logger.warning("a reply after the final one was not sent (request %s)", reply.request_id)
+        else:
+            self._delivery.reply(reply)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a response belongs to one request and cannot be copied or pickled")
+
+
+def answering(
+    app: Service, function: Callable[[], Any], run: Callable[..., Any] | None = None, keep: bool = False
+) -> Callable[[Delivery], Outcome]:
+    """The innermost handler of an action: the author's function in its context. `run` puts it into an OS thread;
+    `keep` holds the final reply back until the delivery is settled."""
+
+    def handle(delivery: Delivery) -> Outcome:
+        delivery.keep = keep
+        context = Context(app, delivery.request, PubSubResponse(delivery))
+        # Without `contain`: what is raised becomes the outcome, whatever it is.
+        result = call_here(context, function) if run is None else call_in_context(context, function, run=run)
+        if result is not None and not delivery.answered:
+            delivery.reply(Reply(delivery.request.request_id, result))
+        return DONE
+
+    return handle
