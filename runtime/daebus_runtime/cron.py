@@ -145,13 +145,13 @@ class Cron:
 
     def latest(self, planned: float, now: float) -> float:
         """The last planned time up to `now`, `planned` or a later one. The cost does not grow with their number."""
-        low = planned
-        if self.next_after(low) > now:
-            return low
-        back = 60.0
-        while (found := self.next_after(now - back)) > now:
+        low, high, back = self.next_after(planned), now, 60.0
+        if low > now:
+            return planned
+        while low < now - back:
+            if (found := self.next_after(now - back)) <= now:
+                low = found
             back *= 8
-        low, high = found, now
         while (following := self.next_after(low)) <= now:
             middle = (low + high) / 2
             later = self.next_after(middle)

@@ -37,13 +37,26 @@ def days(field: str) -> list[str]:
         ("1,3", ["Mon", "Wed"]),
         ("mon-fri", list(WEEK[1:6])),
         ("sat", ["Sat"]),
+        ("sun-tue", ["Sun", "Mon", "Tue"]),
+        ("fri-sun", ["Sun", "Fri", "Sat"]),
+        ("5-0", ["Sun", "Fri", "Sat"]),
+        ("sun-sat", list(WEEK)),
+        ("0-7", list(WEEK)),
+        ("mon-fri/2", ["Mon", "Wed", "Fri"]),
+        ("1-5/2", ["Mon", "Wed", "Fri"]),
+        ("mon/2", ["Mon", "Wed", "Fri"]),
+        ("sun/3", ["Sun", "Wed", "Sat"]),
+        ("*/7", ["Sun"]),
+        ("MON,wed,5-Sat", ["Mon", "Wed", "Fri", "Sat"]),
     ],
 )
 def test_a_weekday_field_means_what_cron_means(field: str, expected: list[str]) -> None:
     assert days(field) == expected
 
 
-@pytest.mark.parametrize("field", ["8", "5-1", "funday", "", "1-"])
+@pytest.mark.parametrize(
+    "field", ["8", "5-1", "fri-mon", "funday", "mondays", "", "1-", "mon-fri/0", "mon-fri/8", "mon/", "tue-/2"]
+)
 def test_a_weekday_field_that_means_nothing_is_refused(field: str) -> None:
     with pytest.raises(RegistrationError, match="five fields are expected"):
         make_times("x", None, f"0 12 * * {field}")
