@@ -12,11 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import redis
 
+from tests.support.closing import Closing
 from tests.support.orphans import die_with_parent, kill_group
 from tests.support.ports import accepts, free_port
 from tests.support.redis_server import server_binary
@@ -67,7 +67,7 @@ def figures(command: Sequence[str], *, seconds: float, core: int | None = None) 
     return dict(found)
 
 
-class Running:
+class Running(Closing):
     """All processes of one run. A server's output goes to a file, shown when the server fails to start.
 
     `grace`: seconds that they get to end in good order.
@@ -146,11 +146,3 @@ class Running:
             kill_group(process.pid)
             process.wait(timeout=5)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

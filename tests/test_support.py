@@ -241,8 +241,8 @@ def test_bystanders_pass_a_quiet_service_and_notice_a_held_loop(
             return "pong"
         @app.action("compute")
         def compute():
-            end = time.perf_counter() + request.payload["seconds"]
-            while time.perf_counter() < end:
+            end = time.thread_time() + request.payload["seconds"]
+            while time.thread_time() < end:
                 pass
         app.run()
         """,
@@ -255,7 +255,7 @@ def test_bystanders_pass_a_quiet_service_and_notice_a_held_loop(
         for _ in range(5):
             wire.request(client, "watched", "compute", {"seconds": 0.01})
         others.assert_unharmed(1.0)
-        wire.request(client, "watched", "compute", {"seconds": 1.5})
+        wire.request(client, "watched", "compute", {"seconds": 1.5}, timeout=30)
     with pytest.raises(AssertionError) as failure:
         others.assert_unharmed(1.0)
     for kind in ("http", "bus", "websocket"):

@@ -1,7 +1,34 @@
-"""Failures in the pages' drivers are shown as those in tests are."""
+"""Failures in the pages' drivers are shown as those in tests are; a stage for each block that is run."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 
+from tests.docs.pages import Block
+from tests.support.process import ServiceProcess
+from tests.support.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    from tests.docs.stage import Stage
+
 pytest.register_assert_rewrite("tests.docs.drivers", "tests.docs.stage")
+
+
+@pytest.fixture
+def make_stage(
+    tmp_path: Path, shared_redis: RedisServer, start_process: Callable[..., ServiceProcess]
+) -> Iterator[Callable[[Block], Stage]]:
+    """Makes the stage of a block; at the end it is closed."""
+    from tests.docs.stage import Stage  # not before its assertions are rewritten
+
+    with contextlib.ExitStack() as stack:
+
+        def make(block: Block) -> Stage:
+            return stack.enter_context(contextlib.closing(Stage(block, tmp_path, shared_redis, start_process)))
+
+        yield make

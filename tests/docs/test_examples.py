@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from daebus_runtime import RemoteError
@@ -16,7 +14,6 @@ from tests.docs.pages import REPOSITORY, Block, blocks_of
 from tests.docs.stage import Stage
 from tests.support.ports import free_port
 from tests.support.process import ServiceProcess
-from tests.support.redis_server import RedisServer
 from tests.support.wire import Listener
 
 EXAMPLES = REPOSITORY / "examples"
@@ -28,9 +25,8 @@ ORDER, NEXT = (
 
 
 @pytest.fixture
-def stage(tmp_path: Path, shared_redis: RedisServer, start_process: Callable[..., ServiceProcess]) -> Iterator[Stage]:
-    with contextlib.closing(Stage(ORDER, tmp_path, shared_redis, start_process)) as made:
-        yield made
+def stage(make_stage: Callable[[Block], Stage]) -> Stage:
+    return make_stage(ORDER)
 
 
 def start(stage: Stage, name: str) -> ServiceProcess:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import re
 import subprocess
@@ -16,8 +15,6 @@ import pytest
 from tests.docs.drivers import DRIVERS, SLOW
 from tests.docs.pages import DOCS, REPOSITORY, Block, blocks_of, pages, runnable
 from tests.docs.stage import Stage
-from tests.support.process import ServiceProcess
-from tests.support.redis_server import RedisServer
 
 for module in sorted(Path(__file__).with_name("drivers").glob("[a-z]*.py")):
     importlib.import_module(f"tests.docs.drivers.{module.stem}")
@@ -37,11 +34,8 @@ def one_for_each_driver() -> list[Any]:
 
 
 @pytest.mark.parametrize("block", one_for_each_driver())
-def test_program(
-    block: Block, tmp_path: Path, shared_redis: RedisServer, start_process: Callable[..., ServiceProcess]
-) -> None:
-    with contextlib.closing(Stage(block, tmp_path, shared_redis, start_process)) as stage:
-        DRIVERS[block.page, block.name or ""](stage)
+def test_program(block: Block, make_stage: Callable[[Block], Stage]) -> None:
+    DRIVERS[block.page, block.name or ""](make_stage(block))
 
 
 def test_every_block_is_run_or_says_why_not() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +12,6 @@ from scripts.complete_service import PAGE, PROGRAM, last_program
 from tests.docs.pages import Block, blocks_of
 from tests.docs.stage import Stage
 from tests.support.process import ServiceProcess
-from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 from tests.support.wire import WebSocketClient
 
@@ -35,10 +32,8 @@ SECOND = """
 
 
 @pytest.fixture
-def stage(tmp_path: Path, shared_redis: RedisServer, start_process: Callable[..., ServiceProcess]) -> Iterator[Stage]:
-    program = Block(PAGE.name, 0, "python", last_program(SEED), "complete_service")
-    with contextlib.closing(Stage(program, tmp_path, shared_redis, start_process)) as made:
-        yield made
+def stage(make_stage: Callable[[Block], Stage]) -> Stage:
+    return make_stage(Block(PAGE.name, 0, "python", last_program(SEED), "complete_service"))
 
 
 def snippet(stage: Stage, first_line: str) -> Stage:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket
 
 from tests.support.ports import free_port
 from tests.support.process import ServiceProcess
@@ -28,6 +29,15 @@ def started(process: ServiceProcess, port: int) -> Service:
     """The service, once it has printed its first lines."""
     process.wait_line(r"service \S+ started")
     return Service(process, port)
+
+
+@pytest.fixture
+def app() -> Daebus:
+    """With HTTP and WebSockets, for a test that adds its handlers and serves it in this process."""
+    app = Daebus("sockets")
+    app.attach(DaebusHttp())
+    app.attach(DaebusWebSocket())
+    return app
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import os
 import socket
 import struct
 import time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from tests.support.closing import Closing
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 TIMEOUT = 10.0
@@ -29,7 +30,7 @@ class Answer:
         return f"<{self.status} {self.headers} {self.body!r}>"
 
 
-class RawConnection:
+class RawConnection(Closing):
     """One TCP connection to a port on loopback."""
 
     def __init__(self, port: int, timeout: float = TIMEOUT) -> None:
@@ -108,14 +109,6 @@ class RawConnection:
 
     def close(self) -> None:
         self.socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def ask(port: int, method: str, target: str, *fields: str, **options: Any) -> Answer:

@@ -23,15 +23,6 @@ from gevent.event import Event
 
 from tests.support.waiting import wait_until
 
-
-@pytest.fixture
-def app() -> Daebus:
-    app = Daebus("sockets")
-    app.attach(DaebusHttp())
-    app.attach(DaebusWebSocket())
-    return app
-
-
 # --- the life of a client
 
 

@@ -26,14 +26,6 @@ from daebus_runtime.servers.websocket.frames import Frame
 from daebus_runtime.testing import TestApp
 
 
-@pytest.fixture
-def app() -> Daebus:
-    app = Daebus("sockets")
-    app.attach(DaebusHttp())
-    app.attach(DaebusWebSocket())
-    return app
-
-
 def answers(handler: Callable[[Any, str], Any], data: Any = None) -> dict[str, Any]:
     """The frame that answers one message."""
     app = Daebus("one")

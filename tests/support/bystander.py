@@ -1,9 +1,9 @@
 """One client of a service in a process of its own; run by `bystanders`. Standard library only, so that it starts at
 once and costs little: several of them share a small machine with the service under test.
 
-`bystander.py http|bus|websocket PAUSE TIMEOUT WHERE…` asks every PAUSE seconds until its standard input ends. A line
-for each request: when it began (`time.monotonic()`), the seconds to its answer, by how much this process itself woke up
-late before, and what went wrong, if anything.
+`bystander http|bus|websocket PAUSE TIMEOUT WHERE…` asks every PAUSE seconds until its standard input ends. A line
+for each request: when it began (`time.monotonic()`), the seconds to its answer, for how many of them the service, its
+Redis or this process was ready to run and had no processor, and what went wrong, if anything.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import time
 import uuid
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
+
+from tests.support.processors import Waits, listeners
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
@@ -57,6 +59,7 @@ class Http:
 
     def __init__(self, timeout: float, host: str, port: str, path: str) -> None:
         self._connection = Connection((host, int(port)), timeout)
+        self.served_by = listeners(int(port))
         self._request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
 
     def ask(self) -> None:
@@ -79,6 +82,7 @@ class Bus:
         self._request = {"action": action, "payload": json.loads(payload), "service": service}
         self._request["reply_to"] = inbox = f"caller:{uuid.uuid4()}"
         self._out, self._in = self._connect(url, timeout), self._connect(url, timeout)
+        self.served_by = self._service_and_redis()
         self._command(self._in, "SUBSCRIBE", inbox)
 
     def ask(self) -> None:
@@ -94,6 +98,22 @@ class Bus:
                 break
         if reply["status"] != "success":
             raise ConnectionError(f"answered {reply}")
+
+    def _service_and_redis(self) -> set[int]:
+        """Nothing without the right to ask."""
+        try:
+            about, clients = self._command(self._out, "INFO", "server"), self._command(self._out, "CLIENT", "LIST")
+        except ConnectionError:
+            return set()
+        assert isinstance(about, bytes)
+        assert isinstance(clients, bytes)
+        found = {int(line.partition(b":")[2]) for line in about.splitlines() if line.startswith(b"process_id:")}
+        # The connections are named daebus-PID; the service was there before its clients, so its number is the lowest.
+        lines = [_fields(line) for line in clients.decode().splitlines()]
+        named = [line for line in lines if line.get("name", "").startswith("daebus-")]
+        first = min(named, key=lambda line: int(line["id"]), default={"name": ""})
+        pid = first["name"].rpartition("-")[2]
+        return found | ({int(pid)} if pid.isdigit() else set())
 
     def _connect(self, url: str, timeout: float) -> Connection:
         parts = urlsplit(url)
@@ -138,6 +158,7 @@ class WebSocket:
             pass
         if status.split()[1] != "101":
             raise ConnectionError(f"answered {status}")
+        self.served_by = listeners(int(port))
         self._message = {"type": kind, "data": json.loads(data)}
 
     def ask(self) -> None:
@@ -171,6 +192,12 @@ class WebSocket:
                 return found
 
 
+def _fields(line: str) -> dict[str, str]:
+    """A line of `name=value` words."""
+    words = [word.partition("=") for word in line.split()]
+    return {name: value for name, _, value in words}
+
+
 KINDS: dict[str, Callable[..., Http | Bus | WebSocket]] = {"http": Http, "bus": Bus, "websocket": WebSocket}
 
 
@@ -181,20 +208,26 @@ def asked_to_end(seconds: float) -> bool:
 
 def main(kind: str, pause: float, timeout: float, *where: str) -> None:
     client: Http | Bus | WebSocket | None = None
+    waits = Waits(set())
     due = ended = time.monotonic()
     while not asked_to_end(due - time.monotonic()):
         now = time.monotonic()
-        # A request that was kept waiting by the one before it counts from when it was due; that the machine woke this
+        # A request that was kept waiting by the one before it counts from when it was due. That the machine woke this
         # process late is not the service's doing.
-        begun, late = (now, now - due) if ended <= due else (due, 0.0)
+        begun = now if ended <= due else due
         trouble = ""
+        waits.note(now)
         try:
-            client = client or KINDS[kind](timeout, *where)
+            if not client:
+                client = KINDS[kind](timeout, *where)
+                waits = Waits(client.served_by | {os.getpid()})
+                waits.note(now)
             client.ask()
         except OSError as error:
             trouble, client = f"{type(error).__name__}: {error}", None
         ended = time.monotonic()
-        print(f"{begun:.6f} {ended - begun:.6f} {late:.6f} {trouble}", flush=True)
+        waits.note(ended)
+        print(f"{begun:.6f} {ended - begun:.6f} {waits.since(begun):.6f} {trouble}", flush=True)
         due = ended + pause if trouble else due + pause
 
 

@@ -11,14 +11,13 @@ import textwrap
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from .closing import Closing
 from .orphans import die_with_parent, group_members, kill_group
 from .waiting import wait_until
 
 
-class ServiceProcess:
+class ServiceProcess(Closing):
     """A program text (written to `directory`/`name`), a file, or a whole command, in a process group of its own.
 
     The environment is this process's without its `DAEBUS_*` variables, plus `env`; a None there removes a variable.
@@ -156,11 +155,3 @@ class ServiceProcess:
         self.process.wait(timeout=10)
         self._reader.join(2)
         assert not left, f"{self.command} ended and left behind: {', '.join(left)}\n{self.output}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -6,11 +6,12 @@ import contextlib
 import socket
 import ssl
 import struct
-from types import TracebackType
 from typing import Self
 
 import gevent
 from gevent.server import StreamServer
+
+from .closing import Closing
 
 LINGER_NONE = struct.pack("ii", 1, 0)
 CHUNK = 262_144
@@ -51,7 +52,7 @@ class _Pair:
                 end.close()
 
 
-class FaultProxy:
+class FaultProxy(Closing):
     """Passes everything on to `host:port` until told otherwise. `tls` makes it a TLS end in front of a plain server."""
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
@@ -102,15 +103,10 @@ class FaultProxy:
             self._server = None
         self.cut()
 
-    stop = refuse
+    stop = close = refuse
 
     def __enter__(self) -> Self:
         return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _serve(self, client: socket.socket, _address: object) -> None:
         self.accepted += 1

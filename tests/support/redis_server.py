@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
@@ -25,6 +24,7 @@ import trustme
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .closing import Closing
 from .orphans import die_with_parent
 from .ports import free_port
 from .proxy import FaultProxy
@@ -55,7 +55,7 @@ def connect(url: str, *, socket_timeout: float | None = 5.0) -> redis.Redis:
     return client
 
 
-class RedisServer:
+class RedisServer(Closing):
     """One server in a temporary folder, without persistence unless `arguments` ask for it.
 
     `password` is for the default user. `tls=True` puts a TLS end (certificates by trustme) in front of the server,
@@ -174,11 +174,6 @@ class RedisServer:
 
     def __enter__(self) -> Self:
         return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     # inside
 

@@ -8,12 +8,12 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import redis
 import websocket
 
+from .closing import Closing
 from .waiting import wait_until
 
 JSON = Any
@@ -21,7 +21,7 @@ ABSENT: Any = object()
 """Leaves a field out of a message, where None would send null."""
 
 
-class Listener:
+class Listener(Closing):
     """A plain subscription to channels; a name with `*` is a pattern. Ready when the constructor returns."""
 
     def __init__(self, client: redis.Redis, *channels: str) -> None:
@@ -71,14 +71,6 @@ class Listener:
 
     def close(self) -> None:
         self._pubsub.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def publish(client: redis.Redis, channel: str, message: JSON) -> int:
@@ -134,7 +126,7 @@ def request(
         return [reply for reply in replies.messages if reply.get("request_id") == identity]
 
 
-class WebSocketClient:
+class WebSocketClient(Closing):
     """One WebSocket connection: JSON or raw frames, and the code and reason of its end."""
 
     def __init__(
@@ -213,11 +205,3 @@ class WebSocketClient:
     def drop(self) -> None:
         """Closes the TCP connection without a close frame."""
         self._socket.shutdown()  # type: ignore[no-untyped-call]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
