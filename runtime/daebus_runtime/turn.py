@@ -39,6 +39,11 @@ class NextTurn:
         if not self._timer.active:
             self._timer.start(self._callback)
 
+    def close(self) -> None:
+        """Run nothing any more."""
+        self._timer.stop()
+        self._timer.close()
+
 
 SHARE_SECONDS = 0.001
 """How long the greenlets that always have more to do may hold one turn of the loop, all of them together."""

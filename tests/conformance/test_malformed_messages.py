@@ -99,3 +99,15 @@ def test_lone_surrogates_and_very_large_numbers_come_through(bus: Bus) -> None:
     inbox.wait_for(1)
     caller.publish(name, b'{"action": "do", "payload": {"s": "\\ud800"}, "reply_to": "%s"}' % reply_to.encode())
     assert ask(caller, name, "after").payload == "after"
+
+
+def test_a_flood_of_unreadable_messages_is_one_line_in_the_log(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics()
+    caller, member = bus.member(), bus.member(metrics=metrics)
+    serve(member, name := fresh("service"), echo)
+    for _ in range(200):
+        caller.publish(name, b"not JSON")
+    wait_until(lambda: metrics.dropped.get("malformed_message") == 200, message=lambda: str(metrics.dropped))
+    lines = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert len(lines) == 1
+    assert "only counted" in lines[0]

@@ -10,7 +10,6 @@ from typing import Any
 from .. import codec, keys
 from ..envelope import Reply, Request, error_reply, parse_request
 from ..errors import BusError, BusUnavailable, CallTimeout, MalformedMessage, MessageTooLarge
-from ..logs import runtime_logger
 from . import Capabilities, Delivery, Limits, Message, Outcome, Progress, State, Subscription, Transport
 from .bus import Bus
 from .home import TIMEOUT, Waiter
@@ -129,8 +128,7 @@ class Compatible(Transport):
         return self.subscribe(keys.service_channel(service), arrived)
 
     def _refuse(self, error: MalformedMessage) -> None:
-        self.bus.metrics.drop(error.code)
-        runtime_logger.warning("a message was refused: %s", error)
+        self.bus.losses.lost(error.code, f"a message was refused: {error}")
         if error.reply_to:
             self.post(error.reply_to, error_reply(error.request_id, str(error), error.code).encode())
 

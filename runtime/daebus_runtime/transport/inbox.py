@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from .. import keys
 from ..envelope import parse_reply
 from ..errors import BusError, MalformedMessage
-from ..logs import runtime_logger
 from .holds import Hold
 from .home import Waiter
 
@@ -87,8 +86,7 @@ class Inbox:
         try:
             reply = parse_reply(data)
         except MalformedMessage as error:
-            self._bus.metrics.drop(error.code)
-            runtime_logger.warning("a reply was refused: %s", error)
+            self._bus.losses.lost(error.code, f"a reply was refused: {error}")
             return
         try:
             waiter = self._waiting.get(reply.request_id)

@@ -22,9 +22,12 @@ import hiredis
 from gevent import monkey
 
 from ..logs import runtime_logger
+from ..turn import NextTurn
 from .home import Home
 
 READ_BYTES = 256 * 1024
+# For how long messages are handed over before the loop looks at its other sockets; the clock is read once for so many.
+TURN_SECONDS, TURN_MESSAGES = 0.005, 32
 # In a long turn of the loop the other side is not left idle until its end.
 FLUSH_COMMANDS = 64
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -75,6 +78,7 @@ class Stream:
         self._feed, self._take = parser.feed, parser.gets
         self._readable = home.hub.loop.io(sock.fileno(), READ)
         self._writable = home.hub.loop.io(sock.fileno(), WRITE)
+        self._later = NextTurn(home.hub.loop, self._take_in)
         self._readable.start(self._read)
 
     # --- reading --------------------------------------------------------------------------------------------------
@@ -94,28 +98,48 @@ class Stream:
             self.end("the server closed the connection")
             return
         self.heard, self.asked = time.monotonic(), 0.0
+        self._feed(data)
+        self._take_in()
+
+    def _take_in(self) -> None:
+        """Hand over what has arrived, for as long as one turn of the loop allows; the rest at the next turn."""
         try:
-            self._take_in(data)
+            done = self._hand_over()
         except hiredis.HiredisError as error:
             self.end(str(error))
         except Exception as error:
             # A fault in a callback must not leave the service deaf: say so, and begin with a new connection.
             runtime_logger.exception("a message from the bus could not be taken in")
             self.end(repr(error))
+        else:
+            if self._socket is not None:
+                self._go_on_reading(done)
 
-    def _take_in(self, data: bytes) -> None:
-        self._feed(data)
+    def _go_on_reading(self, done: bool) -> None:
+        if not done:
+            self._readable.stop()
+            self._later.ask()
+        elif not self._readable.active:
+            self._readable.start(self._read)
+
+    def _hand_over(self) -> bool:
+        """Whether everything was handed over."""
         take, pending, push = self._take, self._pending, hiredis.PushNotification
+        until, count = time.monotonic() + TURN_SECONDS, 0
         while (value := take()) is not False:
             if type(value) is push:
                 self._on_push(value)
             elif not pending:
                 self.end(f"a reply that was not asked for: {value!r}"[:200])
-                return
+                return True
             elif (callback := pending.popleft()) is not None:
                 callback(value)
             elif type(value) is not int:
                 self._on_lost(value)
+            count += 1
+            if not count % TURN_MESSAGES and time.monotonic() > until:
+                return False
+        return True
 
     def confirm(self, push: list[Any]) -> None:
         """A push that answers a command (SUBSCRIBE and its kin answer in no other way, except with an error)."""
@@ -219,6 +243,7 @@ class Stream:
         """Close, and tell nobody. The watchers end first: libev must not watch a descriptor that is closed, or that is
         another's by now."""
         self._socket = self._rest = None
+        self._later.close()
         for watcher in (self._readable, self._writable):
             watcher.stop()
             watcher.close()
