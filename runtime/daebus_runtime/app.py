@@ -7,6 +7,8 @@ from .patching import carry_into_executors, patch
 
 patch()
 
+from typing import Any
+
 from . import context, launch, logs, settings
 from .application import Application
 from .context.about import about
@@ -45,10 +47,11 @@ class Daebus(Application):
         """
         self.has_run = True
         self.call_it(service)
+        address: Any = redis_url
         if not given(redis_url) and (given(redis_host) or given(redis_port)):
             host = redis_host if given(redis_host) else "localhost"
-            redis_url = settings.redis_url_of(host, redis_port if given(redis_port) else settings.DEFAULT_REDIS_PORT)
-        launch.run(self, {"service": service, "debug": debug, "redis_url": redis_url})
+            address = settings.Server(host, redis_port if given(redis_port) else settings.DEFAULT_REDIS_PORT)
+        launch.run(self, {"service": service, "debug": debug, "redis_url": address})
 
 
 __all__ = ["Daebus"]

@@ -138,7 +138,7 @@ class Application(Declarations):
         if text := os.environ.get("DAEBUS_SERVICE"):
             return str(settings.parse("service", text, "DAEBUS_SERVICE"))
         if self._named:
-            return str(settings.parse("service", str(self._named), "argument service"))
+            return str(settings.parse("service", self._named, "argument service"))
         own = self.name.partition(".")[0]
         return None if own == "__main__" else settings.parse("service", own, "Daebus(name)")
 

@@ -52,11 +52,11 @@ class DaebusCaller:
     ) -> None:
         self.target_service = target_service
         self.timeout = timeout
-        self._address = redis_url
+        self._address: Any = redis_url
         if not given(redis_url) and (given(redis_host) or given(redis_port)):
             host = redis_host if given(redis_host) else "localhost"
             port = redis_port if given(redis_port) else settings.DEFAULT_REDIS_PORT
-            self._address = settings.redis_url_of(host, port)
+            self._address = settings.Server(host, port)
         self._transport: Transport | None = None
         self._generation = -1
         self._closed = False
@@ -119,7 +119,7 @@ class DaebusCaller:
         if self._closed:
             raise BusError(f"this caller of service {self.target_service!r} was closed")
         if self._transport is None or self._generation != shared.generation:
-            settings.parse("service", str(self.target_service), "DaebusCaller(target_service)")
+            self.target_service = settings.parse("service", self.target_service, "DaebusCaller(target_service)")
             loaded = settings.load().settings
             self._generation = shared.generation
             url = self._address if given(self._address) else loaded.redis_url or shared.default_url()

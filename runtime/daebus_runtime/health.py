@@ -32,7 +32,8 @@ def management_address(environ: Mapping[str, str] | None = None) -> tuple[str, i
     text = environ.get("DAEBUS_MANAGEMENT_PORT")
     if not text:
         return None
-    host = environ.get("DAEBUS_MANAGEMENT_HOST", "").strip()
+    host = environ.get("DAEBUS_MANAGEMENT_HOST", "")
+    host = parse("management_host", host, "DAEBUS_MANAGEMENT_HOST") if host else host
     return EVERYWHERE.get(host, host), parse("management_port", text, "DAEBUS_MANAGEMENT_PORT")
 
 

@@ -43,5 +43,6 @@ def check_channel(channel: object) -> str:
     if not isinstance(channel, str) or not channel:
         raise ValueError(f"a channel name is a non-empty string, not {channel!r}")
     if len(channel) > 512 or UNUSABLE.search(channel):
-        raise ValueError(f"a channel name has at most 512 characters, no white space, and is Unicode: {channel[:60]!r}")
+        form = "has at most 512 characters, no white space or control characters, and is Unicode"
+        raise ValueError(f"a channel name {form}: {channel[:60]!r}")
     return channel

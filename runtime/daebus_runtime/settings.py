@@ -9,17 +9,21 @@ a `repr`.
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import difflib
+import ipaddress
+import numbers
 import os
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from .errors import ConfigurationError
 
 PREFIX = "DAEBUS_"
 DEFAULT_REDIS_PORT = 6379
+MOST_SHOWN = 80  # characters of a value in an error's text
 T = TypeVar("T")
 
 
@@ -48,15 +52,30 @@ def redact(url: str) -> str:
     return f"{parts.scheme}://{who}{host}{parts.path}"  # urlunsplit would leave out the slashes of unix://
 
 
-def _text(value: str) -> str:
-    if not value.strip():
+_DIGITS = re.compile(r"[0-9]+")
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
+_NO_NAME = re.compile(r"[\s*?\[\]]")
+_NO_HOST = re.compile(r"[\s/@\[\]*?#\\,;]")
+
+
+def _text(value: Any) -> str:
+    """A setting's text: white space around it is no part of it, and what is not printable is in none."""
+    if not isinstance(value, str):
         raise ValueError
-    return value.strip()
+    stripped = value.strip()
+    if not stripped or not stripped.isprintable():
+        raise ValueError
+    return stripped
 
 
-def _integer(least: int, most: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        number = int(value)
+def _integer(least: int, most: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+            number = int(value)
+        elif _DIGITS.fullmatch(text := _text(value)):
+            number = int(text)
+        else:
+            raise ValueError
         if not least <= number <= most:
             raise ValueError
         return number
@@ -64,44 +83,68 @@ def _integer(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-def _seconds(least: float, most: float) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        number = float(value)
-        if not least <= number <= most:
+def _seconds(least: float, most: float) -> Callable[[Any], float]:
+    def parse(value: Any) -> float:
+        if isinstance(value, (numbers.Real, decimal.Decimal)) and not isinstance(value, bool):
+            number = float(value)
+        elif _DECIMAL.fullmatch(text := _text(value)):
+            number = float(text)
+        else:
+            raise ValueError
+        if not least <= number <= most:  # nan is neither
             raise ValueError
         return number
 
     return parse
 
 
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value.lower() not in words:
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if (word := _text(value).lower()) not in words:
             raise ValueError
-        return value.lower()
+        return word
 
     return parse
 
 
-def _flag(value: str) -> bool:
+def _flag(value: Any) -> bool:
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if value.lower() not in words:
+    if (word := _text(value).lower()) not in words:
         raise ValueError
-    return words[value.lower()]
+    return words[word]
 
 
-_NO_NAME = re.compile(r"[\s\x00-\x1f\ud800-\udfff*?\[\]]")
-
-
-def _service(value: str) -> str:
-    if not value or len(value) > 128 or _NO_NAME.search(value):
+def _service(value: Any) -> str:
+    name = _text(value)
+    if len(name) > 128 or _NO_NAME.search(name):
         raise ValueError
-    return value
+    return name
 
 
-def _redis_url(value: str) -> str:
-    parts = urllib.parse.urlsplit(value.strip())
-    if parts.scheme not in ("redis", "rediss", "unix"):
+def _host(value: Any) -> str:
+    host = _text(value)
+    if ":" in host:
+        ipaddress.IPv6Address(host)  # else it would be an address with its port
+    if len(host) > 255 or _NO_HOST.search(host):
+        raise ValueError
+    return host
+
+
+class Server(NamedTuple):
+    """A Redis that a program names by host and port; read as the setting `redis_url`."""
+
+    host: Any
+    port: Any
+
+
+def _redis_url(value: Any) -> str:
+    if isinstance(value, Server):
+        return redis_url_of(*value)
+    url = _text(value)
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("redis", "rediss", "unix") or " " in url:
         raise ValueError
     # An unescaped # or ? in a password ends the address early, and what is left of it could pass for a host.
     urllib.parse.parse_qsl(parts.query, strict_parsing=bool(parts.query))
@@ -110,20 +153,23 @@ def _redis_url(value: str) -> str:
     if parts.scheme == "unix":
         if not parts.path or parts.netloc.rpartition("@")[2]:
             raise ValueError
-        return value.strip()
-    if not parts.hostname or (parts.port is not None and not 0 < parts.port < 65536):
-        raise ValueError
-    if parts.path.strip("/") and not parts.path.strip("/").isdigit():
-        raise ValueError
-    return value.strip()
+    else:
+        if not parts.hostname or (parts.port is not None and not 0 < parts.port < 65536):
+            raise ValueError
+        database = parts.path.strip("/")
+        if database and not _DIGITS.fullmatch(database):
+            raise ValueError
+    return parts.scheme + url[len(parts.scheme) :]  # redis-py knows the scheme in small letters only
 
 
-def setting(default: Any, parse: Callable[[str], Any], form: str, about: str, *, secret: bool = False) -> Any:
+def setting(default: Any, parse: Callable[[Any], Any], form: str, about: str, *, secret: bool = False) -> Any:
     """One setting: how its text is read, the form that an error names, and what it is for."""
     metadata = {"parse": parse, "form": form, "about": about, "secret": secret}
     return dataclasses.field(default=default, metadata=metadata, repr=not secret)
 
 
+NAME = "a name of 1 to 128 printable characters without white space or wildcards (* ? [ ])"
+HOST = "an address: a host name, IPv4 or IPv6, without a port"
 PORT = _integer(0, 65535)
 BYTES = _integer(1024, 512 * 1024 * 1024)  # Redis refuses a bulk string above 512 MiB
 MIB = 1024 * 1024
@@ -133,7 +179,7 @@ MIB = 1024 * 1024
 class Settings:
     """What a service may be told by its surroundings. The variable of a field is `DAEBUS_` and its name in capitals."""
 
-    service: str | None = setting(None, _service, "a name without white space or wildcards", "the service's name")
+    service: str | None = setting(None, _service, NAME, "the service's name")
     redis_url: str | None = setting(
         None,
         _redis_url,
@@ -144,12 +190,12 @@ class Settings:
     embedded: str = setting(
         "auto", _one_of("auto", "always", "never"), "auto, always or never", "whether to start a Redis of its own"
     )
-    http_host: str = setting("0.0.0.0", _text, "an address", "the address that HTTP and WebSocket listen on")
+    http_host: str = setting("0.0.0.0", _host, HOST, "the address that HTTP and WebSocket listen on")
     http_port: int = setting(8080, PORT, "a port number, 0 to 65535", "the HTTP port; 0 takes a free one")
     websocket_port: int | None = setting(
         None, PORT, "a port number, 0 to 65535", "a second port for WebSockets; without it they share the HTTP port"
     )
-    management_host: str = setting("0.0.0.0", _text, "an address", "the address that the management port listens on")
+    management_host: str = setting("0.0.0.0", _host, HOST, "the address that the management port listens on")
     management_port: int | None = setting(
         None, PORT, "a port number, 0 to 65535", "/livez, /readyz and /metrics; off unless set"
     )
@@ -206,31 +252,53 @@ class Loaded:
 
 
 def load(arguments: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
-    """The settings from the environment and the given arguments (`UNSET` values count as not given)."""
+    """The settings from the environment and the given arguments (`UNSET` values count as not given; None does where no
+    default is None)."""
     environ = os.environ if environ is None else environ
-    explicit = {name: value for name, value in (arguments or {}).items() if given(value)}
+    explicit = {name: value for name, value in (arguments or {}).items() if given(value) and value is not None}
     values: dict[str, Any] = {}
     overridden = []
     for field in dataclasses.fields(Settings):
         variable = PREFIX + field.name.upper()
         if environ.get(variable):
             values[field.name] = parse(field.name, environ[variable], variable)
-            if field.name in explicit and values[field.name] != explicit[field.name]:
+            if field.name in explicit and not _means(field.name, explicit[field.name], values[field.name]):
                 overridden.append(f"{field.name} is taken from {variable}, not from the program's argument")
         elif field.name in explicit:
-            value = explicit[field.name]
-            values[field.name] = value if value is None else parse(field.name, str(value), f"argument {field.name}")
+            values[field.name] = parse(field.name, explicit[field.name], f"argument {field.name}")
     return Loaded(Settings(**values), tuple(overridden))
 
 
-def parse(name: str, text: str, source: str) -> Any:
-    """One setting from its text; ConfigurationError names `source`, the value and the expected form."""
-    metadata = next(f.metadata for f in dataclasses.fields(Settings) if f.name == name)
+def _means(name: str, argument: Any, value: Any) -> bool:
     try:
-        return metadata["parse"](text)
-    except (ValueError, TypeError):
-        shown = "its value (not shown, it may hold a password)" if metadata["secret"] else repr(text)
-        raise ConfigurationError(f"{source}: {shown} is not {metadata['form']}") from None
+        return bool(parse(name, argument, "") == value)
+    except ConfigurationError:
+        return False
+
+
+def parse(name: str, value: Any, source: str) -> Any:
+    """One setting from its text, or from a program's value of its type.
+
+    Every setting follows one rule. White space around a text is no part of it; a number has decimal digits only
+    (seconds may have a point). ConfigurationError names `source`, the value and the expected form.
+    """
+    metadata = next(f.metadata for f in dataclasses.fields(Settings) if f.name == name)
+    return _parse(metadata["parse"], value, source, metadata["form"], secret=metadata["secret"])
+
+
+def _parse(parser: Callable[[Any], Any], value: Any, source: str, form: str, *, secret: bool = False) -> Any:
+    try:
+        return parser(value)
+    except (ValueError, TypeError, OverflowError):
+        shown = "its value (not shown, it may hold a password)" if secret else _shown(value)
+        raise ConfigurationError(f"{source}: {shown} is not {form}") from None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        text = str(value)
+        return repr(text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…")
+    return f"{value!r} ({type(value).__name__})"
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
@@ -246,6 +314,8 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     return lines
 
 
-def redis_url_of(host: str, port: int) -> str:
-    """The address for code that names host and port."""
+def redis_url_of(host: Any, port: Any) -> str:
+    """The address for code that names host and port. ConfigurationError names the one that cannot be used."""
+    host = _parse(_host, host, "argument redis_host", HOST)
+    port = _parse(_integer(1, 65535), port, "argument redis_port", "a port number, 1 to 65535")
     return f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}"

@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
+import enum
+import math
+import re
 
 import pytest
+from daebus_runtime import DaebusCaller
 from daebus_runtime.errors import ConfigurationError
-from daebus_runtime.settings import UNSET, Settings, given, load, parse, redact, redis_url_of, unknown_variables
+from daebus_runtime.settings import (
+    HOST,
+    NAME,
+    UNSET,
+    Server,
+    Settings,
+    given,
+    load,
+    parse,
+    redact,
+    redis_url_of,
+    unknown_variables,
+)
+
+PORT_FORM = "a port number, 0 to 65535"
+SECONDS_FORM = "seconds, 0 to 3600"
 
 
 def test_without_anything_every_setting_has_its_default() -> None:
@@ -68,9 +88,35 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("DAEBUS_EMBEDDED", "sometimes", "auto, always or never"),
         ("DAEBUS_DEBUG", "maybe", "true or false"),
         ("DAEBUS_MESSAGE_LIMIT", "16MB", "bytes, 1024 to 512 MiB"),
-        ("DAEBUS_SERVICE", "two words", "a name without white space or wildcards"),
-        ("DAEBUS_SERVICE", "all*", "a name without white space or wildcards"),
-        ("DAEBUS_HTTP_HOST", "   ", "an address"),
+        ("DAEBUS_SERVICE", "two words", NAME),
+        ("DAEBUS_SERVICE", "all*", NAME),
+        ("DAEBUS_HTTP_HOST", "   ", HOST),
+        ("DAEBUS_HTTP_HOST", "127.0.0.1:80", HOST),
+        ("DAEBUS_HTTP_HOST", "http://localhost", HOST),
+        ("DAEBUS_HTTP_HOST", "[::1]", HOST),
+        ("DAEBUS_HTTP_HOST", "local\x00host", HOST),
+        ("DAEBUS_HTTP_HOST", "a\x1b[2J", HOST),
+        ("DAEBUS_MANAGEMENT_HOST", "a\u202eb", HOST),
+        ("DAEBUS_MANAGEMENT_HOST", "a\udcffb", HOST),
+        ("DAEBUS_HTTP_PORT", "8_080", PORT_FORM),
+        ("DAEBUS_HTTP_PORT", "٨٠٨٠", PORT_FORM),
+        ("DAEBUS_HTTP_PORT", "\uff18\uff10\uff18\uff10", PORT_FORM),
+        ("DAEBUS_HTTP_PORT", "+8080", PORT_FORM),
+        ("DAEBUS_HTTP_PORT", "0x1F90", PORT_FORM),
+        ("DAEBUS_HTTP_PORT", "1e3", PORT_FORM),
+        ("DAEBUS_HTTP_PORT", "8080.0", PORT_FORM),
+        ("DAEBUS_HTTP_PORT", "80 80", PORT_FORM),
+        ("DAEBUS_HTTP_PORT", " ", PORT_FORM),
+        ("DAEBUS_DRAIN_SECONDS", "1_0", SECONDS_FORM),
+        ("DAEBUS_DRAIN_SECONDS", "1e3", SECONDS_FORM),
+        ("DAEBUS_DRAIN_SECONDS", "\u0665", SECONDS_FORM),
+        ("DAEBUS_DRAIN_SECONDS", "-0", SECONDS_FORM),
+        ("DAEBUS_DRAIN_SECONDS", "5,5", SECONDS_FORM),
+        ("DAEBUS_LOG_LEVEL", "info\x00", "debug, info, warning or error"),
+        ("DAEBUS_DEBUG", "ja", "true or false"),
+        ("DAEBUS_SERVICE", "a\x1b[2J", NAME),
+        ("DAEBUS_SERVICE", "a\u200bb", NAME),
+        ("DAEBUS_SERVICE", "a\udcffb", NAME),
     ],
 )
 def test_a_bad_value_names_the_variable_the_value_and_the_form(variable: str, value: str, form: str) -> None:
@@ -82,6 +128,55 @@ def test_a_bad_value_names_the_variable_the_value_and_the_form(variable: str, va
 def test_a_bad_argument_is_named_as_one() -> None:
     with pytest.raises(ConfigurationError, match=r"argument http_port: '8080\.5' is not a port number"):
         load({"http_port": 8080.5}, {})
+
+
+@pytest.mark.parametrize("around", [" {} ", "{}\n", "\t{}\r\n"])
+def test_white_space_around_a_value_is_no_part_of_it(around: str) -> None:
+    texts = {"HTTP_PORT": "8080", "DEBUG": "true", "DRAIN_SECONDS": "2.5", "HTTP_HOST": "::1", "SERVICE": "shop"}
+    texts |= {"LOG_LEVEL": "Warning", "REDIS_URL": "redis://h", "EMBEDDED": "NEVER"}
+    loaded = load(environ={f"DAEBUS_{name}": around.format(text) for name, text in texts.items()}).settings
+    assert (loaded.http_port, loaded.debug, loaded.drain_seconds, loaded.http_host) == (8080, True, 2.5, "::1")
+    assert (loaded.service, loaded.log_level, loaded.redis_url) == ("shop", "warning", "redis://h")
+    assert loaded.embedded == "never"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("http_port", True, "True (bool) is not a port number"),
+        ("http_port", 8080.0, "'8080.0' is not a port number"),
+        ("http_port", math.nan, "'nan' is not a port number"),
+        ("http_port", b"80", "b'80' (bytes) is not a port number"),
+        ("http_port", [80], "[80] (list) is not a port number"),
+        ("http_port", 2**70, "is not a port number"),
+        ("drain_seconds", True, "True (bool) is not seconds"),
+        ("drain_seconds", math.nan, "'nan' is not seconds"),
+        ("drain_seconds", math.inf, "'inf' is not seconds"),
+        ("drain_seconds", 1j, "1j (complex) is not seconds"),
+        ("debug", 2, "'2' is not true or false"),
+        ("debug", 1.5, "'1.5' is not true or false"),
+        ("service", 5, "'5' is not a name"),
+        ("http_host", b"::1", "b'::1' (bytes) is not an address"),
+        ("http_host", "a" * 300, "…' is not an address"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_named(name: str, value: object, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^argument {name}: .*" + re.escape(text)) as caught:
+        load({name: value}, {})
+    assert len(str(caught.value)) < 250
+
+
+def test_an_argument_may_be_a_text_or_of_the_settings_own_type() -> None:
+    class Port(enum.IntEnum):
+        OWN = 8081
+
+    assert load({"http_port": "8080", "drain_seconds": "2.5", "debug": "yes"}, {}).settings.http_port == 8080
+    assert load({"http_port": Port.OWN, "drain_seconds": decimal.Decimal("2.5"), "debug": 1}, {}).settings == Settings(
+        http_port=8081, drain_seconds=2.5, debug=True
+    )
+    assert load({"http_port": None, "service": None}, {}).settings == Settings()
+    assert load({"http_port": "9000"}, {"DAEBUS_HTTP_PORT": "9000"}).overridden == ()
+    assert load({"http_port": "x"}, {"DAEBUS_HTTP_PORT": "9000"}).overridden != ()
 
 
 @pytest.mark.parametrize(
@@ -114,6 +209,13 @@ def test_bus_addresses_that_can_be_used(url: str) -> None:
         "redis://user:se/cret@host",
         "redis://user:12#secret@host",
         "redis://user:12?secret@host",
+        "redis://host:٦٣٧٩",
+        "redis://host/٣",
+        "redis://host/²",
+        "redis://ho\nst",
+        "redis://ho st",
+        "redis://:secret@host\x1b[2J",
+        "redis://::1:6379",
         "unix://",
         "unix://run/redis.sock",
     ],
@@ -152,6 +254,29 @@ def test_one_setting_can_be_parsed_alone() -> None:
 def test_an_address_made_of_host_and_port() -> None:
     assert redis_url_of("localhost", 6379) == "redis://localhost:6379"
     assert redis_url_of("::1", 6380) == "redis://[::1]:6380"
+    assert load({"redis_url": Server(" localhost ", "6380")}, {}).settings.redis_url == "redis://localhost:6380"
+    assert load(environ={"DAEBUS_REDIS_URL": "REDIS://Host"}).settings.redis_url == "redis://Host"
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "text"),
+    [
+        ("local host", 6379, "argument redis_host: 'local host' is not an address"),
+        ("h:1", 6379, "argument redis_host: 'h:1' is not an address"),
+        (None, 6379, "argument redis_host: None (NoneType) is not an address"),
+        ("h", "x", "argument redis_port: 'x' is not a port number, 1 to 65535"),
+        ("h", True, "argument redis_port: True (bool) is not a port number, 1 to 65535"),
+        ("h", 0, "argument redis_port: '0' is not a port number, 1 to 65535"),
+        ("h", 6379.0, "argument redis_port: '6379.0' is not a port number, 1 to 65535"),
+    ],
+)
+def test_host_and_port_that_cannot_be_used_are_named(host: object, port: object, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load({"redis_url": Server(host, port)}, {})
+    assert str(caught.value).startswith(text)
+    caller = DaebusCaller("shop", host, port)  # type: ignore[arg-type] # making one never fails
+    with pytest.raises(ConfigurationError, match=re.escape(text)):
+        caller.send_request("buy")
 
 
 def test_settings_cannot_be_changed() -> None:

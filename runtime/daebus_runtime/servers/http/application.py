@@ -50,7 +50,9 @@ class DaebusHttp:
 
     def __init__(self, port: int = UNSET, host: str = UNSET, cors_config: Mapping[str, Any] | None = None) -> None:
         self.arguments: dict[str, Any] = {"http_port": port, "http_host": host}
-        self.port: int = parse("http_port", str(port), "DaebusHttp(port)") if given(port) else DEFAULT_PORT
+        self.port: int = (
+            parse("http_port", port, "DaebusHttp(port)") if given(port) and port is not None else DEFAULT_PORT
+        )
         self.host: str = host if given(host) else DEFAULT_HOST
         self.cors_config = cors_config
         self._app: Application | None = None

@@ -46,7 +46,7 @@ class DaebusWebSocket:
     kind = "websocket"
 
     def __init__(self, port: int | None = None) -> None:
-        self.port = None if port is None else parse("websocket_port", str(port), "DaebusWebSocket(port)")
+        self.port = None if port is None else parse("websocket_port", port, "DaebusWebSocket(port)")
         self.arguments: dict[str, Any] = {"websocket_port": UNSET if port is None else self.port}
         self.bound_port: int | None = None
         """The port that is listened on for WebSockets; told by the worker."""
