@@ -47,7 +47,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "author": "Gärtnerei Müller & Töchter",
     },
 }
-COMMITS = 4
+COMMITS = 3
+# Services are known to have been made from it: it stays a starting point until there is a release.
+KNOWN = "67fe0235cb53"
 
 
 class Case(NamedTuple):
@@ -94,6 +96,17 @@ def spread(commits: list[str], count: int) -> list[str]:
     return [commit for index, commit in enumerate(commits) if index in chosen]
 
 
+def known() -> list[str]:
+    """The last commit up to `KNOWN` that changed what is copied; none in a history that does not hold it."""
+    found = subprocess.run(
+        ["git", "log", "--max-count=1", "--format=%H", KNOWN, "--", "copier.yml", "template", "helm/daebus"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    return found.stdout.split()
+
+
 def with_room_for_edits(commits: list[str]) -> list[str]:
     """Of commits in their order, those from the first with every word of ROOM_FOR_EDITS on."""
 
@@ -124,9 +137,15 @@ def cases(starts: list[str], edited: bool) -> list[Any]:
     ]
 
 
+def chosen_commits() -> list[str]:
+    """What stands for the releases until there is one, oldest first."""
+    chosen = {*spread(with_room_for_edits(HISTORY), COMMITS), *known()}
+    return [commit for commit in HISTORY if commit in chosen]
+
+
 NO_HISTORY = why_no_history()
 HISTORY = [] if NO_HISTORY else template_commits()
-STARTS_FOR_EDITS = [] if NO_HISTORY else releases() or spread(with_room_for_edits(HISTORY), COMMITS)
+STARTS_FOR_EDITS = [] if NO_HISTORY else releases() or chosen_commits()
 STARTS = [] if NO_HISTORY else releases() or list(dict.fromkeys(HISTORY[:1] + STARTS_FOR_EDITS))
 
 
