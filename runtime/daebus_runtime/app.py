@@ -3,6 +3,10 @@ cooperative, before anything else is imported."""
 
 from __future__ import annotations
 
+from . import signals
+
+signals.heed()  # before the imports that take time: from here on a service ends in order
+
 from .patching import carry_into_executors, patch
 
 patch()

@@ -7,11 +7,14 @@ gunicorn reads the names of this module. What they are is in master.py, which se
 
 from __future__ import annotations
 
+from . import signals
+
+signals.heed()
+
 from .patching import patch
 
 patch()
 
-import sys
 from typing import Any
 
 from . import master
@@ -38,5 +41,4 @@ def on_starting(server: Any) -> None:
             )
         master.adopt(server, app, prepared)
     except ConfigurationError as error:
-        print(f"daebus: cannot start: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(1) from None
+        master.refuse(error)

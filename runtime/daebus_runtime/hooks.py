@@ -1,18 +1,49 @@
-"""Runs what `on_start` and `on_stop` declare, one after the other."""
+"""Runs what `on_start` and `on_stop` declare, one after the other. A hook that fails is logged; the others run."""
 
 from __future__ import annotations
+
+import time
+
+import gevent
 
 from . import context
 from .dispatch.guard import FAULTS
 from .logs import runtime_logger
 from .registry import Hook, Registry
 
+SPARE_SECONDS = 0.5  # what a hook that hangs leaves to each one after it
 
-def run_hooks(app: context.Service, registry: Registry, kind: str) -> None:
-    """Run the hooks of a kind in the order of declaration. One that fails is logged; the others run."""
-    for hook in registry.all(Hook):
-        if hook.kind == kind:
-            try:
-                context.call_in_context(context.Context(app), hook.function)
-            except FAULTS:
-                runtime_logger.exception("a hook failed: %s at %s", kind, hook.where)
+
+def run_start_hooks(app: context.Service, registry: Registry) -> None:
+    """Run the `on_start` hooks in the order of declaration."""
+    for hook in _hooks(registry, "on_start"):
+        _run(app, hook)
+
+
+def run_stop_hooks(app: context.Service, registry: Registry, seconds: float) -> None:
+    """Run the `on_stop` hooks in the order of declaration, all of them within `seconds`.
+
+    One that hangs is cut off and named, early enough that those after it have their turn.
+    """
+    end = time.monotonic() + seconds
+    hooks = _hooks(registry, "on_stop")
+    for later, hook in zip(range(len(hooks) - 1, -1, -1), hooks, strict=True):
+        left = max(0.0, end - time.monotonic())
+        share = left - later * min(SPARE_SECONDS, left / (later + 1))
+        # In a greenlet of its own: what hangs may also swallow the exception that is to end it.
+        running = gevent.spawn(_run, app, hook)
+        running.join(share)
+        if not running.ready():
+            runtime_logger.warning("an on_stop hook did not end in time and is cut off: %s", hook.where)
+            running.kill(block=False)
+
+
+def _hooks(registry: Registry, kind: str) -> list[Hook]:
+    return [hook for hook in registry.all(Hook) if hook.kind == kind]
+
+
+def _run(app: context.Service, hook: Hook) -> None:
+    try:
+        context.call_in_context(context.Context(app), hook.function)
+    except FAULTS:
+        runtime_logger.exception("a hook failed: %s at %s", hook.kind, hook.where)

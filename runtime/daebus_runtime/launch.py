@@ -5,20 +5,16 @@ Without HTTP and WebSockets the service runs in this process (`_serve_alone`), e
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
-import gevent
-
-from . import logs, master, reload
+from . import descriptors, logs, master, reload, signals, twice
 from .application import Application
+from .cutoff import Cutoff
 from .errors import ConfigurationError
 from .logs import runtime_logger
-from .runner import Prepared, Runner, uses_bus
+from .runner import END_SECONDS, Prepared, Runner, uses_bus
 from .servers.http.application import check
 from .settings import Settings, unknown_variables
 from .transport import topology
@@ -32,10 +28,16 @@ def prepare(app: Application, arguments: Mapping[str, Any] | None = None) -> Pre
     """
     loaded = app.load_settings(arguments)
     logs.configure(loaded.settings.log_format, "debug" if loaded.settings.debug else loaded.settings.log_level)
-    for line in (*loaded.overridden, *unknown_variables()):
-        runtime_logger.warning("%s", line)
+    few_files = descriptors.raise_limit(loaded.settings.connection_limit) if _listens(app) else None
+    for line in (*loaded.overridden, *unknown_variables(), few_files, twice.warning(app)):
+        if line:
+            runtime_logger.warning("%s", line)
     check(app.running(loaded.settings))
     return Prepared(loaded.settings, _find_bus(app, loaded.settings))
+
+
+def _listens(app: Application) -> bool:
+    return app.http is not None or app.websocket is not None
 
 
 def _find_bus(app: Application, settings: Settings) -> Bus | None:
@@ -50,41 +52,36 @@ def _find_bus(app: Application, settings: Settings) -> Bus | None:
 
 
 def run(app: Application, arguments: Mapping[str, Any]) -> None:
-    """`app.run()`: serve until SIGINT or SIGTERM. Ends the process with code 1 when it cannot start."""
+    """`app.run()`: serve until it is asked to end (signals.py). Ends the process with code 1 when it cannot start."""
     try:
         if app.load_settings(arguments).settings.debug and not reload.is_child():
             reload.supervise()
             return
         prepared = prepare(app, arguments)
         try:
-            if app.http is not None or app.websocket is not None:
+            if _listens(app):
                 master.serve(app, prepared)
             else:
                 _serve_alone(app, prepared)
         finally:
             prepared.release()
     except ConfigurationError as error:
-        print(f"daebus: cannot start: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(1) from None
+        master.refuse(error)
+    except signals.Asked:
+        return  # before it served anything
 
 
 def _serve_alone(app: Application, prepared: Prepared) -> None:
-    runner = Runner(app, prepared)
-    asked = 0
+    runner, cutoff = Runner(app, prepared), Cutoff()
+    seconds = prepared.settings.drain_seconds
 
     def stop() -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
-            os._exit(130)  # asked twice: whoever did does not want to wait for the drain
+        # In the handler itself: who holds the loop keeps us from getting any further.
+        cutoff.arm(seconds + END_SECONDS)
         runner.stopped.set()
 
-    signals = [gevent.signal_handler(number, stop) for number in (signal.SIGTERM, signal.SIGINT)]
-    runner.start()
-    runner.announce({})
-    try:
+    with signals.Asks(stop):
+        runner.start()
+        runner.announce({})
         runner.stopped.wait()
-        runner.finish(time.monotonic() + runner.settings.drain_seconds)
-    finally:
-        for handler in signals:
-            handler.cancel()
+        runner.finish(time.monotonic() + seconds, cutoff)

@@ -10,21 +10,24 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import socket
+import signal
+import sys
 from collections.abc import Callable
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from gunicorn import glogging, sock
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
+from . import signals
 from .application import Application
+from .errors import ConfigurationError
 from .logs import runtime_logger
-from .runner import Prepared
-from .servers.management import open_listener
-from .servers.ports import ports_of
+from .runner import END_SECONDS, Prepared
+from .servers.ports import Ports, open_listener, ports_of
 
-MARGIN_SECONDS = 5.0  # the worker's own deadline is DAEBUS_DRAIN_SECONDS; the master kills only after that and this
+MARGIN_SECONDS = END_SECONDS + 1.0  # the worker needs DAEBUS_DRAIN_SECONDS and this; only then the master kills it
 DEFAULT_BIND = "0.0.0.0:8080"
 SCALE = "a Daebus service has one worker, which holds its subscriptions and tasks; scale by replicas"
 
@@ -39,13 +42,6 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         self.error_log.setLevel(logging.WARNING)
 
 
-def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
-    """SIGTTIN asks for a second worker."""
-    if old_value is not None and new_value > 1:
-        runtime_logger.warning("%s", SCALE)
-        server._num_workers = 1
-
-
 SETTINGS: dict[str, Any] = {
     "workers": 1,
     "worker_class": "daebus_runtime.worker.Worker",
@@ -56,7 +52,6 @@ SETTINGS: dict[str, Any] = {
     "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,
     "timeout": 60,
     "keepalive": 75,
-    "nworkers_changed": nworkers_changed,
 }
 
 
@@ -75,32 +70,80 @@ def _handing_over(prepared: Prepared) -> Callable[[Any, Any], None]:
     return pre_fork
 
 
+class Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's arbiter with the signals of signals.py, which it heeds before its port opens."""
+
+    asks = 0
+    opens: tuple[str, Ports] | None = None
+    """The host and the ports of the service; None when gunicorn was told another address and opens that."""
+
+    def start(self) -> None:
+        try:
+            super().start()
+        except ConfigurationError as error:
+            refuse(error)
+
+    def init_signals(self) -> None:
+        hangup = signal.getsignal(signal.SIGHUP)
+        super().init_signals()
+        if hangup is signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, hangup)
+        if signals.asked_early():
+            self.SIG_QUEUE.put_nowait(signal.SIGTERM)
+        if self.opens is not None:
+            host, ports = self.opens
+            listener = open_listener(host, ports.main, ports.main_setting)
+            kind = sock.TCP6Socket if listener.family == sock.TCP6Socket.FAMILY else sock.TCPSocket
+            self.LISTENERS = [kind(listener.getsockname(), self.cfg, self.log, fd=listener.detach())]
+
+    def spawn_worker(self) -> Any:
+        # A signal that comes before the worker has handlers of its own would be the master's there, and lost.
+        with signals.blocked():
+            return super().spawn_worker()
+
+    def signal(self, sig: int, frame: FrameType | None) -> None:
+        self.asks += sig in signals.COUNTED
+        if self.asks > 1:
+            for worker in list(self.WORKERS):
+                os.kill(worker, signal.SIGKILL)
+            os._exit(signals.IMPATIENT)
+        super().signal(sig, frame)
+
+    def handle_term(self) -> None:
+        raise StopIteration  # drains, as gunicorn does on SIGTERM
+
+    handle_int = handle_quit = handle_hup = handle_term
+
+    def handle_ttin(self) -> None:
+        runtime_logger.warning("SIGTTIN asks for another worker: %s", SCALE)
+
+    def handle_usr2(self) -> None:
+        runtime_logger.warning(
+            "SIGUSR2 asks for a second master, which would hold everything twice; start anew instead"
+        )
+
+    def handle_ttou(self) -> None:
+        """One worker is the least."""
+
+    handle_winch = handle_ttou
+
+
+def refuse(error: ConfigurationError) -> NoReturn:
+    """Say why the service cannot start, and end the process."""
+    print(f"daebus: cannot start: {error}", file=sys.stderr, flush=True)
+    raise SystemExit(1) from None
+
+
 def adopt(server: Any, app: Application, prepared: Prepared) -> None:
-    """On gunicorn's command line, before the port opens."""
-    settings = prepared.settings
-    if server.cfg.address == [("0.0.0.0", 8080)]:
-        server.cfg.set("bind", f"{settings.http_host}:{ports_of(app.running(settings)).main}")
-        server.address = server.cfg.address
+    """On gunicorn's command line, before the port opens. Its own address wins over the service's settings."""
+    server.__class__ = Master  # the command line has no setting for it
+    if server.cfg.address == [("0.0.0.0", 8080)] and "LISTEN_PID" not in os.environ:
+        server.opens = (prepared.settings.http_host, ports_of(app.running(prepared.settings)))
     configure(server.cfg, prepared)
 
 
 # --- embedded
 # -----------------------------------------------------------------------------------------------------------
-class _Arbiter(Arbiter):  # type: ignore[misc]
-    """The master of an embedded gunicorn. Ctrl-C drains, as SIGTERM does; the port is open already."""
-
-    def __init__(self, application: _Embedded, listener: socket.socket) -> None:
-        super().__init__(application)
-        kind = sock.TCP6Socket if listener.family == socket.AF_INET6 else sock.TCPSocket
-        address = listener.getsockname()
-        self.LISTENERS = [kind(address, self.cfg, self.log, fd=listener.detach())]
-
-    def handle_int(self) -> None:
-        raise StopIteration
-
-    handle_quit = handle_int
-
-
 class _Embedded(BaseApplication):  # type: ignore[misc]
     def __init__(self, app: Application, prepared: Prepared) -> None:
         self._app, self._prepared = app, prepared
@@ -117,11 +160,11 @@ class _Embedded(BaseApplication):  # type: ignore[misc]
 
 def serve(app: Application, prepared: Prepared) -> None:
     """`app.run()` with HTTP or WebSockets: returns when the service has ended in order, else SystemExit with a code."""
-    settings = prepared.settings
-    ports = ports_of(app.running(settings))
-    listener = open_listener(settings.http_host, ports.main, ports.main_setting)
-    try:
-        _Arbiter(_Embedded(app, prepared), listener).run()
-    except SystemExit as end:
-        if end.code not in (0, None):
-            raise
+    server = Master(_Embedded(app, prepared))
+    server.opens = (prepared.settings.http_host, ports_of(app.running(prepared.settings)))
+    with signals.kept(Master.SIGNALS):
+        try:
+            server.run()
+        except SystemExit as end:
+            if end.code not in (0, None):
+                raise

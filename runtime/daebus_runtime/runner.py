@@ -38,10 +38,11 @@ from . import context
 from .application import Application
 from .clients import Clients
 from .clock import Clock
+from .cutoff import Cutoff
 from .dispatch.blocking import BlockingPool
 from .dispatch.watchdog import Watchdog, code_of
 from .first_lines import announce
-from .hooks import run_hooks
+from .hooks import run_start_hooks, run_stop_hooks
 from .logs import runtime_logger
 from .registry import Action, Declared, Listener, Task, Thread
 from .running import Running
@@ -56,6 +57,8 @@ from .transport.embedded import Bus
 HOOK_POLL_SECONDS = 0.02
 STOP_HOOK_SECONDS = 5.0
 FLUSH_SECONDS = 1.0
+END_SECONDS = STOP_HOOK_SECONDS + FLUSH_SECONDS + 1.0
+"""How long the end may take once the drain is over."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +167,7 @@ class Runner:
         while not self.consumer.confirmed and not self.draining:
             gevent.sleep(HOOK_POLL_SECONDS)
         if not self.draining:
-            run_hooks(self.app, self.app.registry, "on_start")
+            run_start_hooks(self.app, self.app.registry)
             self._hooked = True
 
     # --- state ----------------------------------------------------------------------------------------------------
@@ -233,14 +236,18 @@ class Runner:
         self.scheduler.pause()
         self.threads.tell_all()
 
-    def finish(self, deadline: float) -> None:
-        """Wait for work in flight until `deadline` (time.monotonic), then let go of everything. Blocks."""
+    def finish(self, deadline: float, cutoff: Cutoff | None = None) -> None:
+        """Wait for work in flight until `deadline` (time.monotonic), then let go of everything. Blocks.
+
+        cutoff: ends the process when the rest takes longer than END_SECONDS.
+        """
         self.begin_drain()
         self.consumer.drain(deadline)
         self.scheduler.drain(deadline)
         self.threads.drain(max(deadline, time.monotonic() + 0.1))
-        with gevent.Timeout(STOP_HOOK_SECONDS, False):  # type: ignore[arg-type]
-            run_hooks(self.app, self.app.registry, "on_stop")
+        if cutoff is not None:
+            cutoff.arm(END_SECONDS)
+        run_stop_hooks(self.app, self.app.registry, STOP_HOOK_SECONDS)
         self.scheduler.stop()
         self.transport.flush(FLUSH_SECONDS)  # the last replies must have left
         self.transport.close()
@@ -249,4 +256,6 @@ class Runner:
         self._watchdog.stop()
         context.running(self.app, False)
         self.app.attend(None)
+        if cutoff is not None:
+            cutoff.call_off()
         runtime_logger.info("service %s stopped", self.service)

@@ -29,15 +29,16 @@ from gunicorn.http.wsgi import base_environ
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import VERSION, GeventPyWSGIWorker
 
+from . import signals
 from .application import Application
+from .cutoff import Cutoff
 from .errors import ConfigurationError
 from .logs import runtime_logger
-from .runner import Prepared, Runner
+from .runner import END_SECONDS, Prepared, Runner
 from .servers.http.application import WEBSOCKET_ONLY
 from .servers.http.connection import HttpConnection
 from .servers.http.server import Server
-from .servers.management import open_listener
-from .servers.ports import ports_of
+from .servers.ports import open_listener, ports_of
 
 TICK_SECONDS = 1.0
 DRAIN_TICK_SECONDS = 0.1
@@ -59,6 +60,8 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         self._quick = False
         self._wake = Event()
         self._watch_signals()
+        if not self.alive:
+            return  # asked to end while it started
         self.booted = False  # until we serve: the master must not start a worker again that cannot start
         try:
             self._serve(self._application())
@@ -120,7 +123,9 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
 
     # --- the end --------------------------------------------------------------------------------------------------
     def _drain(self, app: Application, runner: Runner, servers: list[Server], pool: Pool) -> None:
-        deadline = time.monotonic() + runner.settings.drain_seconds
+        cutoff, seconds = Cutoff(), runner.settings.drain_seconds
+        cutoff.arm(seconds + CUT_SECONDS + END_SECONDS)
+        deadline = time.monotonic() + seconds
         runner.begin_drain()
         for server in servers:
             server.drain()
@@ -136,7 +141,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             runtime_logger.warning("%d connections did not end within DAEBUS_DRAIN_SECONDS and are cut", len(pool))
             pool.kill(block=True, timeout=CUT_SECONDS)
         self.notify()
-        runner.finish(deadline)
+        runner.finish(deadline, cutoff)
         gc.freeze()  # the interpreter's last collection would cost more than all of the above
 
     def notify(self) -> None:
@@ -149,9 +154,18 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
 
     # --- signals --------------------------------------------------------------------------------------------------
     def init_signals(self) -> None:
+        hangup = signal.getsignal(signal.SIGHUP)
         super().init_signals()
         # A terminal's Ctrl-C comes to the whole process group: drain as well, only not for long.
-        signal.signal(signal.SIGINT, self.handle_quit)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signals.install(number, self.handle_quit)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signals.install(number, self.handle_exit)
+        if hangup is signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, hangup)
+        for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
+            signal.signal(number, signal.SIG_IGN)  # for the master, which says so
+        signals.unblock()  # the master has blocked them across the fork
 
     def _watch_signals(self) -> None:
         # Python runs a signal's handler when it gets to; the byte in the pipe makes the loop turn at once.

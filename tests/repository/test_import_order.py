@@ -11,7 +11,7 @@ import daebus_runtime
 
 PACKAGE = Path(daebus_runtime.__file__).parent
 ROOMS = (
-    {"errors", "settings", "keys", "metrics", "children", "clock", "turn"},
+    {"errors", "settings", "keys", "metrics", "children", "clock", "turn", "signals", "cutoff", "descriptors"},
     {"envelope", "codec", "logs", "losses", "printable"},
     {"transport"},
     {"dispatch"},
@@ -20,7 +20,7 @@ ROOMS = (
         *("blueprint", "caller"),
     },
     {"servers"},
-    {"runner", "hooks", "first_lines", "worker", "master", "reload"},
+    {"runner", "hooks", "first_lines", "twice", "worker", "master", "reload"},
     {"launch"},
     {"app", "gunicorn"},
     {"cli", "health", "testing", "__main__"},

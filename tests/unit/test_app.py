@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,33 @@ def test_hooks_run_in_order_with_the_bus_and_one_that_fails_is_logged(caplog: py
         service.settle()
     assert said == ["start 0", "start 1", "start 2", "start last", "heard", "stop 0", "stop 1", "stop 2", 0]
     assert caplog.text.count("a hook failed") == 2
+
+
+def test_stop_hooks_that_hang_are_cut_off_each_and_the_others_run(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daebus_runtime.runner.STOP_HOOK_SECONDS", 0.3)
+    app, said = Daebus("garden"), []
+
+    @app.on_stop()
+    def hangs() -> None:
+        time.sleep(1000)
+
+    @app.on_stop()
+    def hangs_on() -> None:
+        while True:
+            try:
+                time.sleep(1000)
+            except BaseException:
+                said.append("swallowed")
+
+    app.on_stop()(lambda: said.append("the last"))
+    begun = time.monotonic()
+    with TestApp(app):
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 2
+    assert "the last" in said
+    assert caplog.text.count("an on_stop hook did not end in time and is cut off: ") == 2
 
 
 # --- one process ----------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 from daebus_runtime import health
 from daebus_runtime.metrics import Metrics
-from daebus_runtime.servers.management import Management, open_listener
+from daebus_runtime.servers.management import Management
+from daebus_runtime.servers.ports import open_listener
 
 
 @pytest.fixture

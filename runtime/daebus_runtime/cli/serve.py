@@ -22,6 +22,16 @@ def run(target: str, reload: bool) -> None:
       daebus run my_service.app:app --reload
       DAEBUS_HTTP_PORT=9000 daebus run my_service.py
     """
+    from .. import signals
+
+    signals.heed()
+    try:
+        _run(target, reload)
+    except signals.Asked:
+        return  # before it served anything
+
+
+def _run(target: str, reload: bool) -> None:
     from .. import reload as reloading
     from ..patching import patch
 

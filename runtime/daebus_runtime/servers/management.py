@@ -6,40 +6,16 @@ that is busy.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from gevent.pywsgi import WSGIServer
 
 from .. import codec
-from ..errors import AddressInUse, ConfigurationError
 from ..metrics import CONTENT_TYPE, Metrics
+from .ports import open_listener
 
 Readiness = Callable[[], list[str]]
-
-
-def open_listener(host: str, port: int, setting: str) -> socket.socket:
-    """A listening socket. AddressInUse names the port and the setting that chose it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Without it head and body, two writes, wait for one another's acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        listener.bind((host, port))
-    except PermissionError:
-        listener.close()
-        raise ConfigurationError(f"{setting}: this user may not open port {port}; choose one from 1024") from None
-    except OSError as error:
-        listener.close()
-        if error.errno in (98, 48):
-            raise AddressInUse(
-                f"{setting}: port {port} on {host} is taken by another program; stop that one or choose another port"
-            ) from None
-        raise ConfigurationError(f"{setting}: cannot listen on {host}:{port}: {error.strerror or error}") from None
-    listener.listen(1024)
-    return listener
 
 
 class Management:

@@ -1,10 +1,13 @@
-"""Which ports a service with HTTP or WebSockets listens on, and whether it has what its declarations need."""
+"""Which ports a service listens on, how they are opened, and whether it has what its declarations need."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import socket
 
-from ..errors import ConfigurationError, MissingComponent
+from ..errors import AddressInUse, ConfigurationError, MissingComponent
 from ..registry import Route, Socket, SocketHook
 from ..running import Running
 
@@ -49,3 +52,50 @@ def check_components(running: Running) -> None:
             f"no WebSocket component is attached for {sockets[0].title} (at {sockets[0].where}): "
             "app.attach(DaebusWebSocket())"
         )
+
+
+ANY, ANY_IPV4 = "::", "0.0.0.0"
+"""Every address of this machine: of both families, of IPv4 alone."""
+BACKLOG = 1024
+
+
+def open_listener(host: str, port: int, setting: str) -> socket.socket:
+    """A listening socket; `::` takes both families, or IPv4 alone on a machine without IPv6. AddressInUse names the
+    port and the setting that chose it, ConfigurationError any other reason."""
+    where = host.strip("[]")
+    try:
+        return _listen(where, port)
+    except PermissionError:
+        raise ConfigurationError(f"{setting}: this user may not open port {port}; choose one from 1024") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"{setting}: port {port} on {host} is taken by another program; stop that one or choose another port"
+            ) from None
+        shown = f"[{where}]:{port}" if ":" in where else f"{where}:{port}"
+        raise ConfigurationError(f"{setting}: cannot listen on {shown}: {error.strerror or error}") from None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return _bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port)
+    except OSError as error:
+        if host == ANY and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            return _bound(socket.AF_INET, ANY_IPV4, port)
+        if isinstance(error, socket.gaierror) and ":" not in host:
+            return _bound(socket.AF_INET6, host, port)  # a name that has an address of the other family only
+        raise
+
+
+def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    with contextlib.ExitStack() as unless_bound:
+        listener = unless_bound.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Without it head and body, two writes, wait for one another's acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != ANY)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        unless_bound.pop_all()
+    return listener

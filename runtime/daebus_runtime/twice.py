@@ -1,0 +1,39 @@
+"""One file that was imported under two names holds two applications, of which one is served."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import defaultdict
+from types import ModuleType
+
+from .application import Application
+
+
+def warning(app: Application) -> str | None:
+    """What to say when the file that made `app` was run twice, as in `python app.py` with `from app import app` in
+    another module; None when it was not."""
+    for file, modules in _run_twice().items():
+        served = [name for name, module in modules.items() if app in _applications(module)]
+        others = [name for name, module in modules.items() if any(a is not app for a in _applications(module))]
+        if served and others:
+            stem = os.path.basename(file)
+            return (
+                f"{stem} was run twice, as module {served[0]!r} and as module {others[0]!r}: handlers declared on the "
+                f"application of {others[0]!r} are not served. Start it with `daebus run {stem}`, or import the "
+                f"application from a module that is not the program itself"
+            )
+    return None
+
+
+def _run_twice() -> dict[str, dict[str, ModuleType]]:
+    by_file: dict[str, dict[str, ModuleType]] = defaultdict(dict)
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(module, ModuleType) and isinstance(file, str):
+            by_file[file if os.path.isabs(file) else os.path.abspath(file)].setdefault(name, module)
+    return {file: modules for file, modules in by_file.items() if len({id(module) for module in modules.values()}) > 1}
+
+
+def _applications(module: ModuleType) -> list[Application]:
+    return [value for value in list(vars(module).values()) if isinstance(value, Application)]

@@ -1,0 +1,226 @@
+"""One rule for signals at any moment, with and without HTTP, under app.run() and under gunicorn's command line.
+
+SIGTERM, SIGINT, SIGQUIT and SIGHUP: drain, end with code 0. Asked a second time: end at once. Others change nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+import requests
+from daebus_runtime import DaebusCaller
+
+from tests.support.bystanders import Bystanders
+from tests.support.orphans import group_members
+from tests.support.ports import accepts
+from tests.support.process import ServiceProcess
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
+from tests.support.wire import wait_for_subscriber
+
+Start = Callable[..., ServiceProcess]
+PROGRAM = """
+    import os, signal, time
+    if "IGNORED" in os.environ:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    from daebus import Daebus, DaebusHttp, DaebusWebSocket, request
+    print("imported", flush=True)
+    if "EARLY" in os.environ:
+        os.kill(os.getpid(), int(os.environ["EARLY"]))
+        time.sleep(20)
+
+    app = Daebus("shop")
+    if "HTTP" in os.environ:
+        app.attach(DaebusHttp(host="127.0.0.1"))
+    if "WEBSOCKET" in os.environ:
+        app.attach(DaebusWebSocket(port=int(os.environ["WEBSOCKET"])))
+
+    def work():
+        print("at work", flush=True)
+        time.sleep(0.7)
+        return "done"
+
+    app.action("work")(work)
+    app.action("ping")(lambda: "pong")
+    if "HTTP" in os.environ:
+        app.route("/work")(lambda req: work())
+        app.route("/ping")(lambda req: "pong")
+
+    @app.on_stop()
+    def hangs():
+        print("on_stop", flush=True)
+        if "BUSY" in os.environ:
+            while True:
+                pass
+        if "HANGS" in os.environ:
+            time.sleep(1000)
+
+    if __name__ == "__main__":
+        app.run()
+        print("run has returned", flush=True)
+"""
+LINE = [sys.executable, "-m", "gunicorn", "-c", "python:daebus_runtime.gunicorn", "shop:app"]
+
+
+@pytest.fixture
+def shop(start_process: Start, shared_redis: RedisServer, free_port: int, tmp_path: Path) -> Callable[..., Any]:
+    """Starts the shop in one of its ways: alone, http, gunicorn."""
+
+    def start(way: str, ready: bool = True, **settings: str) -> ServiceProcess:
+        env = {"DAEBUS_REDIS_URL": shared_redis.url, "DAEBUS_HTTP_PORT": str(free_port), **settings}
+        if way != "alone":
+            env["HTTP"] = "yes"
+        program = start_process(PROGRAM, env=env, name="shop.py") if way != "gunicorn" else None
+        if program is None:
+            (tmp_path / "shop.py").write_text(textwrap.dedent(PROGRAM))
+            program = start_process(LINE, env=env)
+        if ready:
+            wait_for_subscriber(shared_redis.client(), "shop")
+        return program
+
+    return start
+
+
+def ended_in_order(process: ServiceProcess, timeout: float = 10.0) -> None:
+    assert process.wait(timeout) == 0, process.output
+    assert "Traceback" not in process.output
+
+
+# --- an orderly end -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("way", "number"),
+    [
+        ("alone", signal.SIGHUP),
+        ("http", signal.SIGHUP),
+        ("gunicorn", signal.SIGHUP),
+        ("alone", signal.SIGQUIT),
+        ("http", signal.SIGQUIT),
+    ],
+)
+def test_what_is_at_work_is_answered_and_the_service_ends(
+    shop: Callable[..., Any], shared_redis: RedisServer, free_port: int, way: str, number: signal.Signals
+) -> None:
+    process = shop(way)
+    answers: list[Any] = [gevent.spawn(DaebusCaller("shop", redis_url=shared_redis.url).send_request, "work", {})]
+    if way != "alone":
+        answers.append(gevent.spawn(lambda: requests.get(f"http://127.0.0.1:{free_port}/work", timeout=10).json()))
+    wait_until(lambda: process.count("at work") == len(answers), 10)
+    process.signal(number)
+    assert [answer.get(timeout=10) for answer in answers] == ["done"] * len(answers)
+    ended_in_order(process)
+    assert way == "gunicorn" or process.lines[-1] == "run has returned"
+
+
+def test_the_terminal_closes(shop: Callable[..., Any], shared_redis: RedisServer) -> None:
+    process = shop("http")
+    answer = gevent.spawn(DaebusCaller("shop", redis_url=shared_redis.url).send_request, "work", {})
+    process.wait_line("at work")
+    for _ in range(2):  # the kernel tells the whole foreground group, and so does the shell
+        os.killpg(process.pid, signal.SIGHUP)
+        process.wait_line("draining")
+    assert answer.get(timeout=10) == "done"
+    ended_in_order(process)
+
+
+def test_under_nohup_a_closed_terminal_changes_nothing(shop: Callable[..., Any]) -> None:
+    process = shop("http", IGNORED="yes")
+    os.killpg(process.pid, signal.SIGHUP)
+    process.signal(signal.SIGTERM)
+    ended_in_order(process)
+    assert process.count("draining") == 1
+
+
+# --- at any moment --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_before_anything_is_served_the_program_ends_there_and_then(
+    shop: Callable[..., Any], number: signal.Signals
+) -> None:
+    process = shop("http", ready=False, EARLY=str(int(number)))
+    ended_in_order(process)
+    assert process.lines == ["imported"]
+
+
+@pytest.mark.parametrize(
+    ("way", "number"),
+    [
+        ("management", signal.SIGTERM),
+        ("http", signal.SIGTERM),
+        ("http", signal.SIGINT),
+        ("websocket", signal.SIGTERM),
+        ("gunicorn", signal.SIGTERM),
+    ],
+)
+def test_when_the_port_opens_signals_are_heeded_already(
+    shop: Callable[..., Any], free_port: int, way: str, number: signal.Signals
+) -> None:
+    settings = {
+        "management": {"DAEBUS_MANAGEMENT_PORT": str(free_port)},
+        "websocket": {"WEBSOCKET": str(free_port)},
+    }.get(way, {})
+    process = shop(way if way in ("http", "gunicorn") else "alone", ready=False, **settings)
+    wait_until(lambda: accepts(free_port), 20)
+    process.signal(number)
+    ended_in_order(process)
+    assert "started" not in process.output or "draining" in process.output
+
+
+# --- asked twice ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("way", "what"), [("alone", "BUSY"), ("http", "HANGS"), ("gunicorn", "HANGS")])
+def test_asked_a_second_time_it_ends_at_once(shop: Callable[..., Any], way: str, what: str) -> None:
+    process = shop(way, **{what: "yes"})
+    process.signal(signal.SIGTERM)
+    process.wait_line("on_stop")
+    begun = time.monotonic()
+    process.signal(signal.SIGTERM)
+    assert process.wait(5) == 130
+    assert time.monotonic() - begun < 2
+    wait_until(lambda: not group_members(process.pid), 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["alone", "http"])
+def test_a_hook_that_holds_the_loop_ends_the_process_late_but_surely(shop: Callable[..., Any], way: str) -> None:
+    process = shop(way, BUSY="yes")
+    process.signal(signal.SIGTERM)
+    assert process.wait(20) == (1 if way == "alone" else 0)
+    process.wait_line("did not end within its time and is cut off")
+    assert not group_members(process.pid)
+
+
+# --- the others -----------------------------------------------------------------------------------------------------
+def test_what_gunicorn_does_on_other_signals_harms_nobody(
+    shop: Callable[..., Any], shared_redis: RedisServer, free_port: int
+) -> None:
+    process = shop("gunicorn")
+    with Bystanders(http_port=free_port, redis_url=shared_redis.url, service="shop") as others:
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH):
+            process.signal(number)
+        process.wait_line("SIGUSR2")
+        process.wait_line("SIGTTIN asks for another worker: a Daebus service has one worker")
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH):
+            os.killpg(process.pid, number)
+        wait_until(lambda: process.count("SIGTTIN") >= 2, 5)
+        others.assert_unharmed()
+    assert len(group_members(process.pid)) == 2
+    process.signal(signal.SIGTERM)
+    ended_in_order(process)
+
+
+def test_a_service_without_http_survives_them_too(shop: Callable[..., Any], shared_redis: RedisServer) -> None:
+    process = shop("alone")
+    with Bystanders(redis_url=shared_redis.url, service="shop") as others:
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            process.signal(number)
+            process.wait_line(f"{number.name} means nothing")
+        others.assert_unharmed()
+    process.signal(signal.SIGTERM)
+    ended_in_order(process)
