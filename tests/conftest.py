@@ -21,6 +21,7 @@ import pytest
 from tests.support.ports import free_port as find_free_port
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
+from tests.support.wall_clock import WallClock, why_not
 
 # A shell has what it runs in the background ignore Ctrl-C, and every program that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -84,6 +85,14 @@ def start_process(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
         except AssertionError as error:
             failures.append(str(error))
     assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def wall_clock(tmp_path: Path) -> WallClock:
+    """A wall clock that this test sets while a program runs; give the program its `env`."""
+    if reason := why_not():
+        pytest.skip(reason)
+    return WallClock(tmp_path)
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ class Client:
     def __init__(self, client_id: str, handshake: Handshake) -> None:
         self.id = client_id
         self.handshake = handshake
-        self.connected_at = time.time()
-        self.last_activity = self.connected_at
+        self.connected_at = self.last_activity = time.time()
+        self._connected = self._active = time.monotonic()
         self.messages_received = 0
         self.messages_sent = 0
         self.busy = False
@@ -82,7 +82,7 @@ class Client:
         message = self._socket.receive()
         if message is not None:
             self.messages_received += 1
-            self.last_activity = time.time()
+            self.last_activity, self._active = time.time(), time.monotonic()
         return message
 
     def close(self, code: int = 1000, reason: str = "") -> None:
@@ -110,7 +110,7 @@ class Client:
 
     def metadata(self) -> dict[str, Any]:
         """What `get_client_metadata` tells; times in Unix seconds, `last_activity` is the last message received."""
-        now = time.time()
+        now = time.monotonic()  # how long something lasts is no matter of the wall clock, which may be set
         return {
             "connected_at": self.connected_at,
             "path": self.handshake.path,
@@ -119,8 +119,8 @@ class Client:
             "messages_received": self.messages_received,
             "messages_sent": self.messages_sent,
             "last_activity": self.last_activity,
-            "uptime_seconds": now - self.connected_at,
-            "idle_seconds": now - self.last_activity,
+            "uptime_seconds": now - self._connected,
+            "idle_seconds": now - self._active,
         }
 
     def __repr__(self) -> str:
