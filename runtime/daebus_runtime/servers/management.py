@@ -1,7 +1,9 @@
 """The management port: /livez, /readyz and /metrics, apart from the service's own HTTP, so that probes get in when
 that is busy.
 
-/livez answers for as long as the loop turns and never asks Redis: restarting a service does not mend a bus.
+/livez answers for as long as the loop turns and never asks Redis: restarting a service does not mend a bus. The port
+has the limits and times of any other, and few connections: at the limit the oldest one makes room, so that nobody can
+lock the probes out.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gevent.pywsgi import WSGIServer
-
 from .. import codec
 from ..metrics import CONTENT_TYPE, Metrics
+from .http.connection import HttpConnection
+from .http.server import Server
 from .ports import open_listener
 
 Readiness = Callable[[], list[str]]
+MOST_CONNECTIONS = 128
 
 
 class Management:
@@ -25,7 +28,9 @@ class Management:
         self._metrics, self._not_ready = metrics, not_ready
         self._listener = open_listener(host, port, "DAEBUS_MANAGEMENT_PORT")
         self.port: int = self._listener.getsockname()[1]
-        self._server = WSGIServer(self._listener, self._serve, log=None, error_log=None)
+        self._server = Server(
+            self._listener, most=MOST_CONNECTIONS, application=self._serve, handler_class=HttpConnection, log=None
+        )
 
     def start(self) -> None:
         self._server.start()
@@ -36,8 +41,10 @@ class Management:
     def _serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         status, kind, body = self._answer(environ["REQUEST_METHOD"], environ["PATH_INFO"])
         head = [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        if status.startswith("405"):
+            head.append(("Allow", "GET, HEAD"))
         start_response(status, head)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        return [body]
 
     def _answer(self, method: str, path: str) -> tuple[str, str, bytes]:
         json = "application/json"

@@ -16,6 +16,7 @@ from typing import Any
 from gunicorn.workers.ggevent import PyWSGIHandler
 
 from ...logs import runtime_logger
+from ...turn import turn
 from ..websocket.connection import UpgradeHandler
 from .clock import ANSWER, HANDLER, HEADER, IDLE, LINGER, NEW, Clock
 from .framing import NO_BODY, Body, NoBody, malformed
@@ -109,13 +110,14 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         """Whether a request begins; False when the connection ends instead."""
         if self.server.draining and not self.has_bytes():
             return False
-        if self.clock.phase != NEW:
+        first = self.clock.phase == NEW
+        if not first:
             self.clock.enter(IDLE)
-        self._source.asked = False
+        self._source.waited = False
         if not self.rfile.peek(1):
             return False
-        if not self._source.asked:
-            self._source.share.take()  # a pipelined request, in the buffer already
+        if not (first or self._source.waited):
+            turn()  # the client was here before us, by pipelining or by being fast: one request a turn
         self.clock.enter(HEADER)
         return True
 
@@ -173,7 +175,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
 
     # --- answering ------------------------------------------------------------------------------------------------
     def _refuse(self, status: str, reason: str) -> None:
-        runtime_logger.info("refused a request from %s: %s (%s)", self.client_address, status, reason)
+        runtime_logger.debug("refused a request from %s: %s (%s)", self.client_address, status, reason)
         answer = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         with contextlib.suppress(OSError):
             self._push(answer.encode())

@@ -21,6 +21,8 @@ MOST_EXTENSIONS = 65_536
 SKIP_BYTES = 65_536
 """Up to this many unread body bytes are discarded to keep the connection; above that it is closed."""
 CHUNK = 65_536
+PIECE = 64
+"""So many chunks are one piece of work in the connection's share of the loop; one read may bring a thousand."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
@@ -72,7 +74,7 @@ class Body(NoBody):
         self._left = length or 0  # of the body, or of the chunk at hand
         self._ended = length == 0
         self._broken = self._begun = False
-        self._extensions = 0
+        self._extensions = self._chunks = 0
         self._share = Share()
 
     @property
@@ -160,7 +162,9 @@ class Body(NoBody):
 
     def _next_chunk(self) -> int:
         """The size of the next chunk; after the last one, 0, its trailers are read and dropped."""
-        self._share.take()  # thousands of small chunks come in one read
+        self._chunks += 1
+        if self._chunks % PIECE == 0:
+            self._share.take()
         line: bytes = self._file.readline(MOST_LINE + 2)
         match = _CHUNK_LINE(line)
         if match is None:

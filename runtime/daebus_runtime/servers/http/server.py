@@ -24,7 +24,8 @@ DRAIN_SWEEP_SECONDS = 0.1
 class Server(pywsgi.WSGIServer):
     """One port. Its clockwork runs from `start` to `stop`; nobody else needs to look after a connection.
 
-    most: above so many connections the oldest one is cut; None leaves the number to the pool that `spawn` is.
+    most: above so many connections the oldest one is cut, those first that have sent no whole request; None leaves the
+    number to the pool that `spawn` is.
     """
 
     def __init__(self, listener: Any, most: int | None = None, **options: Any) -> None:
@@ -35,7 +36,7 @@ class Server(pywsgi.WSGIServer):
         self.logs_access = bool(getattr(self.log, "access_log_enabled", False))
         self._most = most
         self._second, self._date = 0, b""
-        self._sweeps = get_hub().loop.timer(SWEEP_SECONDS, repeat=SWEEP_SECONDS)
+        self._sweeps = _every(SWEEP_SECONDS)
         # Else pywsgi asks the DNS for it.
         self.environ.setdefault("SERVER_NAME", self.address[0] if isinstance(self.address, tuple) else "")
 
@@ -44,7 +45,7 @@ class Server(pywsgi.WSGIServer):
         self._sweeps.start(self.sweep)
 
     def stop(self, timeout: float | None = None) -> None:
-        self._sweeps.stop()
+        self._sweeps.close()
         super().stop(timeout)
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
@@ -55,7 +56,7 @@ class Server(pywsgi.WSGIServer):
             with gevent.Timeout(SECONDS[NEW], TimeoutError("the TLS handshake takes too long")):
                 secured = wrap(client_socket, **options)
         except OSError as error:
-            runtime_logger.info("no TLS with %s: %s", address, error)
+            runtime_logger.debug("no TLS with %s: %s", address, error)
             return
         with contextlib.closing(secured):
             self.handle(secured, address)
@@ -70,9 +71,10 @@ class Server(pywsgi.WSGIServer):
     def admit(self, connection: HttpConnection) -> None:
         """Told by each connection when it begins."""
         if self._most is not None and len(self.connections) >= self._most:
-            oldest = next(iter(self.connections))
-            del self.connections[oldest]
-            oldest.cut()
+            silent = (one for one in self.connections if one.clock.phase in (NEW, HEADER))
+            victim = next(silent, None) or next(iter(self.connections))
+            del self.connections[victim]
+            victim.cut()
         self.connections[connection] = None
 
     def sweep(self) -> None:
@@ -85,11 +87,15 @@ class Server(pywsgi.WSGIServer):
         """Take no more connections, end those that wait; the others end with their request."""
         self.draining = True
         self.close()
-        self._sweeps.stop()
-        self._sweeps = get_hub().loop.timer(DRAIN_SWEEP_SECONDS, repeat=DRAIN_SWEEP_SECONDS)
+        self._sweeps.close()
+        self._sweeps = _every(DRAIN_SWEEP_SECONDS)
         self._sweeps.start(self.sweep)
         for connection in list(self.connections):
             if connection.clock.phase == HEADER:
                 connection.clock.hurry()
             elif connection.clock.phase in (NEW, IDLE) and not connection.has_bytes():
                 connection.expire()
+
+
+def _every(seconds: float) -> Any:
+    return get_hub().loop.timer(seconds, repeat=seconds, ref=False)

@@ -7,9 +7,11 @@ import ssl
 from typing import Any
 
 from ...turn import Share
-from .clock import HANDLER, NEW, Clock
+from .clock import BODY, HEADER, LINGER, Clock
 
 BUFFER = 8192
+# Between requests the connection itself sees to its turns, and so does a WebSocket, which lives in HANDLER.
+_GREEDY = (HEADER, BODY, LINGER)
 
 
 class Source(io.RawIOBase):
@@ -24,8 +26,8 @@ class Source(io.RawIOBase):
         self._receive = sock._sock.recv_into
         self.share = Share()
         self.patient = True
-        self.asked = False
-        """Whether anything was read since somebody set this to False."""
+        self.waited = False
+        """Whether the loop has turned, since a read had to wait, after somebody set this to False."""
 
     def readable(self) -> bool:
         return True
@@ -39,7 +41,6 @@ class Source(io.RawIOBase):
             self.patient = True
 
     def readinto(self, buffer: Any) -> int | None:
-        self.asked = True
         clock = self._clock
         try:
             size: int = self._receive(buffer)
@@ -48,8 +49,7 @@ class Source(io.RawIOBase):
                 return None
             size = self._wait(buffer)
         else:
-            # A WebSocket, which lives in HANDLER, has turns of its own.
-            if clock.phase not in (NEW, HANDLER):
+            if clock.phase in _GREEDY:
                 self.share.take()
         clock.moved += size
         return size
@@ -57,6 +57,7 @@ class Source(io.RawIOBase):
     def _wait(self, buffer: Any) -> int:
         while True:
             self._socket._wait(self._socket._read_event)
+            self.waited = True
             try:
                 size: int = self._receive(buffer)
             except BlockingIOError:  # somebody else's byte
@@ -68,11 +69,10 @@ class TlsSource(Source):
     """The same over TLS, where nobody can tell whether a read waited."""
 
     def readinto(self, buffer: Any) -> int | None:
-        self.asked = True
         if not self.patient and not self._socket.pending():
             return None
         size: int = self._socket.recv_into(buffer)
-        if self._clock.phase not in (NEW, HANDLER):
+        if self._clock.phase in _GREEDY:
             self.share.take()
         self._clock.moved += size
         return size
