@@ -68,7 +68,9 @@ def _text(value: Any) -> str:
     return stripped
 
 
-def _integer(least: int, most: int) -> Callable[[Any], int]:
+def integer(least: int, most: int) -> Callable[[Any], int]:
+    """Reads whole numbers from `least` to `most`; ValueError for anything else."""
+
     def parse(value: Any) -> int:
         if isinstance(value, numbers.Integral) and not isinstance(value, bool):
             number = int(value)
@@ -83,7 +85,9 @@ def _integer(least: int, most: int) -> Callable[[Any], int]:
     return parse
 
 
-def _seconds(least: float, most: float) -> Callable[[Any], float]:
+def seconds(least: float, most: float) -> Callable[[Any], float]:
+    """Reads numbers from `least` to `most`, with a point or without; ValueError for anything else."""
+
     def parse(value: Any) -> float:
         if isinstance(value, (numbers.Real, decimal.Decimal)) and not isinstance(value, bool):
             number = float(value)
@@ -170,8 +174,8 @@ def setting(default: Any, parse: Callable[[Any], Any], form: str, about: str, *,
 
 NAME = "a name of 1 to 128 printable characters without white space or wildcards (* ? [ ])"
 HOST = "an address: a host name, IPv4 or IPv6, without a port"
-PORT = _integer(0, 65535)
-BYTES = _integer(1024, 512 * 1024 * 1024)  # Redis refuses a bulk string above 512 MiB
+PORT = integer(0, 65535)
+BYTES = integer(1024, 512 * 1024 * 1024)  # Redis refuses a bulk string above 512 MiB
 MIB = 1024 * 1024
 
 
@@ -215,28 +219,28 @@ class Settings:
     http_body_limit: int = setting(10 * MIB, BYTES, "bytes, 1024 to 512 MiB", "the largest HTTP request body")
     connection_limit: int = setting(
         10_000,
-        _integer(10, 1_000_000),
+        integer(10, 1_000_000),
         "a number, 10 to 1,000,000",
         "connections at the same time, WebSockets included",
     )
     concurrency: int = setting(
-        1000, _integer(1, 100_000), "a number, 1 to 100,000", "messages handled at the same time; more of them wait"
+        1000, integer(1, 100_000), "a number, 1 to 100,000", "messages handled at the same time; more of them wait"
     )
     queue_limit: int = setting(
         10_000,
-        _integer(1, 1_000_000),
+        integer(1, 1_000_000),
         "a number, 1 to 1,000,000",
         "requests that may wait, and as many broadcasts; a request beyond it is answered `overloaded`",
     )
     send_seconds: float = setting(
-        5.0, _seconds(0, 3600), "seconds, 0 to 3600", "how long a publish waits for a lost bus before it fails"
+        5.0, seconds(0, 3600), "seconds, 0 to 3600", "how long a publish waits for a lost bus before it fails"
     )
     drain_seconds: float = setting(
-        25.0, _seconds(0, 3600), "seconds, 0 to 3600", "how long work in flight may take after SIGTERM"
+        25.0, seconds(0, 3600), "seconds, 0 to 3600", "how long work in flight may take after SIGTERM"
     )
     block_seconds: float = setting(
         0.5,
-        _seconds(0.05, 3600),
+        seconds(0.05, 3600),
         "seconds, 0.05 to 3600",
         "a handler that holds the loop for longer is named in the log",
     )
@@ -317,5 +321,5 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
 def redis_url_of(host: Any, port: Any) -> str:
     """The address for code that names host and port. ConfigurationError names the one that cannot be used."""
     host = _parse(_host, host, "argument redis_host", HOST)
-    port = _parse(_integer(1, 65535), port, "argument redis_port", "a port number, 1 to 65535")
+    port = _parse(integer(1, 65535), port, "argument redis_port", "a port number, 1 to 65535")
     return f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}"

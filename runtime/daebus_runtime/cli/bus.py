@@ -28,7 +28,7 @@ ASK_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Fault:
+class Problem:
     """Something that is wrong, and what mends it."""
 
     cause: str
@@ -73,9 +73,9 @@ def default_address() -> Address:
 def connected(option: str | None) -> Iterator[tuple[Address, Compatible]]:
     """The bus, reached; Failure says why it is not. A command does not start one: nobody else would be on it."""
     address = named_address(option) or default_address()
-    fault = check(address.url)
-    if fault is not None:
-        raise Failure(UNREACHABLE, str(fault))
+    problem = check(address.url)
+    if problem is not None:
+        raise Failure(UNREACHABLE, str(problem))
     try:
         yield address, transport_to(address)
     finally:
@@ -107,10 +107,10 @@ def near_names(transport: Compatible, service: str) -> list[str]:
     )
 
 
-def nobody_answers(transport: Compatible, address: Address, service: str) -> Fault:
+def nobody_answers(transport: Compatible, address: Address, service: str) -> Problem:
     near = near_names(transport, service)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    return Fault(
+    return Problem(
         f"nobody answers for service {service!r} at {settings.redact(address.url)}{hint}",
         "start it, and see that it has this name (its first lines show it) and uses this bus",
     )
@@ -125,12 +125,12 @@ def expect_service(transport: Compatible, address: Address, service: str) -> Non
 # --- what is wrong ----------------------------------------------------------------------------------------------------
 
 
-def check(url: str) -> Fault | None:
+def check(url: str) -> Problem | None:
     """Connect once, as a service would; what is wrong, or None."""
     try:
         connection = topology.of(url).connection(topology.Role.COMMANDS)
     except ConfigurationError as error:
-        return Fault(str(error), "correct DAEBUS_REDIS_URL")
+        return Problem(str(error), "correct DAEBUS_REDIS_URL")
     try:
         connection.connect()
     except (redis.RedisError, OSError) as error:
@@ -140,53 +140,55 @@ def check(url: str) -> Fault | None:
     return None
 
 
-def diagnose(error: Exception, url: str) -> Fault:
+def diagnose(error: Exception, url: str) -> Problem:
     """Why a connection to `url` failed, and the cure. Knows redis-py's errors and those of the system beneath."""
     where = settings.redact(url)
     if isinstance(error, redis.AuthenticationError):
         return _refused(str(error), where)
     if isinstance(error, redis.exceptions.BusyLoadingError):
-        return Fault(f"the Redis at {where} is still loading its data", "wait until it is done")
+        return Problem(f"the Redis at {where} is still loading its data", "wait until it is done")
     if isinstance(error, redis.exceptions.InvalidResponse):
-        return Fault(f"what answers at {where} is no Redis", "correct host and port in DAEBUS_REDIS_URL")
+        return Problem(f"what answers at {where} is no Redis", "correct host and port in DAEBUS_REDIS_URL")
     if isinstance(error, redis.ResponseError):
-        return Fault(f"the Redis at {where} refuses the connection: {error}", "correct DAEBUS_REDIS_URL")
+        return Problem(f"the Redis at {where} refuses the connection: {error}", "correct DAEBUS_REDIS_URL")
     return _unreachable(error, url, where)
 
 
-def _refused(text: str, where: str) -> Fault:
+def _refused(text: str, where: str) -> Problem:
     if "HELLO must be called" in text or "Authentication required" in text:
-        return Fault(
+        return Problem(
             f"the Redis at {where} asks for a password and none is given",
             "put it into the address: DAEBUS_REDIS_URL=redis://:password@host:port",
         )
-    return Fault(
+    return Problem(
         f"the Redis at {where} refuses the user or the password: {text.rstrip('.')}",
         "correct them in DAEBUS_REDIS_URL (characters such as / ? # @ in a password are written %2F %3F %23 %40)",
     )
 
 
-def _unreachable(error: Exception, url: str, where: str) -> Fault:
+def _unreachable(error: Exception, url: str, where: str) -> Problem:
     system = _system_error(error)
     parts = urllib.parse.urlsplit(url)
     if isinstance(system, ssl.SSLError):
-        return Fault(
+        return Problem(
             f"no TLS connection to {where}: {system.reason or system}",
             "use redis:// for a server without TLS; name an own authority with ?ssl_ca_certs=/path/to/ca.pem",
         )
     if isinstance(system, socket.gaierror):
-        return Fault(f"the host name {parts.hostname!r} in {where} is not known", "correct it in DAEBUS_REDIS_URL")
+        return Problem(f"the host name {parts.hostname!r} in {where} is not known", "correct it in DAEBUS_REDIS_URL")
     if parts.scheme == "unix":
-        return Fault(f"no Redis behind {where}: {_words(system or error)}", "start it, or correct DAEBUS_REDIS_URL")
+        return Problem(f"no Redis behind {where}: {_words(system or error)}", "start it, or correct DAEBUS_REDIS_URL")
     if isinstance(error, redis.TimeoutError) or isinstance(system, TimeoutError):
         tls = " and does it speak TLS" if parts.scheme == "rediss" else ""
         cure = f"is it the right address{tls}? is the server stopped, or a firewall between?"
-        return Fault(f"no answer from {where} within {CONNECT_SECONDS:g} s", cure)
+        return Problem(f"no answer from {where} within {CONNECT_SECONDS:g} s", cure)
     if isinstance(system, OSError) and system.errno == errno.ECONNREFUSED:
-        return Fault(
+        return Problem(
             f"nothing listens at {where}", "start a Redis there (redis-server), or set DAEBUS_REDIS_URL to where one is"
         )
-    return Fault(f"{where} cannot be reached: {_words(system or error)}", "is it the right address, is the network up?")
+    return Problem(
+        f"{where} cannot be reached: {_words(system or error)}", "is it the right address, is the network up?"
+    )
 
 
 def _system_error(error: BaseException | None) -> OSError | None:

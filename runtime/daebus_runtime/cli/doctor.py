@@ -16,7 +16,7 @@ from ..errors import BusError, ConfigurationError
 from ..settings import PREFIX, Settings
 from ..transport import embedded, shared
 from ..transport.compatible import Compatible
-from . import bus, ports
+from . import bus, output, ports
 from . import target as targets
 from .output import FAULT, Failure
 
@@ -68,10 +68,9 @@ def doctor(ctx: click.Context, target: str | None, services: Sequence[str], redi
     failed = False
     for finding in Examination(target, services, redis_url).findings():
         failed = failed or finding.level == "fail"
-        mark = click.style(f"{finding.level:<5}", fg=STYLE[finding.level])
-        click.echo(f"{mark} {finding.about:<11} {finding.text}")
+        output.tell(f" {finding.about:<11} {finding.text}", click.style(f"{finding.level:<5}", fg=STYLE[finding.level]))
         if finding.cure:
-            click.echo(f"{'':<18}cure: {finding.cure}")
+            output.tell(f"{'':<18}cure: {finding.cure}")
     ctx.exit(FAULT if failed else 0)
 
 
@@ -148,9 +147,9 @@ class Examination:
             address = yield from self._unnamed_bus()
             if address is None:
                 return
-        fault = bus.check(address.url)
-        if fault is not None:
-            yield fail("bus", f"{fault.cause} ({address.source})", fault.cure)
+        problem = bus.check(address.url)
+        if problem is not None:
+            yield fail("bus", f"{problem.cause} ({address.source})", problem.cure)
             return
         try:
             transport = shared.acquire(address.url, self.settings)
@@ -205,8 +204,8 @@ class Examination:
                 self.answering.add(service)
                 yield ok("service", f"{service!r} answers: {replicas} replica{'s' * (replicas > 1)}")
             elif service in self.services:
-                fault = bus.nobody_answers(transport, address, service)
-                yield fail("service", fault.cause, fault.cure)
+                problem = bus.nobody_answers(transport, address, service)
+                yield fail("service", problem.cause, problem.cure)
             else:
                 yield warn("service", f"{service!r} does not run", f"daebus run {self.target or 'TARGET'}")
 

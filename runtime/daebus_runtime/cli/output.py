@@ -7,12 +7,12 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
 
-from .. import codec, errors
+from .. import codec, errors, printable
 
 OK, FAULT, USAGE, UNREACHABLE, NO_ANSWER, INTERRUPTED = 0, 1, 2, 3, 4, 130
 EXIT_CODES = """\b
@@ -32,7 +32,8 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
-        click.echo(click.style("daebus: ", fg="red") + self.format_message(), file=file, err=file is None)
+        text = click.style("daebus: ", fg="red") + _for(sys.stderr, self.format_message())
+        click.echo(text, file=file, err=file is None)
 
 
 class Group(click.Group):
@@ -58,6 +59,11 @@ class Group(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None
+        except Failure:
+            raise
+        except click.ClickException as error:  # its text holds arguments
+            error.message = "\n".join(_for(sys.stderr, part) for part in error.message.split("\n"))  # type: ignore[misc]
+            raise
         except (errors.DaebusError, TypeError, ValueError) as error:
             code = exit_code(error)
             if code is None:
@@ -89,37 +95,81 @@ def explain(error: Exception) -> str:
 
 def parse_json(text: str, name: str) -> Any:
     """An argument that is JSON, `-` reads standard input. A usage error shows where it is wrong."""
-    if text == "-":
-        text = sys.stdin.read()
     try:
+        text = _standard_input() if text == "-" else text
         return codec.loads(text)
     except json.JSONDecodeError as error:
-        line = (text.splitlines() or [""])[error.lineno - 1 :][:1]
-        begin = max(0, error.colno - 41)
-        shown = "".join(line)[begin : begin + 80]
-        mark = " " * (error.colno - 1 - begin) + "^"
+        line = (text.split("\n") or [""])[error.lineno - 1]
+        before = printable.text(line[max(0, error.colno - 41) : error.colno - 1])
+        shown = before + printable.text(line[error.colno - 1 :][:40])
         where = f"line {error.lineno}, column {error.colno}"
-        raise click.BadParameter(f"not JSON, {where}: {error.msg}\n  {shown}\n  {mark}", param_hint=name) from None
+        text = f"not JSON, {where}: {error.msg}\n  {shown}\n  {' ' * len(before)}^"
+        raise click.BadParameter(text, param_hint=name) from None
+    except UnicodeError:
+        raise click.BadParameter("not JSON: it is not UTF-8", param_hint=name) from None
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint=name) from None
 
 
+def _standard_input() -> str:
+    """All of it. JSON is UTF-8, whatever the terminal's encoding."""
+    if sys.stdin is None:
+        raise ValueError("standard input is closed")
+    return sys.stdin.buffer.read().decode()
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]
+    """An option that is a number as settings are: digits, seconds with a point. `form` says what is expected."""
+
+    def __init__(self, parse: Callable[[Any], Any], form: str) -> None:
+        self.name, self._parse, self._form = form, parse, form
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._parse(value)
+        except ValueError:
+            self.fail(f"{value!r} is not {self._form}", param, ctx)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+# Texts come from other programs and from the bus: none may move the cursor or end the command because the terminal
+# cannot show it. What cannot be shown is an escape in its place.
+
+
 def result(value: Any) -> None:
     """The outcome of a command: JSON, indented for a person, one line for a program."""
-    if sys.stdout.isatty():
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    if sys.stdout is not None and sys.stdout.isatty():
+        for part in json.dumps(value, indent=2, ensure_ascii=False).split("\n"):
+            _write(part)
     else:
         line(value)
 
 
 def line(value: Any) -> None:
     """One JSON value, one line, at once."""
-    click.echo(codec.dumps(value).decode())
+    _write(codec.dumps(value).decode())
+
+
+def _write(document: str) -> None:
+    click.echo(printable.json(document, getattr(sys.stdout, "encoding", None)))
+
+
+def tell(text: str, mark: str = "") -> None:
+    """A line of the result that is no JSON, behind a mark that may be styled."""
+    click.echo(mark + _for(sys.stdout, text))
 
 
 def say(text: str, **style: Any) -> None:
     """Something about the work, beside its result."""
-    click.secho(text, err=True, **style)
+    click.secho(_for(sys.stderr, text), err=True, **style)
+
+
+def _for(stream: Any, text: str) -> str:
+    """`text` on one line, as the stream can show it."""
+    text, encoding = printable.text(text), getattr(stream, "encoding", None)
+    if not encoding or printable.can_write(text, encoding):
+        return text
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 @contextlib.contextmanager

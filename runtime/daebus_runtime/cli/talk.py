@@ -20,7 +20,8 @@ from . import bus, output
 CONFIRM_SECONDS = 5.0
 # A wait without end may miss Ctrl-C: a signal that comes just before a thread goes to sleep is seen only after that.
 LOOK_SECONDS = 0.5
-SECONDS = click.FloatRange(min=0, min_open=True)
+SECONDS = output.Number(settings.seconds(0.001, 31_536_000), "a number of seconds, 0.001 to 31,536,000")
+COUNT = output.Number(settings.integer(1, 10**9), "a number, 1 to 1,000,000,000")
 
 
 @click.command()
@@ -42,7 +43,7 @@ def call(service: str, action: str, payload: str, timeout: float, redis_url: str
       generate | daebus call reports import -
     """
     value = output.parse_json(payload, "JSON")
-    settings.parse("service", service, "SERVICE")
+    service = settings.parse("service", service, "SERVICE")
     with bus.connected(redis_url) as (address, transport):
         bus.expect_service(transport, address, service)
         caller = DaebusCaller(service, redis_url=address.url, timeout=timeout)
@@ -83,7 +84,7 @@ def send(channel: str, payload: str, redis_url: str | None) -> None:
 
 @click.command()
 @click.argument("channels", metavar="CHANNEL...", nargs=-1, required=True)
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N messages.")
+@click.option("--count", type=COUNT, metavar="N", help="End after N messages.")
 @click.option("--timeout", type=SECONDS, metavar="SECONDS", help="End after this time.")
 @bus.bus_option
 @click.pass_context

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import DaebusError
+from .. import settings
+from ..errors import ConfigurationError, DaebusError
 from .output import FAULT, Failure
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def _check_not_taken(place: str, name: str) -> None:
 
 def _broken(place: str, error: Exception) -> Failure:
     """One line that leads to the place; DAEBUS_DEBUG shows the whole way there."""
-    if os.environ.get("DAEBUS_DEBUG"):
+    debug = _is_debug()
+    if debug:
         traceback.print_exception(error)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
     last = frames[-1] if frames and frames[-1].filename != __file__ else None
@@ -120,6 +122,13 @@ def _broken(place: str, error: Exception) -> Failure:
         where = f"{error.filename}:{error.lineno}"
     else:
         where = f"{last.filename}:{last.lineno}" if last else place
-    hint = "" if os.environ.get("DAEBUS_DEBUG") else " (DAEBUS_DEBUG=true shows the traceback)"
+    hint = "" if debug else " (DAEBUS_DEBUG=true shows the traceback)"
     text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     return Failure(FAULT, f"{place} cannot be imported: {type(error).__name__}: {text}, at {where}{hint}")
+
+
+def _is_debug() -> bool:
+    try:
+        return bool(settings.parse("debug", os.environ.get("DAEBUS_DEBUG") or False, "DAEBUS_DEBUG"))
+    except ConfigurationError:
+        return False  # what is wrong with it is said when the settings are read
