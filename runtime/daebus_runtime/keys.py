@@ -14,6 +14,8 @@ import uuid
 
 INBOX_PREFIX = "caller:"
 GLOB = frozenset("*?[")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""A lone surrogate (a pair is one character in Python), which has no UTF-8 form."""
 UNUSABLE = re.compile(r"[\s\x00-\x1f\ud800-\udfff]")
 """White space, control characters and lone surrogates, which have no UTF-8 form."""
 
