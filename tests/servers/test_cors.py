@@ -133,6 +133,54 @@ def test_a_configuration_that_cannot_be_meant_stops_the_start(config: Any, text:
         pass
 
 
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://App.Example", "https://app.example"),
+        ("HTTPS://app.example", "https://app.example"),
+        ("https://app.example:443", "https://app.example"),
+        ("http://app.example:80", "http://app.example"),
+        ("http://app.example:443", "http://app.example:443"),
+        ("https://app.example:0443", "https://app.example"),
+        ("http://localhost:03000", "http://localhost:3000"),
+        ("http://[0:0:0:0:0:0:0:1]:3000", "http://[::1]:3000"),
+        ("http://[2001:DB8::A]", "http://[2001:db8::a]"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("https://xn--mller-kva.example", "https://xn--mller-kva.example"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("null", "null"),
+        ("https://app.example", "HTTPS://APP.EXAMPLE:443"),
+    ],
+)
+def test_origins_are_compared_as_the_standard_does(written: str, sent: str) -> None:
+    with TestApp(make_app({"allowed_origins": [written], "allow_credentials": True})) as service:
+        assert allowed(service.http("GET", "/x", headers={"Origin": sent})).get("allow-origin") == sent
+        for other in (f"{sent}.evil", f"{sent}1", "https://other.example", "", "null" if written != "null" else "x"):
+            assert allowed(service.http("GET", "/x", headers={"Origin": other})) == {}, other
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *(
+            "https://a.example/",
+            "https://u@a.example",
+            "https://u:p@a.example",
+            "https://a.example:99999",
+            "https://:80",
+        ),
+        *("https://a.example:x", "https://müller.example", "https://a b", "https://a%20b", "https://", "//a.example"),
+        *("wss://a.example", "ws://a.example", "file://a", "data://a", "https://*.a.example", "NULL", "none", ""),
+        *("http://[::g]", "http://[::1", "http://127.1", "http://300.0.0.1", "http://0x7f.1", "http://1.2.3.4.5"),
+        *("https://a.example, https://b.example", "https://a.example https://b.example", "https://a.example\n"),
+    ],
+)
+def test_an_origin_that_can_never_match_stops_the_start(origin: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not an origin such as"):
+        check(make_app({"allowed_origins": [origin]}).running())
+
+
 def test_the_configuration_may_be_given_later() -> None:
     app = Daebus("cors")
     http = DaebusHttp()

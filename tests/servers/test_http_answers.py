@@ -210,6 +210,51 @@ def test_an_answer_that_cannot_be_sent_is_an_error(result: Any) -> None:
     assert not {"x-a", "set-cookie"} & set(answer.headers)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({"X Y": "a"}, {"x:y": "a"}, {"": "a"}, {"X\r\nY": "a"}, {"Ü": "a"}, {"X\0": "a"}, {"x\t": "a"}),
+        *({"X": "a\nb"}, {"X": "a\rb"}, {"X": "a\0b"}, {"X": "€"}, {"X": "\x7f"}, {"X": ["a", "b\n"]}, {"X": "\ud800"}),
+        *({"Content-Type": "text/€"}, {"Content-Type": "text/x\r\nX: y"}, {"content-type": "\0"}),
+        *({"Connection": "close"}, {"content-length": 5}, {"TRANSFER-ENCODING": "chunked"}),
+        *([("X", "a", "b")], [("X",)], "text", 5, [5], {"Set-Cookie": ["a=1", "b=2\n"]}),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_an_error_that_names_the_handler(
+    headers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuses(req: HttpRequest) -> None:
+        raise falcon.HTTPError("418 I am a teapot", headers=headers)
+
+    app = make_app(
+        (
+            "/returned",
+            None,
+            lambda req: ("x", 200, {"Set-Cookie": "early=1", **headers} if type(headers) is dict else headers),
+        ),
+        ("/sent", None, lambda req: response.send("x", 201, headers)),
+        ("/error", None, lambda req: response.error("x", 400, headers)),
+        ("/refused", None, refuses),
+        ("/empty", None, lambda req: (None, 204, headers)),
+    )
+    with TestApp(app) as service:
+        for path in ("/returned", "/sent", "/error", "/refused", "/empty"):
+            caplog.clear()
+            result = service.http("GET", path)
+            assert (result.status, set(result.json)) == (500, {"error", "id"}), path
+            assert {name.lower() for name in result.headers} <= {"content-type", "content-length"}, path
+            assert result.headers["content-type"] == "application/json"
+            lines = [record.getMessage() for record in caplog.records if result.json["id"] in record.getMessage()]
+            assert len(lines) == 1
+            assert f"GET {path}" in lines[0]
+
+
+@pytest.mark.parametrize(("value", "sent"), [(5, "5"), (1.5, "1.5"), ("ü", "ü"), ("", ""), (True, "True")])
+def test_a_header_value_may_be_a_number_or_any_latin_text(value: Any, sent: str) -> None:
+    answer = answer_of((1, 200, {"X-A": value, "x_b-1": "y"}))
+    assert (answer.status, answer.headers["x-a"]) == (200, sent)
+
+
 def test_a_timeout_that_a_handler_lets_out_ends_its_request_alone() -> None:
     def handler(req: HttpRequest) -> None:
         with gevent.Timeout(0.001):

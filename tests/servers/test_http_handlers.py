@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
 import threading
+import time
+import urllib.parse
 from typing import Any
 
 import falcon.testing
 import gevent
 import pytest
-from daebus_runtime import Blueprint, Daebus, DaebusHttp, DaebusWebSocket, HttpRequest, request, response
+from daebus_runtime import Blueprint, Daebus, DaebusHttp, DaebusWebSocket, HttpRequest, codec, request, response
 from daebus_runtime.errors import ConfigurationError, MissingComponent, OutsideHandler, RegistrationError
 from daebus_runtime.servers.http.application import check, make_wsgi
+from daebus_runtime.servers.http.requests import Headers
 from daebus_runtime.testing import TestApp
 
 
@@ -73,6 +79,54 @@ def test_forms_are_read() -> None:
         assert answer.json == [{"a": "2", "blank": "", "name": "Müller & Co"}] * 2
         for bad in (b"a=%ff", b"a=\xff", b"\xc3\xbc=1"):
             assert service.http("POST", "/x", body=bad, headers=kind).status == 400
+
+
+@pytest.mark.parametrize("separator", [b"=1&", b"&", b"=&"])
+def test_a_form_has_a_bounded_number_of_fields(separator: bytes) -> None:
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    with TestApp(make_app(("/x", ["POST"], lambda req: len(req.form)))) as service:
+        fields = [b"f%d" % number for number in range(1001)]
+        assert service.http("POST", "/x", body=separator.join(fields[:1000]), headers=kind).json == 1000
+        for too_many in (fields, fields * 900):
+            answer = service.http("POST", "/x", body=separator.join(too_many), headers=kind)
+            assert (answer.status, answer.json["detail"]) == (400, "the form has more than 1000 fields")
+        query = "&".join(f"a{number}" for number in range(1001))
+        assert service.http("POST", f"/x?{query}").status == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"f%d=1&" * 900_000, b"&" * 10_000_000, b"a=" + b"%41" * 3_000_000, b"%" * 1_000_000, b"a=" + b"+" * 10_000_000],
+    ids=["many fields", "no field", "all encoded", "nothing encoded well", "all spaces"],
+)
+def test_no_form_holds_the_loop(body: bytes) -> None:
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    turns = []  # CPU seconds of each
+
+    def clock() -> None:
+        while True:
+            begun = time.thread_time()
+            gevent.sleep(0.0001)
+            turns.append(time.thread_time() - begun)
+
+    with TestApp(make_app(("/x", ["POST"], lambda req: len(req.form)))) as service:
+        watch = gevent.spawn(clock)
+        answer = service.http("POST", "/x", body=body[:10_000_000], headers=kind)
+        gevent.sleep(0.001)
+        watch.kill()
+    assert answer.status in (200, 400)
+    assert max(turns) < 0.25  # 1.6 s for the first one, once; coverage and busy machines cost
+
+
+def test_forms_are_decoded_whole() -> None:
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    with TestApp(make_app(("/x", ["POST"], lambda req: req.form))) as service:
+        for size in range(1360, 1370):  # pieces of 4096 bytes: three for each letter
+            text = "ü" * size + "%"
+            body = urllib.parse.urlencode({"ä+": text, "": "x"})
+            for start in ("", "b=1&", "cc=%&"):
+                answer = service.http("POST", "/x", body=start + body + "&&=&d", headers=kind)
+                assert (answer.json["ä+"], answer.json[""], answer.json["d"]) == (text, "x", "")
 
 
 def test_multipart_is_read_with_its_files() -> None:
@@ -140,6 +194,45 @@ def test_a_blocking_handler_runs_in_a_thread_with_its_request() -> None:
     main = threading.get_ident()
     with TestApp(app) as service:
         assert service.http("GET", "/x/y?a=b").json == ["y", "b", True]
+
+
+def test_headers_are_a_dict_that_knows_no_case() -> None:
+    headers = Headers({"content-type": "a", "X-TEST": "b"})
+    assert list(headers) == ["Content-Type", "X-Test"]
+    headers["CONTENT-type"] = "c"
+    assert (headers.setdefault("x-test", "z"), headers.setdefault("x-new", "n")) == ("b", "n")
+    assert headers.pop("CONTENT-TYPE") == "c"
+    assert (headers.pop("content-type", None), headers.pop("no", "default")) == (None, "default")
+    del headers["x-NEW"]
+    headers.update({"x-test": "d"}, b="e")
+    headers.update([("A", "f")])
+    headers |= {"a": "g"}
+    assert headers == {"X-Test": "d", "B": "e", "A": "g"}
+    assert headers == {"x-test": "d", "b": "e", "a": "g"}
+    assert headers != {"x-test": "other"}
+    for same in (headers.copy(), copy.copy(headers), copy.deepcopy(headers), pickle.loads(pickle.dumps(headers))):
+        assert isinstance(same, Headers)
+        assert same == headers
+        assert "X-TEST" in same
+    merged = headers | {"X-TEST": "h", "new": "i"}
+    assert (merged["x-test"], merged["NEW"], headers["x-test"], len(merged)) == ("h", "i", "d", 4)
+    assert ({"x-test": "j"} | headers)["X-TEST"] == "d"
+    assert Headers.fromkeys(["a", "A"], "b") == {"a": "b"}
+    assert Headers([("a", "1"), ("A", "2")]) == {"A": "2"}
+    assert json.loads(codec.dumps(headers)) == {"X-Test": "d", "B": "e", "A": "g"}
+    assert not any(other in headers for other in ("x", 5, None))
+    missing: Any
+    for missing in ("none", 5):
+        with pytest.raises(KeyError):
+            headers[missing]
+        with pytest.raises(KeyError):
+            del headers[missing]
+        with pytest.raises(KeyError):
+            headers.pop(missing)
+    with pytest.raises(TypeError):
+        hash(headers)
+    with pytest.raises(TypeError):
+        headers | 5
 
 
 # --- paths and methods

@@ -107,7 +107,8 @@ class _Gate:
     def _websocket(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         fault = handshake_fault(environ)
         if fault is not None:
-            return _answer(start_response, fault[0], {"error": fault[1]}, [("Sec-WebSocket-Version", "13")])
+            fields = [("Sec-WebSocket-Version", "13"), *([("Allow", "GET")] if fault[0] == 405 else [])]
+            return _answer(start_response, fault[0], {"error": fault[1]}, fields)
         if self._websocket_support is None or UPGRADE not in environ:
             return _answer(start_response, 400, {"error": "no WebSocket is served here"})
         try:

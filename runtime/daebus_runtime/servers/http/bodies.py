@@ -8,17 +8,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import falcon
-from falcon.media import MultipartFormHandler, URLEncodedFormHandler
+from falcon.media import MultipartFormHandler
 from falcon.media.multipart import MultipartParseOptions
 
 from ... import codec
+from ...turn import Share
 from .framing import BrokenBody
 from .requests import Content, Upload
 
 CHUNK = 65_536
-MOST_PARTS = 1000
-
-_form_handler = URLEncodedFormHandler()
+PIECE = 4096  # bytes of a form that are decoded before the loop may turn
+MOST_FIELDS = 1000
+"""Fields of a form, parts of a multipart body; as many as a query may have (requests.py)."""
+_PLUS_IS_SPACE = bytes.maketrans(b"+", b" ")
 
 
 def read(environ: Mapping[str, Any], limit: int) -> bytes:
@@ -88,18 +90,45 @@ def parse(body: bytes, content_type: str | None, limit: int) -> Content:
 
 
 def _parse_form(body: bytes) -> dict[str, str]:
+    if body.count(b"&") >= MOST_FIELDS:
+        raise bad(f"the form has more than {MOST_FIELDS} fields")
+    if not body.isascii():
+        raise bad("the form is not URL-encoded UTF-8")
+    fields: dict[str, str] = {}
+    share = Share()
     try:
-        urllib.parse.unquote_to_bytes(body).decode()
-        values = _form_handler.deserialize(io.BytesIO(body), None, len(body))
-    except (UnicodeDecodeError, falcon.MediaMalformedError):
+        for field in body.split(b"&"):
+            name, _, value = field.partition(b"=")
+            if name or value:
+                fields[_decoded(name, share)] = _decoded(value, share)
+    except UnicodeDecodeError:
         raise bad("the form is not URL-encoded UTF-8") from None
-    return {name: value[-1] if isinstance(value, list) else value for name, value in values.items()}
+    return fields
+
+
+def _decoded(text: bytes, share: Share) -> str:
+    """Percent-decode, in pieces that do not hold the loop however much there is."""
+    share.take()
+    text = text.translate(_PLUS_IS_SPACE)
+    if b"%" not in text:
+        return text.decode()
+    out = bytearray()
+    place = 0
+    while place < len(text):
+        end = place + PIECE
+        # Not between a `%` and its two digits.
+        cut = text.rfind(b"%", end - 2, end)
+        end = cut if cut > place else end
+        out += urllib.parse.unquote_to_bytes(text[place:end])
+        place = end
+        share.take()
+    return out.decode()
 
 
 def _parse_multipart(body: bytes, content_type: str, limit: int) -> tuple[dict[str, str], dict[str, Upload]]:
     options = MultipartParseOptions()
     options.max_body_part_buffer_size = limit
-    options.max_body_part_count = MOST_PARTS
+    options.max_body_part_count = MOST_FIELDS
     fields: dict[str, str] = {}
     files: dict[str, Upload] = {}
     try:

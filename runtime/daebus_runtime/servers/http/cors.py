@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ConfigurationError
 
-_ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#*]+|null").fullmatch
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()+,;=-]+)(?::([0-9]{1,5}))?").fullmatch
+_NUMERIC_END = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?").fullmatch
+_PORTS = {"http": "80", "https": "443"}
+_NO_PAGES = frozenset(("ws", "wss", "ftp", "file", "data", "blob", "javascript", "about", "mailto"))
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 LISTS = ("allowed_origins", "allowed_methods", "allowed_headers", "expose_headers")
 KEYS = (*LISTS, "allow_credentials", "max_age")
@@ -33,12 +37,16 @@ class Policy:
         """Whether every origin is allowed: the answer then is `*` and depends on nobody's origin."""
         return "*" in self.allowed_origins
 
+    def _allows(self, origin: str) -> bool:
+        # Browsers write an origin in one way only; others may not.
+        return origin in self.allowed_origins or (len(origin) < 300 and same_origin(origin) in self.allowed_origins)
+
     def answer(self, origin: str | None, preflight: bool, wanted: str | None, methods: str | None) -> dict[str, str]:
         """The header fields for an answer. wanted: `Access-Control-Request-Headers`; methods: those of the path."""
         fields: dict[str, str] = {}
         if not self.open:
             fields["Vary"] = "Origin"
-        if origin is None or not (self.open or origin in self.allowed_origins):
+        if origin is None or not (self.open or self._allows(origin)):
             return fields
         fields["Access-Control-Allow-Origin"] = "*" if self.open else origin
         if self.allow_credentials:
@@ -75,11 +83,7 @@ def parse(config: Mapping[str, Any] | None) -> Policy | None:
             raise ConfigurationError(f"cors_config has no key {key!r}{hint}")
     lists = {key: _texts(key, config[key]) for key in LISTS if config.get(key) is not None}
     lists.setdefault("allowed_origins", ("*",))
-    for origin in lists["allowed_origins"]:
-        if origin != "*" and not _ORIGIN(origin):
-            raise _wrong(
-                "allowed_origins", origin, "an origin such as https://app.example or http://localhost:3000, or *"
-            )
+    lists["allowed_origins"] = tuple(_parse_origin(origin) for origin in lists["allowed_origins"])
     for key in LISTS[1:]:
         for word in lists.get(key, ()):
             if not _TOKEN(word):
@@ -97,6 +101,36 @@ def parse(config: Mapping[str, Any] | None) -> Policy | None:
     if "allowed_methods" in lists:
         lists["allowed_methods"] = tuple(word.upper() for word in lists["allowed_methods"])
     return Policy(**lists, allow_credentials=credentials, max_age=age)
+
+
+def same_origin(text: str) -> str | None:
+    """An origin as browsers write it (https://html.spec.whatwg.org, "Serialization of an origin"): lower case, no
+    default port, addresses in their short form. None for what no browser would send."""
+    match = _ORIGIN(text.lower())
+    if match is None:
+        return text if text == "null" else None
+    scheme, host, port = match.groups()
+    if scheme in _NO_PAGES or (port and int(port) > 65_535):
+        return None
+    try:
+        if host.startswith("["):
+            host = f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
+        elif _NUMERIC_END(host):
+            host = str(ipaddress.IPv4Address(host))
+    except ValueError:
+        return None
+    port = str(int(port)) if port else None
+    return f"{scheme}://{host}" if port in (None, _PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
+
+
+def _parse_origin(text: str) -> str:
+    origin = text if text == "*" else same_origin(text)
+    if origin is None:
+        form = "an origin such as https://app.example or http://localhost:3000, as a browser sends it, or *"
+        if not text.isascii():
+            form += " (a name in other letters is sent as xn--…)"
+        raise _wrong("allowed_origins", text, form)
+    return origin
 
 
 def _texts(key: str, value: Any) -> tuple[str, ...]:

@@ -10,20 +10,61 @@ from typing import Any
 
 
 class Headers(dict[str, str]):
-    """Header fields by name, whatever its upper and lower case. Listed as `Content-Type`."""
+    """Header fields by name, whatever its upper and lower case; in all else a dict. Listed as `Content-Type`."""
 
-    def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
-        pairs = fields.items() if isinstance(fields, Mapping) else fields
-        super().__init__((name.title(), value) for name, value in pairs)
+    __hash__ = None
+
+    def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = (), /, **more: str) -> None:
+        super().__init__()
+        self.update(fields, **more)
 
     def __getitem__(self, name: str) -> str:
-        return super().__getitem__(name.title())
+        return super().__getitem__(_titled(name))
+
+    def __setitem__(self, name: str, value: str) -> None:
+        super().__setitem__(_titled(name), value)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(_titled(name))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and super().__contains__(name.title())
+        return super().__contains__(_titled(name))
 
     def get(self, name: str, default: Any = None) -> Any:
-        return super().get(name.title(), default)
+        return super().get(_titled(name), default)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        return super().pop(_titled(name), *default)
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        return super().setdefault(_titled(name), default)
+
+    def update(self, fields: Any = (), /, **more: Any) -> None:
+        for name, value in dict(fields, **more).items():
+            self[name] = value
+
+    def copy(self) -> Headers:
+        return Headers(self)
+
+    @classmethod
+    def fromkeys(cls, names: Iterable[str], value: Any = None) -> Headers:  # type: ignore[override]
+        return cls((name, value) for name in names)
+
+    def __or__(self, other: Any) -> Headers:  # type: ignore[override]
+        return NotImplemented if not isinstance(other, Mapping) else Headers([*self.items(), *other.items()])
+
+    def __ror__(self, other: Any) -> Headers:  # type: ignore[override]
+        return NotImplemented if not isinstance(other, Mapping) else Headers([*other.items(), *self.items()])
+
+    def __ior__(self, other: Any) -> Headers:  # type: ignore[override]
+        self.update(other)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(Headers(other) if isinstance(other, Mapping) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     @classmethod
     def of(cls, environ: Mapping[str, Any]) -> Headers:
@@ -35,6 +76,10 @@ class Headers(dict[str, str]):
             elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
                 dict.__setitem__(headers, key.replace("_", "-").title(), value)
         return headers
+
+
+def _titled(name: Any) -> Any:
+    return name.title() if isinstance(name, str) else name
 
 
 def parse_query(text: str) -> dict[str, str]:

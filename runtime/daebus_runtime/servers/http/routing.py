@@ -29,6 +29,8 @@ ENCODED_SLASH = "\udc2f"
 """Stands for `%2F` in a path while it is routed. No UTF-8 decodes to it."""
 JSON = "application/json"
 OWN_FIELDS = frozenset(("connection", "content-length", "transfer-encoding"))
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _PARAMETER = re.compile(r"<([^<>]*)>")
 _LITERAL = re.compile(r"[^<>{}'\\\s\x00-\x1f\x7f]*").fullmatch
 
@@ -131,7 +133,11 @@ class Responder:
         handler = functools.partial(self.route.function, request, **request.params)
         # In a fresh context each time: one connection brings many requests.
         context = Context(self._running.service, request, response)
-        result = contextvars.Context().run(call_in_context, context, handler, run=run)
+        try:
+            result = contextvars.Context().run(call_in_context, context, handler, run=run)
+        except falcon.HTTPError as error:
+            checked(error.headers)
+            raise
         return response.answer if result is None and response.answer is not None else result
 
 
@@ -144,23 +150,20 @@ def clear(resp: falcon.Response) -> None:
 def write(resp: falcon.Response, result: Any) -> None:
     """Write what a handler returned: data, (data, status) or (data, status, headers); None is JSON's null.
 
-    TypeError for data without a JSON form, ValueError for a header that cannot be sent.
+    TypeError for data without a JSON form, ValueError for a header that cannot be sent; nothing is written then.
     """
     data, status, headers = _taken_apart(result)
-    kind = JSON
-    for name, value in _pairs(headers):
-        if name.lower() == "content-type":
-            kind = value
+    fields = checked(headers)
+    kind = next((value for name, value in reversed(fields) if name.lower() == "content-type"), JSON)
+    with_body = status not in (204, 304)
+    if with_body:
+        if isinstance(data, (str, bytes)) and not kind.partition(";")[0].strip().lower().endswith("json"):
+            resp.data = data.encode() if isinstance(data, str) else data
         else:
-            _set_header(resp, name, value)
+            resp.data = codec.dumps(data)
+        resp.content_type = kind
     resp.status = status
-    if status in (204, 304):
-        return
-    resp.content_type = kind
-    if isinstance(data, (str, bytes)) and not kind.partition(";")[0].strip().lower().endswith("json"):
-        resp.data = data.encode() if isinstance(data, str) else data
-    else:
-        resp.data = codec.dumps(data)
+    add(resp, fields)
 
 
 def _taken_apart(result: Any) -> tuple[Any, int, Any]:
@@ -179,13 +182,28 @@ def _pairs(headers: Any) -> Iterable[tuple[str, str]]:
             yield str(name), str(one)
 
 
-def _set_header(resp: falcon.Response, name: str, value: str) -> None:
-    if name.lower() in OWN_FIELDS:
-        raise ValueError(f"the header field {name!r} is the server's own")
-    if any(c in "\r\n\0" for c in name + value):
-        raise ValueError(f"the header field {name!r} holds a line break")
-    value.encode("latin-1")
-    if name.lower() == "set-cookie" or resp.get_header(name) is not None:
-        resp.append_header(name, value)
-    else:
-        resp.set_header(name, value)
+def checked(headers: Any) -> list[tuple[str, str]]:
+    """The header fields that a handler gives, as pairs. ValueError for one that cannot be sent, or is the server's."""
+    if not headers:
+        return []
+    fields = list(_pairs(headers))
+    for name, value in fields:
+        if not _TOKEN(name):
+            raise ValueError(f"{name!r} is no name of a header field")
+        if name.lower() in OWN_FIELDS:
+            raise ValueError(f"the header field {name!r} is the server's own")
+        if not _VALUE(value):
+            raise ValueError(f"the header field {name!r} holds a line break, or what is not Latin-1: {value!r}")
+    return fields
+
+
+def add(resp: falcon.Response, fields: Iterable[tuple[str, str]]) -> None:
+    """Set header fields; a name that comes again is added to."""
+    for name, value in fields:
+        lower = name.lower()
+        if lower == "content-type":
+            continue  # it goes with the body
+        if lower == "set-cookie" or resp.get_header(name) is not None:
+            resp.append_header(name, value)
+        else:
+            resp.set_header(name, value)
