@@ -88,6 +88,37 @@ def test_a_name_works_or_is_refused_with_the_reason(
         running.__exit__(None, None, None)
 
 
+PATTERNS = {
+    "a?": ["ab", "a]"],
+    "a??": ["aé"],
+    "[^a]?": ["é", "b-", "c^"],
+    "[a-c]*": ["a", "ab", "a]", "aé", "b-", "c^"],
+    "[c-a]": ["a"],
+    "[": [],
+    "[a": ["a"],
+    "[^": ["a"],
+    "[]": [],
+    "a[]]": [],
+    "a[\\]]": ["a]"],
+    "[!a]": ["a"],
+    "\\a\\?": [],
+    "c[\\^x]": ["c^"],
+}
+
+
+def test_patterns_mean_the_same_in_memory_and_on_redis(bus: str | None) -> None:
+    app = Daebus("names")
+    heard: dict[str, list[str]] = {pattern: [] for pattern in PATTERNS}
+    for pattern in PATTERNS:
+        app.listen(pattern)(lambda message, pattern=pattern: heard[pattern].append(request.channel))
+    with TestApp(app, bus) as running:
+        for channel in ("a", "ab", "a]", "aé", "é", "b-", "c^"):
+            running.broadcast(channel, {})
+    assert {pattern: sorted(channels) for pattern, channels in heard.items()} == {
+        pattern: sorted(channels) for pattern, channels in PATTERNS.items()
+    }
+
+
 def declared(declare: Any, reasons: list[str]) -> bool:
     try:
         declare()

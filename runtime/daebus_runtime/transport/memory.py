@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
+import functools
 import re
 from typing import Any
 
@@ -26,7 +26,7 @@ class MemoryBroker:
         receivers = 0
         for member in self.members:
             for name in member.names:
-                if _matches(name, channel) if keys.is_pattern(name) else name == channel:
+                if _regex(name).fullmatch(channel.encode()) if keys.is_pattern(name) else name == channel:
                     receivers += 1
                     # Not now: on a real bus a sender is never inside its receiver's code.
                     member.home.soon(member.channels.arrived, name, channel, data)
@@ -94,7 +94,39 @@ class MemoryTransport(Compatible):
         super().__init__(MemoryBus(broker, home, metrics), limits)
 
 
-def _matches(pattern: str, channel: str) -> bool:
-    # Redis' glob in fnmatch's terms: `[^` excludes, `[!` does not, and a backslash takes the next character as it is.
-    pattern = pattern.replace("[!", "[\0!").replace("[^", "[!")
-    return fnmatch.fnmatchcase(channel, re.sub(r"\\(.)", r"[\1]", pattern))
+@functools.lru_cache(maxsize=256)
+def _regex(pattern: str) -> re.Pattern[bytes]:
+    """A pattern as Redis reads it: in bytes, so that `?` is one byte of a character's UTF-8."""
+    data, parts, at = pattern.encode(), [], 0
+    while at < len(data):
+        char = data[at : at + 1]
+        at += 1
+        if char == b"[":
+            part, at = _class(data, at)
+            parts.append(part)
+        elif char in (b"*", b"?"):
+            parts.append(b".*" if char == b"*" else b".")
+        else:
+            if char == b"\\" and at < len(data):
+                char, at = data[at : at + 1], at + 1
+            parts.append(re.escape(char))
+    return re.compile(b"".join(parts), re.DOTALL)
+
+
+def _class(data: bytes, at: int) -> tuple[bytes, int]:
+    """What stands between brackets, and where it ends: at the first `]`, else with the pattern."""
+    excluded = data[at : at + 1] == b"^"
+    at += excluded
+    members: set[int] = set()
+    while at < len(data) and data[at : at + 1] != b"]":
+        if data[at : at + 1] == b"\\" and at + 1 < len(data):
+            members.add(data[at + 1])
+            at += 2
+        elif data[at + 1 : at + 2] == b"-" and at + 2 < len(data):
+            members.update(range(min(data[at], data[at + 2]), max(data[at], data[at + 2]) + 1))
+            at += 3
+        else:
+            members.add(data[at])
+            at += 1
+    chosen = set(range(256)) - members if excluded else members
+    return (b"[" + b"".join(b"\\x%02x" % code for code in chosen) + b"]" if chosen else b"(?!)"), at + 1
