@@ -18,6 +18,7 @@ import sys
 import urllib.parse
 from collections.abc import Mapping, Sequence
 
+from . import printable
 from .errors import ConfigurationError
 from .settings import parse
 
@@ -90,7 +91,7 @@ def _address_of(url: str) -> tuple[str, int]:
 
 
 def _say(code: int, text: str) -> int:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable.text(text, sys.stdout.encoding) + "\n")
     return code
 
 

@@ -11,9 +11,13 @@ import re
 _OTHER = re.compile(r"[^ -~]")
 
 
-def text(value: str) -> str:
-    """`value` on one line, as Python would escape it."""
-    return value if value.isprintable() else _OTHER.sub(_python_escape, value)
+def text(value: str, encoding: str | None = None) -> str:
+    """`value` on one line, as Python would escape it; also what `encoding` cannot write is an escape."""
+    if not value.isprintable():
+        value = _OTHER.sub(_python_escape, value)
+    if encoding is None or can_write(value, encoding):
+        return value
+    return value.encode("ascii", "backslashreplace").decode()
 
 
 def json(document: str, encoding: str | None = None) -> str:

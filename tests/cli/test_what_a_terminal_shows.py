@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -106,3 +107,10 @@ def test_debug_switched_off_shows_no_traceback(tmp_path_factory: pytest.TempPath
     broken.write_text("1 / 0\n")
     done = run(f"daebus doctor {broken}", {"DAEBUS_DEBUG": " false ", "DAEBUS_EMBEDDED": "never"})
     assert b"ZeroDivisionError" in done.stdout
+
+
+def test_a_probe_says_what_is_wrong_on_any_terminal() -> None:
+    command = [sys.executable, "-m", "daebus_runtime.health", "--url", "€\x1b[2J"]
+    done = subprocess.run(command, env=environment({"PYTHONIOENCODING": "latin-1"}), capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, b"")
+    assert done.stdout == b"--url: '\\u20ac\\x1b[2J' is not http://host:port[/path]\n"

@@ -166,10 +166,7 @@ def say(text: str, **style: Any) -> None:
 
 def _for(stream: Any, text: str) -> str:
     """`text` on one line, as the stream can show it."""
-    text, encoding = printable.text(text), getattr(stream, "encoding", None)
-    if not encoding or printable.can_write(text, encoding):
-        return text
-    return text.encode("ascii", "backslashreplace").decode()
+    return printable.text(text, getattr(stream, "encoding", None))
 
 
 @contextlib.contextmanager
