@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-import click
 from gevent import monkey
 
 from . import codec, printable
@@ -24,7 +23,9 @@ NAME = "daebus"
 direct_logger = logging.getLogger(NAME)
 runtime_logger = logging.getLogger(f"{NAME}.runtime")
 
-_COLOURS = {"DEBUG": "bright_black", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
+# ANSI's numbers; a library for them would be imported by every service.
+_GREEN, _DIM = 32, 2
+_COLOURS = {"DEBUG": 90, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "daebus", "daebus_block"}
 _PLAIN = re.compile(r'[^\s="]+')
 BLOCK = "daebus_block"
@@ -66,8 +67,8 @@ class TextFormatter(logging.Formatter):
         level = printable.text(f"{record.levelname:<7}")
         fields = " ".join(f"{printable.text(str(k))}={_quoted(str(v))}" for k, v in _fields(record).items())
         if self.colour:
-            level = click.style(level, fg=_COLOURS.get(record.levelname, "green"))
-            when, fields = click.style(when, dim=True), click.style(fields, dim=True) if fields else ""
+            level = _styled(level, _COLOURS.get(record.levelname, _GREEN))
+            when, fields = _styled(when, _DIM), _styled(fields, _DIM) if fields else ""
         first = f"{when} {level} {printable.text(record.getMessage())}" + (f"  {fields}" if fields else "")
         block = [f"{name:<11} {value}" for name, value in getattr(record, BLOCK, {}).items()]
         below = [*block, *_traces(self, record).split("\n")]
@@ -109,6 +110,10 @@ def _traces(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     """The exception and the stack that a record came with."""
     traces = [formatter.formatException(record.exc_info)] if record.exc_info else []
     return "\n".join([*traces, record.stack_info] if record.stack_info else traces)
+
+
+def _styled(text: str, style: int) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m"
 
 
 def _quoted(value: str) -> str:

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import click
 from gevent import monkey
 
 from .children import Child
@@ -165,5 +164,7 @@ def _short(path: str | Path) -> str:
 
 
 def _say(text: str, colour: str) -> None:
+    import click  # not for services that do not reload: it takes a twentieth of their start
+
     plain = bool(os.environ.get("NO_COLOR"))
     click.secho(f"daebus: {text}", fg=colour, err=True, color=False if plain else None)

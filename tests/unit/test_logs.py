@@ -327,3 +327,8 @@ def test_records_from_many_threads_stay_whole_lines() -> None:
     pool.map(write, [f"t{n}" for n in range(8)])
     pool.kill()
     assert len({record["message"] for record in records(stream)}) == 400
+
+
+def test_a_service_does_not_import_what_only_commands_need() -> None:
+    program = "import sys; from daebus import Daebus, DaebusHttp, DaebusWebSocket; print('click' in sys.modules)"
+    assert run(program) == ["False"]
