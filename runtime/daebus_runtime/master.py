@@ -12,13 +12,13 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-from gunicorn import glogging, sock
+from gunicorn import arbiter, glogging, sock
 from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
 
 from . import signals
 from .application import Application
@@ -30,6 +30,19 @@ from .servers.ports import Ports, open_listener, ports_of
 MARGIN_SECONDS = END_SECONDS + 1.0  # the worker needs DAEBUS_DRAIN_SECONDS and this; only then the master kills it
 DEFAULT_BIND = "0.0.0.0:8080"
 SCALE = "a Daebus service has one worker, which holds its subscriptions and tasks; scale by replicas"
+
+
+class _MonotonicTime:
+    """The module `time` as gunicorn's arbiter sees it. It counts the seconds of a drain by `time.time()`; were the wall
+    clock set meanwhile, it would kill the worker at once, or wait for hours."""
+
+    time = staticmethod(time.monotonic)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+arbiter.time = _MonotonicTime()
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]
@@ -70,7 +83,7 @@ def _handing_over(prepared: Prepared) -> Callable[[Any, Any], None]:
     return pre_fork
 
 
-class Master(Arbiter):  # type: ignore[misc]
+class Master(arbiter.Arbiter):  # type: ignore[misc]
     """gunicorn's arbiter with the signals of signals.py, which it heeds before its port opens."""
 
     asks = 0

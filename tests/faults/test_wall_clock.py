@@ -4,6 +4,8 @@ and nobody else notices."""
 from __future__ import annotations
 
 import re
+import signal
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -43,6 +45,13 @@ TIMES = """
 
     @app.route("/ping")
     def http_ping(req):
+        return {}
+
+
+    @app.route("/slow")
+    def slow(req):
+        print("slow began", flush=True)
+        time.sleep(1)
         return {}
 
 
@@ -176,3 +185,23 @@ def test_a_board_that_starts_in_1970_goes_on_once_it_knows_the_time(
     assert [name for name, _ in seen["minutes"]].count("workdays") == 1
     assert service.process.count("the wall clock was set forward") == 1
     assert service.process.terminate() == 0
+
+
+def test_a_drain_lasts_as_long_as_its_requests(times: Callable[..., Times], wall_clock: WallClock) -> None:
+    port = free_port()
+    service = times(DAEBUS_HTTP_PORT=str(port))
+    answers: list[int] = []
+
+    def ask() -> None:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/slow", timeout=10) as answer:
+            answers.append(answer.status)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    service.process.wait_line("slow began")
+    service.process.signal(signal.SIGTERM)
+    service.process.wait_line("draining")
+    wall_clock.step(HOUR)
+    asking.join(10)
+    assert answers == [200]
+    assert service.process.wait(10) == 0
