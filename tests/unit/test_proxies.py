@@ -70,7 +70,7 @@ def test_it_looks_like_the_object_it_stands_for() -> None:
         request.payload = "changed"
         assert target.payload != request.payload
         with pytest.raises(AttributeError):
-            del request.note
+            del request.note  # type: ignore[attr-defined]
         with pytest.raises(TypeError, match="unhashable"):
             hash(request)
 
