@@ -22,6 +22,7 @@ from tests.support.process import ServiceProcess
 from tests.support.proxy import FaultProxy
 from tests.support.redis_server import RedisServer, connect, server_binary
 from tests.support.waiting import wait_until
+from tests.support.wall_clock import WallClock
 
 Start = Callable[..., ServiceProcess]
 
@@ -271,3 +272,25 @@ def test_bystanders_notice_failures_and_come_in_pairs(shared_redis: RedisServer,
     assert len(others.seen()) == 2
     with pytest.raises(AssertionError, match=r"bystander 1 \(bus\): ConnectionError: nobody is subscribed"):
         others.assert_unharmed()
+
+
+def test_a_wall_clock_is_set_and_nothing_else(wall_clock: WallClock, start_process: Start) -> None:
+    program = """
+        import datetime, os, sys, time
+
+        def told():
+            now = datetime.datetime.now().timestamp()
+            return [time.time(), time.time_ns() / 1e9, now, time.monotonic(), time.perf_counter()]
+
+        before = told()
+        print("ready", flush=True)
+        while time.time() - before[0] < 3600:
+            time.sleep(0.01)
+        child = os.popen(f"{sys.executable} -c 'import time; print(time.time())'").read()
+        print("moved", *(round(after - old) for old, after in zip(before, told())), round(float(child) - before[0]))
+    """
+    process = start_process(program, env=wall_clock.env)
+    process.wait_line("ready")
+    wall_clock.step(7200)
+    assert process.wait_line(r"moved (.*)").group(1).split()[:5] == ["7200", "7200", "7200", "0", "0"]
+    assert process.count(r"moved .* 720\d$") == 1

@@ -100,6 +100,7 @@ class Cron:
     """
 
     on_wall = True
+    longest_jitter = math.inf
 
     def __init__(self, expression: object, zone: Zone) -> None:
         if not isinstance(expression, str):

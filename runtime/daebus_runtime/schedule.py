@@ -17,6 +17,8 @@ class Times(Protocol):
 
     on_wall: bool
     """Whether they are Unix seconds of the wall clock; else they are monotonic seconds."""
+    longest_jitter: float
+    """With a longer one a run would come after the next."""
 
     def next_after(self, when: float) -> float:
         """The first planned time after `when`, itself a planned time or where they are counted from."""
@@ -32,6 +34,7 @@ class Interval:
 
     def __init__(self, seconds: float, begun: float) -> None:
         self._seconds, self._begun = seconds, begun
+        self.longest_jitter = seconds
 
     def next_after(self, when: float) -> float:
         # Rounded, not cut: `when` is on the grid, up to the last bit.

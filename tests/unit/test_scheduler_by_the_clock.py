@@ -14,6 +14,7 @@ import pytest
 from daebus_runtime import Daebus, request
 from daebus_runtime.clock import Clock
 from daebus_runtime.dispatch.blocking import BlockingPool
+from daebus_runtime.errors import RegistrationError
 from daebus_runtime.metrics import Metrics
 from daebus_runtime.registry import Task
 from daebus_runtime.servers.scheduler import Scheduler
@@ -141,6 +142,18 @@ def test_the_delay_of_a_run_is_within_the_jitter(bench: Bench) -> None:
         bench.pass_by(1)
     bench.clock.late = 0.5
     assert bench.scheduler.next_due() % 1 == pytest.approx(0.1 * 0.25, abs=1e-6)
+
+
+def test_a_jitter_is_at_most_the_interval_that_a_task_is_changed_to(bench: Bench) -> None:
+    bench.every(cron="0 * * * *", jitter=20)
+    bench.scheduler.reschedule("tick", interval=5)
+    assert bench.pass_by(30.1) == pytest.approx([NOON.timestamp() + n for n in (5, 10, 15, 20, 25)])
+    bench.scheduler.reschedule("tick", cron="* * * * *")
+    begun = bench.clock.wall()
+    assert bench.scheduler.next_due() + bench.clock.set == pytest.approx(begun - begun % 60 + 60 + 20)
+    with pytest.raises(RegistrationError, match="cannot be kept"):
+        bench.scheduler.reschedule("tick", interval=1e-9)
+    assert len(bench.pass_by(60)) == 1  # it goes on as it was
 
 
 def test_rounding_neither_doubles_nor_drops_a_run(bench: Bench) -> None:

@@ -36,6 +36,7 @@ class Planned:
         self.run: gevent.Greenlet[..., None] | None = None
         """The latest run."""
         self._times, self._clock = times, clock
+        self._jitter = min(task.jitter or 0.0, times.longest_jitter)  # it was declared with another interval
         self._next = self._delay = 0.0
         self._spans: deque[Span] = deque(maxlen=REMEMBERED_SPANS)
         self._stepped = True
@@ -47,7 +48,7 @@ class Planned:
 
         None for one that has had its run. What comes next is chosen.
         """
-        taken = self._times.latest(self._next, self._now() - (self.task.jitter or 0.0))
+        taken = self._times.latest(self._next, self._now() - self._jitter)
         if not self._times.on_wall:
             self._choose(taken)
             return taken + self._clock.offset
@@ -87,7 +88,7 @@ class Planned:
         while (span := self._span_of(found)) is not None:
             found = self._times.next_after(span.last)
         self._next = found
-        self._delay = self._clock.jitter(self.task.jitter) if self.task.jitter else 0.0
+        self._delay = self._clock.jitter(self._jitter)
         self._set_due()
 
     def _set_due(self) -> None:

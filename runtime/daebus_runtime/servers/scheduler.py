@@ -55,7 +55,8 @@ class Scheduler:
         self._changed.set()
 
     def reschedule(self, name: str, interval: float | None = None, cron: str | None = None) -> None:
-        """Change when a task runs, from now on. KeyError for an unknown name."""
+        """Change when a task runs, from now on. KeyError for an unknown name, RegistrationError for what cannot be
+        used. Its jitter stays, and is at most the interval."""
         self._heed_steps()
         before = self._planned[name]
         self._plan(dataclasses.replace(before.task, interval=interval, cron=cron)).run = before.run
@@ -64,7 +65,7 @@ class Scheduler:
 
     def _plan(self, task: Task) -> Planned:
         begun = self._clock.monotonic()
-        times = make_times(task.name, task.interval, task.cron, task.timezone, task.jitter, begun)
+        times = make_times(task.name, task.interval, task.cron, task.timezone, begun=begun)
         planned = self._planned[task.name] = Planned(task, times, self._clock)
         return planned
 
