@@ -72,20 +72,6 @@ def test_runs_never_overlap(run: Run) -> None:
     assert most == 1
 
 
-def test_that_runs_are_skipped_is_said_once_for_each_long_run(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    app, begun = Daebus("clock"), []
-
-    @app.background("tick", 0.02)
-    def tick() -> None:
-        begun.append(request.scheduled)
-        time.sleep(0.2)
-
-    run(app)
-    wait_until(lambda: len(begun) >= 3, 10)
-    said = [record for record in caplog.records if "task 'tick' is still at work" in record.getMessage()]
-    assert 2 <= len(said) <= len(begun)
-
-
 def test_an_exception_is_logged_and_the_task_goes_on(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     app, runs = Daebus("clock"), []
 

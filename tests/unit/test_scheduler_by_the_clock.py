@@ -19,8 +19,11 @@ from daebus_runtime.metrics import Metrics
 from daebus_runtime.registry import Task
 from daebus_runtime.servers.scheduler import Scheduler
 from daebus_runtime.testing import TestApp
+from gevent.event import Event
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.support.waiting import wait_until
 
 UTC = datetime.UTC
 NOON = datetime.datetime(2026, 11, 24, 12, 0, 10, tzinfo=UTC)
@@ -126,6 +129,37 @@ def test_one_run_makes_up_for_all_that_a_held_loop_missed(bench: Bench) -> None:
     bench.clock.passed += 100.2
     assert bench.run_due() == pytest.approx([NOON.timestamp() + 100])
     assert bench.pass_by(0.5) == pytest.approx([NOON.timestamp() + 100.5])
+
+
+def test_that_runs_are_skipped_is_said_once_until_a_run_ends_in_time(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Event()
+    bench.scheduler.add(Task(gate.wait, "tick", 1.0))
+
+    def begin(ends: bool = False) -> bool:
+        bench.clock.passed += 1
+        assert bench.scheduler.next_due() <= bench.clock.passed
+        run = bench.scheduler.begin_next()
+        gate.set() if ends else gate.clear()
+        gevent.joinall([run] if run and ends else [], timeout=5)
+        return run is not None
+
+    def said() -> int:
+        return sum("task 'tick' is still at work" in record.getMessage() for record in caplog.records)
+
+    assert [begin() for _ in range(4)] == [True, False, False, False]
+    assert said() == 1
+    gate.set()
+    wait_until(lambda: bench.scheduler.drain(time.monotonic() + 5))
+    assert [begin() for _ in range(2)] == [True, False]  # late again
+    gate.set()
+    wait_until(lambda: bench.scheduler.drain(time.monotonic() + 5))
+    assert said() == 1
+    assert [begin(ends=True) for _ in range(2)] == [True, True]
+    assert [begin() for _ in range(3)] == [True, False, False]
+    assert said() == 2
+    gate.set()
 
 
 @pytest.mark.parametrize("jitter", [0.2, 1.0])

@@ -40,7 +40,7 @@ class Planned:
         self._next = self._delay = 0.0
         self._spans: deque[Span] = deque(maxlen=REMEMBERED_SPANS)
         self._stepped = True
-        self._told = False
+        self._told = self._late = False
         self._choose(self._now())
 
     def take(self) -> float | None:
@@ -68,15 +68,16 @@ class Planned:
             self._set_due()
 
     def is_at_work(self) -> bool:
-        """Whether the latest run has not ended; said once for each run that takes so long."""
+        """Whether the latest run has not ended. Said once, until a run has ended before the next was due."""
         if self.run is None or self.run.ready():
-            self._told = False
+            self._told, self._late = self._late, False
             return False
         if not self._told:
-            self._told = True
             runtime_logger.warning(
-                "task %r is still at work when its next run is due; runs are skipped until it has ended", self.task.name
+                "task %r is still at work when its next run is due, which is skipped, as are all until it has ended",
+                self.task.name,
             )
+        self._told = self._late = True
         return True
 
     def _now(self) -> float:
