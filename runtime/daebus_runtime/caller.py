@@ -76,7 +76,7 @@ class DaebusCaller:
         service and action.
         """
         seconds = self.timeout if timeout is None else timeout
-        request = Request(self.target_service, action, payload if given(payload) else {})
+        request = Request(self.target_service, action, {} if payload is UNSET else payload)
         pass_on(request)
         progress = None if on_progress is None else _Progress(on_progress)
         try:

@@ -270,10 +270,10 @@ def _fast_dumps(value: Any) -> bytes:
 
 
 def _fast_loads(data: bytes | bytearray | memoryview | str) -> Any:
-    if type(data) is str:
-        data = data.encode()  # WebSocket messages come as text
+    if type(data) is not bytes:
+        data = data.encode() if isinstance(data, str) else bytes(data)
     # `partition` is the quickest of the searches: it takes one argument, and copies nothing where nothing is found.
-    if len(data) < _SHALLOW and type(data) is bytes and not data.translate(_AS_ZEROS).partition(_RUN)[1]:
+    if len(data) < _SHALLOW and not data.translate(_AS_ZEROS).partition(_RUN)[1]:
         try:
             return orjson.loads(data)
         except ValueError:
@@ -281,10 +281,8 @@ def _fast_loads(data: bytes | bytearray | memoryview | str) -> Any:
     return _careful_loads(data)
 
 
-def _careful_loads(data: bytes | bytearray | memoryview | str) -> Any:
+def _careful_loads(data: bytes) -> Any:
     """For what is long enough to be nested too deeply, or may hold an integer beyond 64 bits."""
-    if type(data) is not bytes:
-        data = data.encode() if isinstance(data, str) else bytes(data)  # also a subclass
     zeros = data.translate(_AS_ZEROS)
     if _RUN in zeros and (_POSITIVE in zeros or _NEGATIVE in zeros):
         return _plain_loads(data)
