@@ -220,6 +220,15 @@ def test_cron_believes_a_clock_that_was_wrong_by_days(bench: Bench) -> None:
     assert minutes(bench.pass_by(2 * HOUR)) == ["19 13:00", "19 14:00"]
 
 
+def test_a_run_that_is_delayed_is_not_lost_when_the_clock_goes_back(bench: Bench) -> None:
+    bench.every(cron="* * * * *", jitter=20)
+    assert bench.pass_by(60) == []  # 12:01:10, and the run of 12:01 is delayed by 20 s
+    bench.clock.set -= 2
+    assert minutes(bench.pass_by(30)) == ["24 12:01"]
+    bench.clock.set -= 120
+    assert minutes(bench.pass_by(180)) == ["24 12:00", "24 12:02"]  # 12:01 has been, 12:00 has not
+
+
 @pytest.mark.parametrize("step", [HOUR, 7 * DAY, YEARS])
 def test_cron_runs_once_after_a_step_forward_then_goes_on(bench: Bench, step: float) -> None:
     bench.every(cron="*/10 * * * *")

@@ -62,8 +62,8 @@ class Planned:
         """Heed that the wall clock was set by so many seconds."""
         if abs(moved) >= STEP_SECONDS:
             self._stepped = True
-        if moved <= -STEP_SECONDS and self._times.on_wall:
-            self._choose(self._now())
+        if moved <= -STEP_SECONDS and self._times.on_wall and self._next > self._now():
+            self._choose(self._now())  # planned times are ahead again that have not had their run
         else:
             self._set_due()
 
