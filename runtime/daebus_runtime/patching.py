@@ -22,6 +22,8 @@ from typing import Any
 
 from gevent import get_hub, monkey
 
+from .processes import patch_processes
+
 SETTERS = ("options", "verify_flags", "verify_mode", "minimum_version", "maximum_version")
 _done = False
 
@@ -37,6 +39,7 @@ def patch() -> None:
     # gevent imports parts of itself for the first hub. Were that an OS thread's, while this thread makes its own, they
     # could wait for each other's import for ever.
     get_hub()
+    patch_processes()
 
 
 def _patch() -> None:

@@ -9,6 +9,7 @@ from ..errors import ERROR, HANDLER_ERROR, NO_REPLY, DaebusError, RemoteError, R
 from ..logs import runtime_logger
 from ..transport import Delivery
 from . import Handler, Outcome
+from .guard import advise
 
 TEXT_LIMIT, CODE_LIMIT = 10_000, 100
 
@@ -28,6 +29,7 @@ def answer_faults(handler: Handler) -> Handler:
 
 def _failed(delivery: Delivery, error: BaseException) -> Outcome:
     request = delivery.request
+    advise(error)
     runtime_logger.exception("action %r failed (request %s)", request.action, request.request_id)
     if isinstance(error, ReplyTooLarge):
         code = error.code

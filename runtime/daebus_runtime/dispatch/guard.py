@@ -18,6 +18,7 @@ import gevent
 from ..errors import HandlerAborted
 
 T = TypeVar("T")
+ASYNCIO_ERRORS = ("cannot be called from a running event loop", "while another loop is running")
 FAULTS = (Exception, gevent.Timeout, SystemExit)
 """What comes out of `contain` when the author's function fails. A thread may tell SystemExit from the others."""
 
@@ -29,7 +30,8 @@ def contain(function: Callable[..., T], *args: Any) -> T:
     """
     try:
         return function(*args)
-    except FAULTS:
+    except FAULTS as error:
+        advise(error)
         raise
     except gevent.GreenletExit as error:
         if is_kill(error):
@@ -37,6 +39,15 @@ def contain(function: Callable[..., T], *args: Any) -> T:
         raise HandlerAborted(str(error) or type(error).__name__) from error
     except BaseException as error:
         raise HandlerAborted(str(error) or type(error).__name__) from error
+
+
+def advise(error: BaseException) -> None:
+    """Name the cure in the traceback of an error that comes of where the handler runs."""
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in ASYNCIO_ERRORS):
+        error.add_note(
+            "asyncio allows one loop in a thread, and handlers on greenlets share one thread: blocking=True (for a "
+            "thread: native=True) runs the handler in an OS thread, where it may have a loop of its own"
+        )
 
 
 def is_kill(error: BaseException) -> bool:
