@@ -63,6 +63,8 @@ def start(begin: Callable[[], int]) -> int:
     ready.acquire(True, HOLD_SECONDS)
     try:
         pid = begin()
+        if pid:
+            _children[pid] = None  # before this thread can ask for it
     finally:
         done.release()
     return pid
@@ -70,7 +72,6 @@ def start(begin: Callable[[], int]) -> int:
 
 def _watch(pid: int) -> None:
     watcher = _main[1].child(pid)
-    _children[pid] = None
 
     def ended() -> None:
         _children[pid] = watcher.rstatus
