@@ -52,16 +52,25 @@ class Codec(NamedTuple):
 # --- writing: the rules -----------------------------------------------------------------------------------------------
 
 
+class _Refused(TypeError):
+    pass
+
+
 def _plain_dumps(value: Any) -> bytes:
     try:
         text = _write(value, LEVELS)
     except RecursionError:
         raise TypeError(_ENDLESS) from None
+    except _Refused as error:  # its traceback has a line for each level, and a client may choose how many
+        raise TypeError(*error.args) from None
     try:
         return text.encode()
     except UnicodeEncodeError:
         replaced = text.encode("utf-8", "replace")
-    json.loads(replaced, object_pairs_hook=lambda pairs: _check_unique([name for name, _ in pairs]))
+    try:
+        json.loads(replaced, object_pairs_hook=lambda pairs: _check_unique([name for name, _ in pairs]))
+    except _Refused as error:
+        raise TypeError(*error.args) from None
     return replaced
 
 
@@ -101,7 +110,7 @@ def _default(value: Any) -> Any:
         return float.__pos__(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _fields(value)
-    raise TypeError(f"{type(value).__qualname__} has no JSON form; send plain values or a dataclass")
+    raise _Refused(f"{type(value).__qualname__} has no JSON form; send plain values or a dataclass")
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -109,12 +118,12 @@ def _fields(value: Any) -> dict[str, Any]:
     try:
         return {name: getattr(value, name) for name in names}
     except AttributeError as error:
-        raise TypeError(f"{type(value).__qualname__}.{error.name} has no value") from None
+        raise _Refused(f"{type(value).__qualname__}.{error.name} has no value") from None
 
 
 def _object(value: dict[Any, Any], room: int) -> str:
     if not room:
-        raise TypeError(_ENDLESS)
+        raise _Refused(_ENDLESS)
     room -= 1
     odd, names, parts = False, [], []
     for key, item in dict.items(value):
@@ -131,7 +140,7 @@ def _object(value: dict[Any, Any], room: int) -> str:
 
 def _list(value: list[Any], room: int) -> str:
     if not room:
-        raise TypeError(_ENDLESS)
+        raise _Refused(_ENDLESS)
     return _array(value, room - 1)
 
 
@@ -151,20 +160,20 @@ def _name(key: Any) -> str:
         text = _write(key, 0)
         if text != "null" or key is None:
             return text
-    raise TypeError(f"{key!r} cannot be a name in JSON; keys are text, numbers, booleans or None")
+    raise _Refused(f"{key!r} cannot be a name in JSON; keys are text, numbers, booleans or None")
 
 
 def _check_unique(names: list[str]) -> None:
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise TypeError(f"two keys of a dict would both be named {twice!r}")
+        raise _Refused(f"two keys of a dict would both be named {twice!r}")
 
 
 def _integer(value: int, room: int = 0) -> str:
     try:
         return int.__repr__(value)
     except ValueError:  # sys.get_int_max_str_digits
-        raise TypeError("an integer has too many digits to be written") from None
+        raise _Refused("an integer has too many digits to be written") from None
 
 
 def _number(value: float, room: int = 0) -> str:
@@ -186,7 +195,7 @@ def _decimal(value: decimal.Decimal) -> float | None:
         return None
     number = float(value)
     if math.isinf(number):
-        raise TypeError(f"{value} is beyond the numbers of JSON; send it as text")
+        raise _Refused(f"{value} is beyond the numbers of JSON; send it as text")
     return number
 
 
@@ -266,7 +275,8 @@ def _fast_dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value, _default, _OPTIONS)
     except orjson.JSONEncodeError:
-        return _plain_dumps(value)
+        pass  # not from here: the two errors would be shown as one that came of the other
+    return _plain_dumps(value)
 
 
 def _fast_loads(data: bytes | bytearray | memoryview | str) -> Any:

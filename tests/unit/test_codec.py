@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import string
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -382,6 +383,17 @@ def test_one_limit_of_depth_for_reading_and_writing(either: Codec, wrap: Callabl
         either.loads(b'{"a":' + written + b"}")
     with pytest.raises(ValueError, match="254 levels"):
         either.loads(b"[[]," + written + b"]")
+
+
+def test_a_deep_value_does_not_make_a_deep_traceback(either: Codec) -> None:
+    for deep in (nested(255, lambda inner: [inner]), nested(200, lambda inner: {"a": inner}, Unknown())):
+        with pytest.raises(TypeError) as caught:
+            either.dumps(deep)
+        assert len("".join(traceback.format_exception(caught.value)).splitlines()) < 20
+    for text in ("[" * 255 + "]" * 255, "[" * 50_000, "[" * 200 + "x"):
+        with pytest.raises(ValueError) as refused:  # noqa: PT011 (only how it is shown matters here)
+            either.loads(text)
+        assert len("".join(traceback.format_exception(refused.value)).splitlines()) < 60
 
 
 def test_an_empty_innermost_level_counts(either: Codec) -> None:
