@@ -28,7 +28,12 @@ class PubSubResponse:
 
     def send(self, data: Any, final: bool = True) -> None:
         """Send `data` (anything codec.py encodes); `final=False` sends an intermediate reply."""
-        self._reply(Reply(self._delivery.request.request_id, data, final=bool(final)))
+        delivery = self._delivery
+        reply = Reply(delivery.request.request_id, data, final=bool(final))
+        if delivery.answered:
+            self._reply(reply)
+        else:
+            delivery.reply(reply)
 
     success = send
 

@@ -171,10 +171,7 @@ class WorkerPool:
         idle, switch = self._idle, get_hub().switch
         try:
             while True:
-                while self._round:
-                    self._run_next(worker)
-                    if self._spent():
-                        break
+                self._run_ready(worker)
                 idle.append(worker)
                 if self._round:
                     self._later.ask()
@@ -186,23 +183,29 @@ class WorkerPool:
             if self._round:
                 self._later.ask()
 
-    def _run_next(self, worker: _Worker) -> None:
-        lane = self._round.popleft()
-        queue = lane.queue
-        worker.job = function, argument = queue.popleft()
-        lane.running += 1
-        lane.ready = bool(queue) and lane.running < lane.most
-        if lane.ready:
-            self._round.append(lane)
-        try:
-            _EMPTY.copy().run(function, argument)
-        except gevent.GreenletExit:
-            raise
-        except BaseException:
-            runtime_logger.exception("a handler's surroundings failed")
-        finally:
-            worker.job = None
-            lane.running -= 1
-            if queue and not lane.ready:
-                lane.ready = True
-                self._round.append(lane)
+    def _run_ready(self, worker: _Worker) -> None:
+        """Run jobs of all lanes in turn, until there are no more or this turn of the loop is spent."""
+        lanes, now, empty = self._round, time.monotonic, _EMPTY.copy
+        while lanes:
+            lane = lanes.popleft()
+            queue = lane.queue
+            worker.job = function, argument = queue.popleft()
+            lane.running += 1
+            if queue and lane.running < lane.most:
+                lanes.append(lane)
+            else:
+                lane.ready = False
+            try:
+                empty().run(function, argument)
+            except gevent.GreenletExit:
+                raise
+            except BaseException:
+                runtime_logger.exception("a handler's surroundings failed")
+            finally:
+                worker.job = None
+                lane.running -= 1
+                if queue and not lane.ready:
+                    lane.ready = True
+                    lanes.append(lane)
+            if now() > self._until and self._spent():
+                return

@@ -101,7 +101,7 @@ class Channels:
 
     def arrived(self, name: str, channel: str, data: bytes) -> None:
         """Told by the bus: a message for a name; for a pattern, `channel` is what it matched."""
-        for subscription in self.of(name):
+        for subscription in self._by_name.get(name, ()):
             try:
                 subscription.callback(channel, data)
             except Exception:

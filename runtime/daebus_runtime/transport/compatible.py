@@ -12,7 +12,7 @@ from ..envelope import Reply, Request, error_reply, parse_request
 from ..errors import BusError, BusUnavailable, CallTimeout, MalformedMessage, MessageTooLarge
 from . import Capabilities, Delivery, Limits, Message, Outcome, Progress, State, Subscription, Transport
 from .bus import Bus
-from .home import TIMEOUT, Waiter
+from .home import TIMEOUT, Waiter, get_ident
 
 ANSWER_SECONDS = 5.0  # how long Redis may take to answer a publish that it has received
 
@@ -90,12 +90,14 @@ class Compatible(Transport):
 
     def post(self, channel: str, data: bytes) -> None:
         """Publish without waiting for the number of receivers; held for `send_seconds` while there is no bus."""
-        self.check_size(data)
-        self.bus.metrics.sent += 1
-        if self._home.is_here():
-            self.bus.post(channel, data, None, self.limits.send_seconds)
+        if len(data) > self.limits.message:
+            self.check_size(data)
+        bus, home = self.bus, self._home
+        bus.metrics.sent += 1
+        if get_ident() == home.thread:
+            bus.post(channel, data, None, self.limits.send_seconds)
         else:
-            self._home.run(self.bus.post, channel, data, None, self.limits.send_seconds)
+            home.run(bus.post, channel, data, None, self.limits.send_seconds)
 
     def check_size(self, data: bytes) -> None:
         """MessageTooLarge when `data` could not be sent."""
@@ -136,14 +138,15 @@ class Compatible(Transport):
         deadline = time.monotonic() + timeout
         inbox = self._inbox
         if request.request_id is None:
-            request.request_id = inbox.fresh_id()
+            request.request_id = next(inbox.fresh_ids)
         key = request.request_id
         request.reply_to = inbox.name
         data = request.encode()
-        self.check_size(data)
+        if len(data) > self.limits.message:
+            self.check_size(data)
         if self.bus.state is not State.UP:
             self.open()
-        waiter = inbox.expect(key)
+        waiter = inbox.waiting[key] = Waiter(self._home)
         try:
             if waiter.is_home:
                 self._begin(key, request.service, data, deadline)
@@ -161,14 +164,16 @@ class Compatible(Transport):
                 elif isinstance(value, Exception):
                     raise self._failed(request, value) from value
         finally:
-            inbox.forget(key)
+            inbox.waiting.pop(key, None)
+            if inbox.not_begun or inbox.held:
+                inbox.forget(key)
 
     def _begin(self, key: Any, service: str, data: bytes, deadline: float) -> None:
         bus = self.bus
         if not bus.is_confirmed(self._inbox.name):
             self._inbox.when_heard(key, functools.partial(self._begin, key, service, data, deadline), deadline)
             return
-        waiter = self._inbox.waiter(key)
+        waiter = self._inbox.waiting.get(key)
         if waiter is not None:
             bus.metrics.sent += 1
             hold = 0.0 if bus.state is State.UP else deadline - time.monotonic()

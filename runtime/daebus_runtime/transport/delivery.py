@@ -69,7 +69,7 @@ class Delivery(abc.ABC):
         if self.settled:
             return
         self.settled = True
-        data = self._last_words(outcome)
+        data = None if outcome is DONE and self._kept is None else self._last_words(outcome)
         self.answered = True
         self._end(data, outcome)
 

@@ -26,7 +26,7 @@ LONG_SECONDS = 1e6
 TURN_SECONDS = 0.005  # for how long woken greenlets run before the loop looks at its sockets again
 _start_thread = monkey.get_original("_thread", "start_new_thread")
 _native_lock = monkey.get_original("_thread", "allocate_lock")
-_ident = monkey.get_original("_thread", "get_ident")
+get_ident = monkey.get_original("_thread", "get_ident")
 
 
 class Home:
@@ -34,7 +34,7 @@ class Home:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self.thread = _ident()
+        self.thread = get_ident()
         self.soon = hub.loop.run_callback
         self.deadlines: dict[Waiter, float] = {}
         """When each waiter of the home thread gives up (time.monotonic)."""
@@ -49,13 +49,13 @@ class Home:
 
     def is_here(self) -> bool:
         """Whether the calling thread is the one that the hub runs in."""
-        here: bool = _ident() == self.thread
+        here: bool = get_ident() == self.thread
         return here
 
     def run(self, callback: Callable[..., Any], *args: Any) -> None:
         """Run a callback that does not block: at once when called from the home thread, else as soon as the loop
         turns."""
-        if _ident() == self.thread:
+        if get_ident() == self.thread:
             callback(*args)
         else:
             self.hub.loop.run_callback_threadsafe(callback, *args)
@@ -127,7 +127,7 @@ class Waiter:
         self.greenlet: Any = None
         self._hub: Any = None
         self._queue: SimpleQueue[Any] | None = None
-        self.is_home: bool = _ident() == home.thread
+        self.is_home: bool = get_ident() == home.thread
         """Whether it waits on the home thread itself."""
         if not self.is_home:
             if isinstance(getcurrent().parent, Hub):
@@ -210,7 +210,7 @@ def current() -> Home:
     a home of its own; a service that starts later in the main thread has the main one all the same.
     """
     global _home
-    main = monkey.is_module_patched("socket") and _ident() == MAIN_THREAD_IDENT
+    main = monkey.is_module_patched("socket") and get_ident() == MAIN_THREAD_IDENT
     with _lock:
         if _home is None or (main and _home.thread != MAIN_THREAD_IDENT):
             _home = Home(get_hub()) if main else _thread_home()

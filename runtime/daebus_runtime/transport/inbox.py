@@ -24,44 +24,31 @@ class Inbox:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self.name = keys.inbox_channel()
-        self._prefix, self._count = uuid.uuid4().hex, itertools.count(1)
-        self._waiting: dict[Any, Waiter] = {}
-        self._not_begun: dict[Any, Callable[[], None]] = {}
+        self.fresh_ids = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count(1))
+        """Request ids that nobody else has."""
+        self.waiting: dict[Any, Waiter] = {}
+        """Who waits for the replies with an id; a caller puts itself there, and takes itself away at its end."""
+        self.not_begun: dict[Any, Callable[[], None]] = {}
+        """Requests that wait until the server has confirmed the inbox."""
         self._subscribed = False
         self.held: dict[Any, Hold] = {}
         """Requests that wait for a connection."""
 
-    def fresh_id(self) -> str:
-        """A request id that nobody else has."""
-        return f"{self._prefix}-{next(self._count)}"
-
-    # --- for a caller, in any greenlet or thread --------------------------------------------------------------------
-    def expect(self, key: Any) -> Waiter:
-        """Begin to wait for the replies with this id. `forget` must follow."""
-        waiter = self._waiting[key] = Waiter(self._bus.home)
-        return waiter
-
     def forget(self, key: Any) -> None:
-        """Wait no longer; what has not been sent yet is not sent any more."""
-        self._waiting.pop(key, None)
-        if self._not_begun:
-            self._not_begun.pop(key, None)
-        if self.held and (held := self.held.pop(key, None)) is not None:
+        """What has not been sent yet is not sent any more; from any greenlet or thread."""
+        self.not_begun.pop(key, None)
+        if (held := self.held.pop(key, None)) is not None:
             self._bus.home.run(held.cancel)
 
     # --- on the home loop -------------------------------------------------------------------------------------------
-    def waiter(self, key: Any) -> Waiter | None:
-        """Who waits for this id, if still somebody does."""
-        return self._waiting.get(key)
-
     def when_heard(self, key: Any, begin: Callable[[], None], deadline: float) -> None:
         """Run `begin` as soon as the server has confirmed the inbox: a reply that nobody hears yet would be lost.
 
         Not at all once the caller has forgotten the id or `deadline` (time.monotonic) has passed.
         """
-        if key not in self._waiting:
+        if key not in self.waiting:
             return
-        self._not_begun[key] = lambda: begin() if time.monotonic() < deadline else None
+        self.not_begun[key] = lambda: begin() if time.monotonic() < deadline else None
         if not self._subscribed:
             self._subscribed = True
             self._bus.channels.subscribe(self.name, self.arrived)
@@ -70,15 +57,15 @@ class Inbox:
 
     def confirmed(self) -> None:
         """Told by the bus."""
-        not_begun, self._not_begun = self._not_begun, {}
+        not_begun, self.not_begun = self.not_begun, {}
         for begin in not_begun.values():
             begin()
 
     def refused(self, error: BusError) -> None:
         """Told by the bus: the server does not let this user hear its own replies."""
-        not_begun, self._not_begun = self._not_begun, {}
+        not_begun, self.not_begun = self.not_begun, {}
         for key in not_begun:
-            if (waiter := self._waiting.get(key)) is not None:
+            if (waiter := self.waiting.get(key)) is not None:
                 waiter.wake(error)
 
     def arrived(self, channel: str, data: bytes) -> None:
@@ -89,7 +76,7 @@ class Inbox:
             self._bus.losses.lost(error.code, f"a reply was refused: {error}")
             return
         try:
-            waiter = self._waiting.get(reply.request_id)
+            waiter = self.waiting.get(reply.request_id)
         except TypeError:  # an id that is no text cannot be one of ours
             waiter = None
         if waiter is None:
@@ -99,5 +86,5 @@ class Inbox:
 
     def fail_all(self, error: Exception) -> None:
         """Nobody will get a reply any more."""
-        for waiter in list(self._waiting.values()):
+        for waiter in list(self.waiting.values()):
             waiter.wake(error)

@@ -76,7 +76,7 @@ class Stream:
         self._pending: deque[Callback | None] = deque()
         parser = hiredis.Reader(notEnoughData=False)
         self._feed, self._take = parser.feed, parser.gets
-        self._readable = home.hub.loop.io(sock.fileno(), READ)
+        self._readable: Any = home.hub.loop.io(sock.fileno(), READ)
         self._writable = home.hub.loop.io(sock.fileno(), WRITE)
         self._later = NextTurn(home.hub.loop, self._take_in)
         self._readable.start(self._read)
