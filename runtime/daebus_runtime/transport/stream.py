@@ -119,7 +119,7 @@ class Stream:
         if not done:
             self._readable.stop()
             self._later.ask()
-        elif not self._readable.active: # gevent's stub lacks it
+        elif not self._readable.active:
             self._readable.start(self._read)
 
     def _hand_over(self) -> bool:
