@@ -85,7 +85,7 @@ class DaebusCaller:
             if progress is not None and error is progress.error:
                 raise
             raise self._named(error, action) from error.__cause__
-        if reply.ok:
+        if reply.status != "error":
             return reply.payload
         raise self._remote(reply, action)
 

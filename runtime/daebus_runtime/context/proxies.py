@@ -17,73 +17,81 @@ from . import SLOT, current
 
 
 class Here:
-    """Leads each attribute to the object of the message being handled here."""
+    """Leads each attribute to the object of the message being handled here. `slot`: the context's attribute that it
+    stands for."""
 
     __slots__ = ("_slot",)
 
     def __init__(self, slot: str) -> None:
         object.__setattr__(self, "_slot", slot)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattribute__(self, name: str) -> Any:
+        # Not `__getattr__`: Python would first look the name up here, in vain, and throw the error away each time.
+        greenlet: Any = getcurrent()
         try:
-            greenlet: Any = getcurrent()
-            return getattr(getattr(greenlet.spawn_tree_locals[SLOT], self._slot), name)
-        except (AttributeError, KeyError):
-            return getattr(self._target(), name)
+            target = getattr(greenlet.spawn_tree_locals[SLOT], _slot(self))
+        except (AttributeError, KeyError, TypeError):
+            target = None
+        if target is not None:
+            return getattr(target, name)
+        if name.startswith("__") and hasattr(Here, name):  # what `isinstance`, `copy` and `pickle` ask for
+            return object.__getattribute__(self, name)
+        return getattr(_target(self), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._target(), name, value)
+        setattr(_target(self), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self._target(), name)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # `isinstance` asks for it
-        target = self._find()
-        return Here if target is None else target.__class__
+        delattr(_target(self), name)
 
     def __repr__(self) -> str:
-        return f"<{self._slot} of the message being handled>"
+        return f"<{_slot(self)} of the message being handled>"
 
     def __dir__(self) -> list[str]:
-        target = self._find()
+        target = _find(self)
         return [] if target is None else dir(target)
 
     def __bool__(self) -> bool:
-        return bool(self._find())
+        return bool(_find(self))
 
     def __eq__(self, other: object) -> bool:
-        target = self._find()
+        target = _find(self)
         if target is None or other is self:
             return other is self
         return bool(target == other)
 
     def __hash__(self) -> int:
-        target = self._find()
+        target = _find(self)
         return object.__hash__(self) if target is None else hash(target)
 
     def __copy__(self) -> Any:
-        return copy.copy(self._target())
+        return copy.copy(_target(self))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(self._target(), memo)
+        return copy.deepcopy(_target(self), memo)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self._target().__reduce_ex__(protocol)
+        return _target(self).__reduce_ex__(protocol)
 
-    def _find(self) -> Any:
-        context = current()
-        return None if context is None else getattr(context, self._slot)
 
-    def _target(self) -> Any:
-        target = self._find()
-        if target is not None:
-            return target
-        if current() is None:
-            text = f"`{self._slot}` can be used only while a message is handled: in a handler or what it calls"
-        else:
-            text = f"there is no `{self._slot}` here: nobody waits for an answer to what is handled now"
-        raise OutsideHandler(text)
+_slot = vars(Here)["_slot"].__get__  # what `self._slot` would be, past `__getattribute__`
+
+
+def _find(proxy: Here) -> Any:
+    context = current()
+    return None if context is None else getattr(context, _slot(proxy))
+
+
+def _target(proxy: Here) -> Any:
+    target = _find(proxy)
+    if target is not None:
+        return target
+    slot = _slot(proxy)
+    if current() is None:
+        text = f"`{slot}` can be used only while a message is handled: in a handler or what it calls"
+    else:
+        text = f"there is no `{slot}` here: nobody waits for an answer to what is handled now"
+    raise OutsideHandler(text)
 
 
 request: Any = Here("request")

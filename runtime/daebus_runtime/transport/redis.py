@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from hiredis import pack_command
+
 from ..errors import BusError, BusUnavailable
 from ..metrics import Metrics
 from . import Limits, State
@@ -27,6 +29,8 @@ class RedisBus(Bus):
         super().__init__(home, metrics)
         self.topology = topology
         self._inbox_bytes = self.inbox.name.encode()
+        self._names: dict[bytes, str] = {}
+        """The channels that are listened to, by what the server calls them: quicker than to decode each message's."""
         self._links = Links(home, topology, self._prepare)
         self._commands = self._links.get(Role.COMMANDS)
         self._pushes = self._links.get(Role.SUBSCRIPTIONS)
@@ -110,7 +114,7 @@ class RedisBus(Bus):
             if push[1] == self._inbox_bytes:
                 self.inbox.arrived(self.inbox.name, push[2])
                 return
-            channel = push[1].decode("utf-8", "replace")
+            channel = self._names.get(push[1]) or push[1].decode("utf-8", "replace")
             self.channels.arrived(channel, channel, push[2])
         elif kind == b"pmessage":
             self.channels.arrived(push[1].decode("utf-8", "replace"), push[2].decode("utf-8", "replace"), push[3])
@@ -134,12 +138,15 @@ class RedisBus(Bus):
             if callback is not None:
                 callback(BusUnavailable(CLOSED))
             return None
-        return self._commands.post(pack("PUBLISH", channel, data), callback, hold)
+        command = pack_command(("PUBLISH", channel, data))  # type: ignore[arg-type]
+        return self._commands.post(command, callback, hold)
 
     def listen(self, name: str) -> None:
+        self._names[name.encode()] = name
         self._wanted.add(name)
 
     def unlisten(self, name: str) -> None:
+        self._names.pop(name.encode(), None)
         self._wanted.remove(name)
 
     def is_confirmed(self, name: str) -> bool:
