@@ -94,8 +94,9 @@ def current() -> Context | None:
 
 def pass_on(request: Request) -> None:
     """Give a request that is sent from here the trace of the message being handled, where that has one."""
-    local = getattr(getcurrent(), "spawn_tree_locals", None)  # as `current` does, without its call: a hot path
-    context = local.get(SLOT) if local else None
+    if not _running:  # a program that only calls: there are no contexts
+        return
+    context = current()
     if context is not None and getattr(context.request, "traceparent", None) is not None:
         traceparent = context.onward.traceparent
         if traceparent is not None:

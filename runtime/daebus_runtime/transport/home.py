@@ -80,7 +80,9 @@ class Home:
         try:
             for waiter in woken:
                 number += 1
-                waiter.resume()
+                greenlet = waiter.greenlet
+                if greenlet is not None and waiter.items:
+                    greenlet.switch()
                 if now() > until:
                     break
         finally:
