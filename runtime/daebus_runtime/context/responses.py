@@ -74,8 +74,10 @@ def answering(
     def handle(delivery: Delivery) -> Outcome:
         delivery.keep = keep
         context = Context(app, delivery.request, PubSubResponse(delivery))
-        # Without `contain`: what is raised becomes the outcome, whatever it is.
-        result = call_here(context, function) if run is None else call_in_context(context, function, run=run)
+        if run is None:
+            result = call_here(context, function)  # without `contain`: whatever is raised becomes the outcome
+        else:
+            result = call_in_context(context, function, run=run)
         if result is not None and not delivery.answered:
             delivery.reply(Reply(delivery.request.request_id, result))
         return DONE

@@ -136,23 +136,20 @@ class WorkerPool:
             self._loop.run_callback(self._kick)
 
     def _spent(self) -> bool:
-        """Whether messages have had their part of this turn of the loop."""
-        now = time.monotonic()
-        if now <= self._until:
-            return False
+        """Whether messages have had their part of this turn of the loop; asked when `_until` has passed."""
         turn = self._loop.iteration  # libev's count of the times it looked at its sockets and timers
         if turn == self._turn:
             return True
-        self._turn, self._until = turn, now + TURN_SECONDS
+        self._turn, self._until = turn, time.monotonic() + TURN_SECONDS
         return False
 
     def _kick(self) -> None:
         # Runs in the hub. `switch()` returns when the handler blocks or the queue is empty, so handlers that never
         # block share one worker and cost no switch.
         self._kicked = False
-        idle, workers = self._idle, self._workers
+        idle, workers, now = self._idle, self._workers, time.monotonic
         while self._round and (idle or len(workers) < self.concurrency):
-            if self._spent():
+            if now() > self._until and self._spent():
                 self._later.ask()
                 return
             (idle.pop() if idle else self._hire()).greenlet.switch()
@@ -171,7 +168,7 @@ class WorkerPool:
         idle, switch = self._idle, get_hub().switch
         try:
             while True:
-                self._run_ready(worker)
+                self._run_round(worker)
                 idle.append(worker)
                 if self._round:
                     self._later.ask()
@@ -183,9 +180,9 @@ class WorkerPool:
             if self._round:
                 self._later.ask()
 
-    def _run_ready(self, worker: _Worker) -> None:
-        """Run jobs of all lanes in turn, until there are no more or this turn of the loop is spent."""
-        lanes, now, empty = self._round, time.monotonic, _EMPTY.copy
+    def _run_round(self, worker: _Worker) -> None:
+        # The hottest loop of a service: no call in it that is not needed for each message.
+        lanes, copy, now = self._round, _EMPTY.copy, time.monotonic
         while lanes:
             lane = lanes.popleft()
             queue = lane.queue
@@ -196,7 +193,7 @@ class WorkerPool:
             else:
                 lane.ready = False
             try:
-                empty().run(function, argument)
+                copy().run(function, argument)
             except gevent.GreenletExit:
                 raise
             except BaseException:
