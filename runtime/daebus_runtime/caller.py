@@ -6,16 +6,19 @@ connections.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
-from . import codec, keys, settings
+from . import settings
 from .context import pass_on
 from .context.broadcasts import publish_object
 from .envelope import Reply, Request
-from .errors import BusError, ConfigurationError, RemoteError
+from .errors import BusError, ConfigurationError, InvalidArgument, RemoteError
 from .settings import UNSET, given
-from .transport import Transport, shared
+from .transport import State, Transport, shared
+
+LONGEST_SECONDS = 365 * 24 * 3600
 
 
 class _Progress:
@@ -70,16 +73,17 @@ class DaebusCaller:
     ) -> Any:
         """Call an action and return the reply's payload.
 
-        timeout: seconds. on_progress: gets the payload of each intermediate reply, in the calling greenlet or thread.
-        Raises RemoteError (the error's text, with `code`), CallTimeout (a TimeoutError), BusUnavailable (a
-        ConnectionError), MessageTooLarge (a ValueError), TypeError for a payload without JSON form. Each names
-        service and action.
+        timeout: seconds, above 0; None takes the caller's own. on_progress: gets the payload of each intermediate
+        reply, in the calling greenlet or thread. Raises RemoteError (the error's text, with `code`), CallTimeout (a
+        TimeoutError), BusUnavailable (a ConnectionError), NotPermitted (a PermissionError) and BusRefused for what the
+        server answers, MessageTooLarge and InvalidArgument (ValueErrors), TypeError for a payload without JSON form.
+        Each names service and action.
         """
-        seconds = self.timeout if timeout is None else timeout
         request = Request(self.target_service, action, {} if payload is UNSET else payload)
         pass_on(request)
         progress = None if on_progress is None else _Progress(on_progress)
         try:
+            seconds = self._seconds(timeout)
             reply = self._bus().request(request, seconds, progress)
         except (BusError, ConfigurationError, TypeError) as error:
             if progress is not None and error is progress.error:
@@ -96,7 +100,7 @@ class DaebusCaller:
     def send_to_service(self, payload: dict[str, Any], action: str | None = None) -> int:
         """Send a message to the service without waiting for a reply; the number of receivers."""
         message = dict(payload) if action is None else {**payload, "action": action}
-        return self._bus().publish(keys.service_channel(self.target_service), codec.dumps(message))
+        return self._bus().send(Request(self.target_service, message.get("action"), raw=message))
 
     def close(self) -> None:
         """No further calls through this object. The connections stay, for the other callers of the process."""
@@ -118,15 +122,28 @@ class DaebusCaller:
     def _bus(self) -> Transport:
         if self._closed:
             raise BusError(f"this caller of service {self.target_service!r} was closed")
-        if self._transport is None or self._generation != shared.generation:
+        transport = self._transport
+        if transport is None or self._generation != shared.generation or transport.state is State.CLOSED:
             self.target_service = settings.parse("service", self.target_service, "DaebusCaller(target_service)")
             loaded = settings.load().settings
-            self._generation = shared.generation
+            generation = shared.generation
             url = self._address if given(self._address) else loaded.redis_url or shared.default_url()
-            self._transport = shared.acquire(
-                url or settings.redis_url_of("localhost", settings.DEFAULT_REDIS_PORT), loaded
+            url = url or settings.redis_url_of("localhost", settings.DEFAULT_REDIS_PORT)
+            transport = self._transport = shared.acquire(url, loaded)
+            self._generation = generation
+        return transport
+
+    def _seconds(self, timeout: Any) -> float:
+        name, value = ("DaebusCaller(timeout)", self.timeout) if timeout is None else ("timeout", timeout)
+        kind = type(value)
+        number = kind is float or kind is int or (isinstance(value, numbers.Real) and not isinstance(value, bool))
+        if not number or not 0 < value <= LONGEST_SECONDS:
+            shown = "a huge number" if kind is int and abs(value) > 10**18 else repr(str(value)[:60])
+            raise InvalidArgument(
+                f"{name}: {shown} ({kind.__name__}) is not a number of seconds, above 0 and at most "
+                f"{LONGEST_SECONDS:,} (a year)"
             )
-        return self._transport
+        return float(value)
 
     def _named(self, error: Exception, action: str) -> Exception:
         who = f"service {self.target_service!r}, action {action!r}"

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import gevent
@@ -171,6 +172,30 @@ def test_a_timeout_names_service_action_and_seconds(garden: TestApp, own: float,
     assert isinstance(raised.value, CallTimeout)
     assert raised.value.code == "timeout"
     assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [float("nan"), float("inf"), 0, 0.0, -1, True, False, "5", b"5", [], 10**5000, 3.2e7, object()],
+    ids=lambda bad: type(bad).__name__ if bad is not True else "True",
+)
+@pytest.mark.parametrize("whose", ["call", "caller"])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused_before_anything_is_sent(
+    garden: TestApp, bad: Any, whose: str
+) -> None:
+    caller = DaebusCaller("garden", timeout=5 if whose == "call" else bad)
+    with pytest.raises(ConfigurationError, match=r"garden.*echo.*timeout.*number of seconds, above 0") as raised:
+        caller.send_request("echo", 1, bad if whose == "call" else None)
+    assert isinstance(raised.value, ValueError)
+    assert len(str(raised.value)) < 300
+    assert garden.sent == []
+    assert caller.send_request("echo", 1, 5) == 1
+
+
+@pytest.mark.parametrize("good", [5, 0.5, Fraction(5, 2), 31_536_000])
+def test_any_number_of_seconds_up_to_a_year_is_taken(garden: TestApp, good: Any) -> None:
+    assert DaebusCaller("garden", timeout=good).send_request("echo", 1) == 1
+    assert DaebusCaller("garden").send_request("echo", 1, good) == 1
 
 
 def test_a_bus_that_is_away_is_named_with_its_reason(free_port: int) -> None:

@@ -113,7 +113,7 @@ class Compatible(Transport):
 
     # --- requests -------------------------------------------------------------------------------------------------
     def send(self, request: Request) -> int:
-        data = codec.dumps(request.raw) if request.raw else request.encode()
+        data = codec.dumps(request.raw) if request.raw or request.action is None else request.encode()
         return self.publish(keys.service_channel(request.service), data)
 
     def consume(
