@@ -26,6 +26,7 @@ from .errors import ConfigurationError
 from .logs import runtime_logger
 from .runner import END_SECONDS, Prepared
 from .servers.ports import Ports, open_listener, ports_of
+from .transport import shared
 
 MARGIN_SECONDS = END_SECONDS + 1.0  # the worker needs DAEBUS_DRAIN_SECONDS and this; only then the master kills it
 DEFAULT_BIND = "0.0.0.0:8080"
@@ -78,6 +79,7 @@ def configure(cfg: Any, prepared: Prepared) -> None:
 def _handing_over(prepared: Prepared) -> Callable[[Any, Any], None]:
     def pre_fork(server: Any, worker: Any) -> None:
         worker.prepared = prepared
+        shared.close_all()  # what the program asked of the bus before it served: the master needs no connection
         gc.freeze()  # what exists now is shared with the worker and lives as long: the collector can pass it over
 
     return pre_fork

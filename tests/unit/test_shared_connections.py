@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 
 import gevent
 from daebus_runtime import Daebus, DaebusCaller, request
@@ -14,6 +15,7 @@ from daebus_runtime.settings import Settings
 from daebus_runtime.testing import TestApp
 from daebus_runtime.transport import State, shared
 
+from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
@@ -37,6 +39,25 @@ def test_a_service_takes_over_what_callers_have_opened(redis_server: RedisServer
     client = redis_server.client()
     assert len([one for one in client.client_list() if one["name"].startswith("daebus-")]) == 2
     transport.close()
+    client.close()
+
+
+def test_calls_before_the_start_leave_no_connection_in_gunicorns_master(
+    redis_server: RedisServer, start_process: Callable[..., ServiceProcess]
+) -> None:
+    program = """
+    from daebus import Daebus, DaebusCaller, DaebusHttp
+    app = Daebus("garden")
+    app.attach(DaebusHttp(port=0))
+    app.action("echo")(lambda: "here")
+    DaebusCaller("nobody").send_message("nobody", {})
+    app.run()
+    """
+    garden = start_process(program, env={"DAEBUS_REDIS_URL": redis_server.url})
+    garden.wait_line("is connected")
+    client = redis_server.client()
+    named = [one for one in client.client_list() if one["name"].startswith("daebus-")]
+    assert len(named) == 2, named
     client.close()
 
 
