@@ -102,7 +102,7 @@ class Runner:
         self.clients = Clients(make_client) if make_client is not None else None
         self.blocking = BlockingPool(app.max_workers)
         self.consumer = Consumer(app, self.service, self.transport, self.settings, self.blocking, self.metrics)
-        self.threads = Threads(app)
+        self.threads = Threads(app, self.clients.release if self.clients is not None else None)
         self.scheduler = Scheduler(app, self.blocking, self.metrics, clock)
         self.management: Management | None = None
         self.draining = False

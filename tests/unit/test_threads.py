@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,9 +10,10 @@ from typing import Any
 
 import gevent
 import pytest
-from daebus_runtime import Daebus, broadcast
+from daebus_runtime import Daebus, broadcast, cache
 from daebus_runtime.testing import TestApp
 
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
 Running = Callable[[], bool]
@@ -161,3 +163,41 @@ def test_a_native_one_has_a_thread_of_its_own_and_the_bus() -> None:
         wait_until(lambda: len(found) == 3)
     assert found["thread"] != threading.get_native_id()
     assert (found["receivers"], found["heard"]) == (1, {"by": "wind"})
+
+
+def test_one_that_still_ends_is_not_started_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    app, begun, released = Daebus("mill"), gevent.event.Event(), gevent.event.Event()
+
+    @app.thread("deaf", auto_start=False)
+    def deaf() -> None:
+        begun.set()
+        released.wait()
+
+    with TestApp(app):
+        assert app.start_thread("deaf") is True
+        assert begun.wait(5)
+        assert app.stop_thread("deaf", timeout=0.05) is False
+        assert app.start_thread("deaf") is False
+        assert "thread 'deaf' is not started: it was told to end and has not ended yet" in caplog.text
+        released.set()
+        assert app.stop_thread("deaf") is True
+        assert app.start_thread("deaf") is True
+
+
+def test_a_native_one_that_is_started_often_leaves_nothing_behind(shared_redis: RedisServer) -> None:
+    app, runs = Daebus("mill"), []
+    app.thread("often", auto_start=False, native=True)(lambda: runs.append(cache.get("nothing")))
+
+    def once() -> tuple[int, int]:
+        before = len(runs)
+        assert app.start_thread("often")
+        wait_until(lambda: len(runs) > before)
+        assert app.stop_thread("often")
+        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+    with TestApp(app, redis_url=shared_redis.url):
+        threads, descriptors = once()
+        for _ in range(20):
+            last = once()
+        assert last[0] <= threads + 1
+        assert last[1] <= descriptors + 2

@@ -27,6 +27,12 @@ class BlockingPool:
             raise error
         return cast(T, result)
 
+    def close(self) -> None:
+        """End the threads; none may be at work."""
+        if self._pool is not None:
+            self._pool.kill()
+            self._pool = None
+
 
 def attempt(function: Callable[..., T], *args: Any) -> tuple[T | None, BaseException | None]:
     """What a function returns or raises, as a value: gevent writes what is raised in its pools to stderr."""

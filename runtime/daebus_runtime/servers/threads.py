@@ -38,12 +38,13 @@ class _Running:
 
 
 class Threads:
-    """The threads of one application."""
+    """The threads of one application. release: lets go of what an OS thread has, called in it before it ends."""
 
-    def __init__(self, app: Service) -> None:
-        self._app = app
+    def __init__(self, app: Service, release: Callable[[], None] | None = None) -> None:
+        self._app, self._release = app, release
         self._declared: dict[str, Thread] = {}
         self._started: dict[str, _Running] = {}
+        self._told = False
 
     def add(self, thread: Thread) -> None:
         self._declared[thread.name] = thread
@@ -55,12 +56,20 @@ class Threads:
                 self.start(thread.name)
 
     def start(self, name: str) -> bool:
-        """Start a thread unless it runs; whether it is declared."""
+        """Start a thread unless it runs; whether it runs now.
+
+        False, with a warning, for one that is not declared, for one that was told to end and has not yet, and while the
+        service stops.
+        """
         thread = self._declared.get(name)
         if thread is None:
             runtime_logger.warning("there is no thread %r to start", name)
             return False
         there = self._started.get(name)
+        if self._told or (there is not None and not there.greenlet.ready() and not there.wanted):
+            why = "the service stops" if self._told else "it was told to end and has not ended yet"
+            runtime_logger.warning("thread %r is not started: %s", name, why)
+            return False
         if there is None or there.greenlet.ready():
             state = self._started[name] = _Running()
             state.greenlet = gevent.spawn(self._live, thread, state)
@@ -79,7 +88,8 @@ class Threads:
         return bool(state.greenlet.ready())
 
     def tell_all(self) -> None:
-        """`running()` is False from now on, everywhere."""
+        """`running()` is False from now on, everywhere, and none is started any more."""
+        self._told = True
         for state in self._started.values():
             state.tell()
 
@@ -95,8 +105,18 @@ class Threads:
         return not late
 
     def _live(self, thread: Thread, state: _Running) -> None:
+        if not thread.native:
+            self._keep_alive(thread, state, None)
+            return
+        pool = BlockingPool(1)
+        self._keep_alive(thread, state, pool.run)
+        # Not in a `finally`: cut off at the end of the service, the function still has the thread.
+        if self._release is not None:
+            pool.run(self._release)
+        pool.close()
+
+    def _keep_alive(self, thread: Thread, state: _Running, run: Callable[..., Any] | None) -> None:
         call = _call_of(thread.function, state.running)
-        run = BlockingPool(1).run if thread.native else None
         backoff = BACKOFF_FIRST
         while state.wanted:
             begun = time.monotonic()
