@@ -27,7 +27,7 @@ def test_a_file_that_the_architecture_names_is_there() -> None:
 
 def test_every_module_has_its_room_in_the_drawing() -> None:
     drawing = ARCHITECTURE.partition("## The rooms")[2].partition("```text")[2].partition("```")[0]
-    drawn = [set(re.findall(r"[a-z_]+", room)) for room in re.split(r"^ \d  ", drawing, flags=re.MULTILINE)[1:]]
+    drawn = [set(re.findall(r"[a-z_]+", room)) for room in re.split(r"^[ \d]\d  ", drawing, flags=re.MULTILINE)[1:]]
     assert len(drawn) == len(ROOMS)
     for words, room in zip(drawn, ROOMS, strict=True):
         assert room - {"__main__"} <= words

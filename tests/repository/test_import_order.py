@@ -18,9 +18,7 @@ ROOMS = (
     {
         *(
             "context",
-            "cron",
             "schedule",
-            "zones",
             "registry",
             "patching",
             "processes",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Protocol, TypeGuard
 
+from ..errors import RegistrationError
 from .cron import Cron
-from .errors import RegistrationError
 from .zones import zone
 
 LEAST_SECONDS, MOST_SECONDS = 0.001, 1e9
