@@ -42,6 +42,13 @@ def ask(host: str, port: int, path: str, method: str = "GET", seconds: float = S
     """Whether `path` is answered with a 2xx status, and the answer's first line or why there is none."""
     connection = http.client.HTTPConnection(host, port, timeout=seconds)
     try:
+        try:
+            connection.connect()
+        except OSError:
+            if host != EVERYWHERE["::"]:
+                raise
+            # A machine without IPv6: the service listens on IPv4 alone.
+            connection = http.client.HTTPConnection(EVERYWHERE["0.0.0.0"], port, timeout=seconds)
         connection.request(method, path, headers={"Connection": "close"})
         answer = connection.getresponse()
         text = answer.read(4096).decode("utf-8", "replace").strip()

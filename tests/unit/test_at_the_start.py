@@ -1,0 +1,83 @@
+"""What is settled, or said, when a service starts: address families, open files, a file that runs twice."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daebus_runtime import descriptors, health
+from daebus_runtime.servers.ports import open_listener
+
+from tests.support.process import ServiceProcess
+
+
+def reaches(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as client:
+        client.settimeout(2)
+        return client.connect_ex((host, port)) == 0
+
+
+@pytest.mark.parametrize(("host", "reached"), [("::", ["127.0.0.1", "::1"]), ("[::1]", ["::1"])])
+def test_any_address_of_ipv6_takes_both_families(host: str, reached: list[str]) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("this Python has no IPv6")
+    with open_listener(host, 0, "TEST") as listener:
+        port = listener.getsockname()[1]
+        assert [address for address in ("127.0.0.1", "::1") if reaches(address, port)] == reached
+
+
+def test_without_ipv6_it_is_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def without(family: int = socket.AF_INET, *args: Any, **options: Any) -> Any:
+        if family == socket.AF_INET6:
+            raise OSError(97, "Address family not supported by protocol")
+        return real(family, *args, **options)
+
+    monkeypatch.setattr(socket, "socket", without)
+    with open_listener("::", 0, "TEST") as listener:
+        assert listener.getsockname()[0] == "0.0.0.0"
+
+
+def test_the_limit_of_open_files_is_raised_and_one_that_does_not_suffice_is_said() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        assert descriptors.raise_limit(10) is None
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard
+        if hard != resource.RLIM_INFINITY:
+            said = descriptors.raise_limit(hard)
+            assert said is not None
+            assert f"may open {hard} files, too few for DAEBUS_CONNECTION_LIMIT={hard}" in said
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_that_runs_under_two_names_is_said_with_the_cure(tmp_path: Path, free_port: int) -> None:
+    (tmp_path / "handlers.py").write_text("from app import app\napp.action('lost')(lambda: 1)\n")
+    program = """
+        from daebus import Daebus
+        app = Daebus("garden")
+        if __name__ == "__main__":
+            import handlers
+            app.on_start()(app.stop)
+            app.run()
+    """
+    env = {"DAEBUS_REDIS_URL": f"redis://127.0.0.1:{free_port}"}
+    with ServiceProcess(program, directory=tmp_path, name="app.py", env=env) as process:
+        process.wait_line("app.py was run twice, as module '__main__' and as module 'app'.*daebus run app.py")
+        assert process.wait(10) == 0
+
+
+def test_a_probe_reaches_whichever_family_is_listened_on() -> None:
+    for listening in ("::1", "127.0.0.1"):
+        with open_listener(listening, 0, "TEST") as listener:
+            port = listener.getsockname()[1]
+            environ = {"DAEBUS_MANAGEMENT_HOST": "::", "DAEBUS_MANAGEMENT_PORT": str(port)}
+            address = health.management_address(environ)
+            assert address is not None
+            said = health.ask(*address, "/readyz", seconds=0.3)[1]
+            assert "refused" not in said
