@@ -32,9 +32,11 @@ _HOMES = {
     "direct_logger": "logs",
     "DaebusError": "errors",
     "ConfigurationError": "errors",
+    "BusRefused": "errors",
     "BusUnavailable": "errors",
     "CallTimeout": "errors",
     "MessageTooLarge": "errors",
+    "NotPermitted": "errors",
     "RemoteError": "errors",
 }
 
@@ -43,6 +45,7 @@ _NAMES_THERE = {"PubSubRequest": "Request"}
 
 __all__ = [
     "Blueprint",
+    "BusRefused",
     "BusUnavailable",
     "CallTimeout",
     "ConfigurationError",
@@ -54,6 +57,7 @@ __all__ = [
     "HttpRequest",
     "HttpResponse",
     "MessageTooLarge",
+    "NotPermitted",
     "PubSubRequest",
     "PubSubResponse",
     "RemoteError",
@@ -79,7 +83,16 @@ if TYPE_CHECKING:
     from .context.proxies import request, response
     from .context.responses import PubSubResponse
     from .envelope import Request as PubSubRequest
-    from .errors import BusUnavailable, CallTimeout, ConfigurationError, DaebusError, MessageTooLarge, RemoteError
+    from .errors import (
+        BusRefused,
+        BusUnavailable,
+        CallTimeout,
+        ConfigurationError,
+        DaebusError,
+        MessageTooLarge,
+        NotPermitted,
+        RemoteError,
+    )
     from .logs import direct_logger, logger
     from .servers.http.application import DaebusHttp, HttpRequest, HttpResponse
     from .servers.websocket.component import DaebusWebSocket, WebSocketRequest, WebSocketResponse
