@@ -19,7 +19,10 @@ OF_THE_ORIGINAL = [
     *("cache", "logger", "direct_logger", "get_daemon", "HttpRequest", "HttpResponse", "PubSubRequest"),
     *("PubSubResponse", "WebSocketRequest", "WebSocketResponse", "__version__"),
 ]
-NEW = ["DaebusError", "ConfigurationError", "BusUnavailable", "CallTimeout", "MessageTooLarge", "RemoteError"]
+NEW = [
+    *("DaebusError", "ConfigurationError", "BusUnavailable", "BusRefused", "NotPermitted"),
+    *("CallTimeout", "MessageTooLarge", "RemoteError"),
+]
 
 
 @pytest.mark.parametrize("package", [daebus, daebus_runtime])
