@@ -40,9 +40,6 @@ _HOMES = {
     "RemoteError": "errors",
 }
 
-_NAMES_THERE = {"PubSubRequest": "Request"}
-"""Where a public name of the original is not what the thing is called here."""
-
 __all__ = [
     "Blueprint",
     "BusRefused",
@@ -82,7 +79,7 @@ if TYPE_CHECKING:
     from .context.cache import cache
     from .context.proxies import request, response
     from .context.responses import PubSubResponse
-    from .envelope import Request as PubSubRequest
+    from .envelope import PubSubRequest
     from .errors import (
         BusRefused,
         BusUnavailable,
@@ -102,7 +99,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{home}", __name__), _NAMES_THERE.get(name, name))
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
     globals()[name] = value
     return value
 

@@ -38,6 +38,7 @@ class Component(Protocol):
 
 
 C = TypeVar("C", bound=Component)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Control(Protocol):
@@ -128,6 +129,12 @@ class Application(Declarations):
         blueprint.registry.part_of(self.registry, place)
         self.blueprints.append(blueprint)
         return self
+
+    def workflow(self, workflow_name: str) -> Callable[[F], F]:
+        """Takes the function and never calls it, as the original does. Write an action that sends intermediate replies
+        (`response.send(…, final=False)`) instead."""
+        logs.runtime_logger.warning("workflow %r is never run; write an action instead", workflow_name)
+        return lambda function: function
 
     # --- what it is and has ---------------------------------------------------------------------------------------
     @property

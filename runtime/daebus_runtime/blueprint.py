@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import logs
 from .errors import RegistrationError
 from .registry import Declarations
 
@@ -18,4 +19,5 @@ class Blueprint(Declarations):
         if url_prefix and not url_prefix.startswith("/"):
             raise RegistrationError(f"the url_prefix of blueprint {name!r} starts with '/': {url_prefix!r}")
         self.name = name
+        self.logger = logs.logger
         self.url_prefix = url_prefix.rstrip("/")

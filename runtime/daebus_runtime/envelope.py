@@ -8,6 +8,7 @@ home.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from . import codec, keys
@@ -60,6 +61,43 @@ class Request:
         if self.raw and (traceparent := self.traceparent) is not None:
             message["traceparent"] = traceparent  # the original ignores fields that it does not know
         return codec.dumps(message)
+
+
+class _Requests(type):
+    """Every Request is a PubSubRequest, however it was made."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, Request)
+
+
+class PubSubRequest(Request, metaclass=_Requests):
+    """A request under its public name. Made from its fields, or, as tests of an author's code need it, from its
+    message: a JSON object or its text.
+
+    TypeError for anything else, ValueError for a text that is no JSON object. A missing payload is `{}`, a text that
+    holds JSON is parsed.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: str | dict[str, Any], *fields: Any, **named: Any) -> None:
+        if fields or named:
+            super().__init__(data, *fields, **named)  # type: ignore[arg-type]
+            return
+        if not isinstance(data, (str, dict)):
+            raise TypeError(f"a request is made from a dict or its JSON text, not from {data!r}")
+        message = _object(data.encode()) if isinstance(data, str) else data
+        get, payload = message.get, message.get("payload", {})
+        payload = _parse_text(payload) if isinstance(payload, str) else payload
+        super().__init__(get("service"), get("action"), payload, get("reply_to"), get("request_id"), message)  # type: ignore[arg-type]
+
+
+def progress_data(payload: Any, percentage: float | None) -> dict[str, Any]:
+    """What a progress reply carries: the payload as an object, with the percentage in it."""
+    data = dict(payload) if isinstance(payload, Mapping) else {"data": payload}
+    if percentage is not None:
+        data["progress_percentage"] = percentage
+    return data
 
 
 @dataclasses.dataclass(slots=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from .. import codec, logs
 from ..dispatch import DONE, Outcome
 from ..dispatch.faults import code_of, text_of
-from ..envelope import Reply, error_reply
+from ..envelope import Reply, error_reply, progress_data
 from ..errors import ERROR
+from ..settings import UNSET
 from ..transport import Delivery
 from . import Context, Service, call_here, call_in_context
 
@@ -26,8 +27,10 @@ class PubSubResponse:
     def answered(self) -> bool:
         return self._delivery.answered
 
-    def send(self, data: Any, final: bool = True) -> None:
-        """Send `data` (anything codec.py encodes); `final=False` sends an intermediate reply."""
+    def send(self, data: Any = UNSET, final: bool = True, *, payload: Any = UNSET) -> None:
+        """Send `data` (anything codec.py encodes; `payload` is the same); `final=False` sends an intermediate reply."""
+        if data is UNSET:
+            data = {} if payload is UNSET else payload
         delivery = self._delivery
         reply = Reply(delivery.request.request_id, data, final=bool(final))
         if delivery.answered:
@@ -48,11 +51,11 @@ class PubSubResponse:
         reply.final = bool(final)
         self._reply(reply)
 
-    def progress(self, payload: Any, percentage: float | None = None) -> None:
-        """Send an intermediate reply; the caller's `on_progress` gets it."""
-        data = dict(payload) if isinstance(payload, Mapping) else {"data": payload}
-        if percentage is not None:
-            data["progress_percentage"] = percentage
+    def progress(
+        self, payload: Any, percentage: float | None = None, *, progress_percentage: float | None = None
+    ) -> None:
+        """Send an intermediate reply; the caller's `on_progress` gets it. The two percentages are the same."""
+        data = progress_data(payload, percentage if progress_percentage is None else progress_percentage)
         self._reply(Reply(self._delivery.request.request_id, data, final=False))
 
     def _reply(self, reply: Reply) -> None:

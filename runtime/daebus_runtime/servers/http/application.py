@@ -7,14 +7,15 @@ as JSON (routing.py). A WebSocket handshake arrives here too, since it is an HTT
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 import falcon
 
 from ... import codec
 from ...errors import RegistrationError
-from ...registry import Route
+from ...logs import logger
+from ...registry import Declarations, Route
 from ...running import Running
 from ...settings import UNSET, given, parse
 from ..ports import check_components, ports_of
@@ -34,6 +35,7 @@ DEFAULT_PORT = 8080
 DEFAULT_HOST = "0.0.0.0"
 Environ = dict[str, Any]
 WSGI = Callable[[Environ, Any], Iterable[bytes]]
+F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ["DaebusHttp", "HttpRequest", "HttpResponse", "check", "make_wsgi"]
 
@@ -47,6 +49,7 @@ class DaebusHttp:
     """
 
     kind = "http"
+    logger = logger
 
     def __init__(self, port: int = UNSET, host: str = UNSET, cors_config: Mapping[str, Any] | None = None) -> None:
         self.arguments: dict[str, Any] = {"http_port": port, "http_host": host}
@@ -56,11 +59,26 @@ class DaebusHttp:
         self.host: str = host if given(host) else DEFAULT_HOST
         self.cors_config = cors_config
         self._app: Application | None = None
+        self._declared = Declarations()
 
     def bind(self, app: Application) -> None:
         """Told by `attach`."""
         self._app = app
         app.make_wsgi = make_wsgi
+        self._declared.registry.part_of(app.registry)
+
+    def attach(self, daemon: Application) -> None:
+        """As `app.attach(http)`."""
+        daemon.attach(self)
+
+    @property
+    def daemon(self) -> Application | None:
+        """The application that this is attached to."""
+        return self._app
+
+    def route(self, path: str, methods: Iterable[str] | None = None, *, blocking: bool = False) -> Callable[[F], F]:
+        """As `app.route`."""
+        return self._declared.route(path, methods, blocking=blocking)
 
     def configure_cors(self, config: Mapping[str, Any]) -> None:
         """Replace `cors_config`, before the service starts. RegistrationError later."""

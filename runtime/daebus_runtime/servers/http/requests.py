@@ -8,6 +8,8 @@ import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ...envelope import progress_data
+
 
 class Headers(dict[str, str]):
     """Header fields by name, whatever its upper and lower case; in all else a dict. Listed as `Content-Type`."""
@@ -148,16 +150,16 @@ class HttpRequest:
     reply_to = None
     service = "http"
 
-    def __init__(self, raw: Mapping[str, Any]) -> None:
-        self.method: str = str(raw.get("method") or "GET").upper()
-        self.path: str = raw.get("path") or "/"
-        self.params: dict[str, str] = dict(raw.get("params") or {})
-        self.query: dict[str, str] = dict(raw.get("query") or {})
-        self.json: Any = raw.get("json")
-        self.form: dict[str, str] = dict(raw.get("form") or {})
-        self.files: dict[str, Upload] = dict(raw.get("files") or {})
-        self.body: bytes = raw.get("body") or b""
-        self._headers: Headers | None = Headers(raw.get("headers") or {})
+    def __init__(self, raw_request: Mapping[str, Any]) -> None:
+        self.method: str = str(raw_request.get("method") or "GET").upper()
+        self.path: str = raw_request.get("path") or "/"
+        self.params: dict[str, str] = dict(raw_request.get("params") or {})
+        self.query: dict[str, str] = dict(raw_request.get("query") or {})
+        self.json: Any = raw_request.get("json")
+        self.form: dict[str, str] = dict(raw_request.get("form") or {})
+        self.files: dict[str, Upload] = dict(raw_request.get("files") or {})
+        self.body: bytes = raw_request.get("body") or b""
+        self._headers: Headers | None = Headers(raw_request.get("headers") or {})
         self._environ: Mapping[str, Any] = {}
         self._cookies: dict[str, str] | None = None
         self._request_id: str | None = None
@@ -243,3 +245,18 @@ class HttpResponse:
     ) -> tuple[Any, ...]:
         """Answer with `{"status": "error", "error": <text of err>}`."""
         return self.send({"status": "error", "error": str(err)}, status, headers, status_code=status_code)
+
+    def progress(
+        self, payload: Any, percentage: float | None = None, *, progress_percentage: float | None = None
+    ) -> tuple[Any, ...]:
+        """HTTP has one answer: `send`, with the percentage in it as elsewhere."""
+        return self.send(progress_data(payload, percentage if progress_percentage is None else progress_percentage))
+
+    def set_status(self, status_code: int) -> HttpResponse:
+        """Answer with this status and what was sent before, else null; returns the response itself."""
+        self.send(None if self.answer is None else self.answer[0], status_code)
+        return self
+
+    def get_response(self) -> tuple[Any, int]:
+        """(data, status) of the answer as it stands: null and 200 before anything was sent."""
+        return (None, 200) if self.answer is None else (self.answer[0], self.answer[1])

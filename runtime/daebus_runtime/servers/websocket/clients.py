@@ -100,13 +100,18 @@ class Client:
 
     def wait_seconds(self, limit: RateLimit) -> float:
         """Count a message: 0 when it is within the limit, else how long until the next one is."""
+        now = time.monotonic()
+        if self.is_limited(limit):
+            return self._times[0] + limit.seconds - now
+        self._times.append(now)
+        return 0.0
+
+    def is_limited(self, limit: RateLimit) -> bool:
+        """Whether one more message would be beyond the limit."""
         now, times = time.monotonic(), self._times
         while times and now - times[0] >= limit.seconds:
             times.popleft()
-        if len(times) >= limit.messages:
-            return times[0] + limit.seconds - now
-        times.append(now)
-        return 0.0
+        return len(times) >= limit.messages
 
     def metadata(self) -> dict[str, Any]:
         """What `get_client_metadata` tells; times in Unix seconds, `last_activity` is the last message received."""

@@ -23,6 +23,7 @@ from . import frames
 from .clients import Client, RateLimit, encoded
 from .endpoint import Accepted, Endpoint, Handshake, Refusal
 from .messages import SocketMessage, WebSocketRequest, WebSocketResponse
+from .original import OriginalNames
 from .sessions import Sessions
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-CLOSED = "Server closed connection"
+CLOSED, ENDING = "Server closed connection", "Server shutting down"
 POLL_SECONDS = 0.02
 
 __all__ = ["DaebusWebSocket", "Handshake", "Refusal", "SocketMessage", "WebSocketRequest", "WebSocketResponse"]
 
 
-class DaebusWebSocket:
+class DaebusWebSocket(OriginalNames):
     """WebSockets for a service: `app.attach(DaebusWebSocket())`.
 
     They share the port of DaebusHttp, on any path. `port`, or `DAEBUS_WEBSOCKET_PORT`, which wins, opens a second one
@@ -50,22 +51,22 @@ class DaebusWebSocket:
         self.arguments: dict[str, Any] = {"websocket_port": UNSET if port is None else self.port}
         self.bound_port: int | None = None
         """The port that is listened on for WebSockets; told by the worker."""
-        self._app: Application | None = None
-        self._sessions = Sessions()
+        self.app: Application | None = None
+        self.sessions = Sessions()
         self._declared = Declarations()
 
     def bind(self, app: Application) -> None:
         """Told by `attach`."""
-        if self._app is not None:
+        if self.app is not None:
             raise RegistrationError("this DaebusWebSocket is attached to another application already")
-        self._app = app
+        self.app = app
         app.make_wsgi = make_wsgi
         self._declared.registry.part_of(app.registry)
         app.metrics.gauge("daebus_websocket_clients", "Open WebSockets.", self.get_client_count)
 
     def start(self, running: Running) -> None:
         """Told when the service starts, in the process that serves."""
-        self._sessions.start(running)
+        self.sessions.start(running)
 
     # --- declaring ------------------------------------------------------------------------------------------------
     def socket(self, type: str = UNSET, *, blocking: bool = False, message_type: str = UNSET) -> Callable[[F], F]:
@@ -81,20 +82,20 @@ class DaebusWebSocket:
     def socket_register(self, *, blocking: bool = False) -> Callable[[F], F]:
         return self._declared.socket_register(blocking=blocking)
 
-    def on_connect(self, function: F) -> F:
-        """Run `function(client_id)` once a client is open and can be sent to."""
-        self._declared.registry.add(SocketHook(function, "on_connect"))
-        return function
+    def on_connect(self, func: F) -> F:
+        """Run `func(client_id)` once a client is open and can be sent to."""
+        self._declared.registry.add(SocketHook(func, "on_connect"))
+        return func
 
-    def on_disconnect(self, function: F) -> F:
-        """Run `function(client_id)` after a client has gone."""
-        self._declared.registry.add(SocketHook(function, "on_disconnect"))
-        return function
+    def on_disconnect(self, func: F) -> F:
+        """Run `func(client_id)` after a client has gone."""
+        self._declared.registry.add(SocketHook(func, "on_disconnect"))
+        return func
 
-    def set_client_id_generator(self, function: Callable[[Any, str], Any]) -> None:
-        """Name clients by `function(websocket, path)`; `websocket` has the handshake's headers, query, cookies and
-        remote_address. A client whose id is taken replaces the older one, which is closed with 4001."""
-        self._sessions.make_id = function
+    def set_client_id_generator(self, generator_func: Callable[[Any, str], Any]) -> None:
+        """Name clients by `generator_func(websocket, path)`; `websocket` has the handshake's headers, query, cookies
+        and remote_address. A client whose id is taken replaces the older one, which is closed with 4001."""
+        self.sessions.make_id = generator_func
 
     def enable_rate_limiting(self, max_messages: int = 60, window_seconds: float = 60) -> None:
         """Refuse a client's messages beyond `max_messages` in any `window_seconds`."""
@@ -102,17 +103,17 @@ class DaebusWebSocket:
             raise ValueError(
                 f"a rate is a number of messages from 1 in a time above 0, not {max_messages} in {window_seconds}"
             )
-        self._sessions.limit = RateLimit(max_messages, window_seconds)
+        self.sessions.limit = RateLimit(max_messages, window_seconds)
 
     def disable_rate_limiting(self) -> None:
-        self._sessions.limit = None
+        self.sessions.limit = None
 
     # --- sending --------------------------------------------------------------------------------------------------
     def send_to_client(self, client_id: str, data: Any, message_type: str = "message") -> bool:
         """Send `{"type": message_type, "data": data}`; False when there is no such client. TypeError for data that has
         no JSON form."""
         frame = encoded(message_type, data)
-        session = self._sessions.open.get(client_id) or self._sessions.opening.get(client_id)
+        session = self.sessions.open.get(client_id) or self.sessions.opening.get(client_id)
         return session is not None and session.client.send_frame(frame)
 
     def broadcast_to_all(self, data: Any, message_type: str = "broadcast") -> int:
@@ -120,10 +121,12 @@ class DaebusWebSocket:
         frame = encoded(message_type, data)
         return sum(client.send_frame(frame) for client in _in_turns(self.clients.values()))
 
-    def broadcast_to_clients(self, ids: Iterable[str], data: Any, message_type: str = "message") -> dict[str, bool]:
+    def broadcast_to_clients(
+        self, client_ids: Iterable[str], data: Any, message_type: str = "message"
+    ) -> dict[str, bool]:
         """Send to some clients; for each id whether it is connected."""
         frame, clients = encoded(message_type, data), self.clients
-        return {one: one in clients and clients[one].send_frame(frame) for one in _in_turns(ids)}
+        return {one: one in clients and clients[one].send_frame(frame) for one in _in_turns(client_ids)}
 
     safe_send_to_client = send_to_client
     safe_broadcast_to_all = broadcast_to_all
@@ -133,45 +136,45 @@ class DaebusWebSocket:
     @property
     def clients(self) -> dict[str, Client]:
         """The connected clients by id, at this moment."""
-        return {client_id: session.client for client_id, session in list(self._sessions.open.items())}
+        return {client_id: session.client for client_id, session in list(self.sessions.open.items())}
 
     def get_clients(self) -> list[str]:
         """The ids of the connected clients."""
-        return list(self._sessions.open)
+        return list(self.sessions.open)
 
     def get_client_count(self) -> int:
-        return len(self._sessions.open)
+        return len(self.sessions.open)
 
     def is_client_connected(self, client_id: str) -> bool:
-        return client_id in self._sessions.open
+        return client_id in self.sessions.open
 
     def get_client_metadata(self, client_id: str) -> dict[str, Any] | None:
         """connected_at, last_activity (Unix seconds), path, remote_address (host, port), secure, messages_received,
         messages_sent, uptime_seconds, idle_seconds; None when there is no such client."""
-        session = self._sessions.open.get(client_id)
+        session = self.sessions.open.get(client_id)
         return session.client.metadata() if session is not None else None
 
-    def get_clients_by_filter(self, function: Callable[[str, Mapping[str, Any]], Any]) -> list[str]:
-        """The ids for which `function(id, metadata)` is true."""
-        return [one for one, client in self.clients.items() if function(one, client.metadata())]
+    def get_clients_by_filter(self, filter_func: Callable[[str, Mapping[str, Any]], Any]) -> list[str]:
+        """The ids for which `filter_func(id, metadata)` is true."""
+        return [one for one, client in self.clients.items() if filter_func(one, client.metadata())]
 
     def get_websocket_port(self) -> int | None:
         """The port to connect to: the one listened on, else the one that is set; None while there is none."""
-        if self.bound_port is not None or self._app is None:
+        if self.bound_port is not None or self.app is None:
             return self.bound_port or self.port
-        ports = ports_of(self._app.running())
+        ports = ports_of(self.app.running())
         return ports.main if ports.websocket is None else ports.websocket
 
     # --- ending ---------------------------------------------------------------------------------------------------
     def disconnect_client(self, client_id: str, code: int = frames.NORMAL, reason: str = CLOSED) -> bool:
         """Close one client's connection; False when there is no such client. ValueError: a code not to be sent."""
         frames.check_code(code)
-        session = self._sessions.open.get(client_id)
+        session = self.sessions.open.get(client_id)
         if session is not None:
             session.client.close(code, reason)
         return session is not None
 
-    def disconnect_all_clients(self, code: int = frames.NORMAL, reason: str = CLOSED) -> int:
+    def disconnect_all_clients(self, code: int = frames.NORMAL, reason: str = ENDING) -> int:
         """Close every client's connection; how many that were."""
         frames.check_code(code)
         clients = self.clients.values()
@@ -182,17 +185,17 @@ class DaebusWebSocket:
     def graceful_shutdown(self, timeout: float = 5.0, message: Any = None) -> None:
         """Take no more clients, tell those there are (`{"type": "server_shutdown", "data": message}`), give them
         `timeout` seconds to leave, and close the rest."""
-        self._sessions.closed = True
+        self.sessions.closed = True
         self.broadcast_to_all({} if message is None else message, "server_shutdown")
         deadline = time.monotonic() + timeout
-        while self._sessions.open and time.monotonic() < deadline:
+        while self.sessions.open and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-        self.disconnect_all_clients(frames.NORMAL, "Server shutting down")
+        self.disconnect_all_clients()
 
     # --- told by the servers --------------------------------------------------------------------------------------
     def endpoint(self, path: str) -> Endpoint:
         """What answers WebSockets on a path: the JSON protocol, on any. Other endpoints are to be chosen here."""
-        return self._sessions
+        return self.sessions
 
     def accept(self, handshake: Handshake) -> Accepted | Refusal:
         """Decide on a handshake: a client to serve (see endpoint.py), or why not."""

@@ -39,6 +39,11 @@ class Handshake:
     secure: bool = False
 
     @property
+    def request_headers(self) -> Headers:
+        """The headers, under the name that the original's websocket has for them."""
+        return self.headers
+
+    @property
     def cookies(self) -> dict[str, str]:
         return parse_cookies(self.headers.get("Cookie"))
 

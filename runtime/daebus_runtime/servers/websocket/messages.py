@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ...context import get_daemon
+from ...envelope import progress_data
+from ...logs import runtime_logger
 from ..http.requests import Headers
 from .clients import Client, encoded
 from .endpoint import Handshake
@@ -106,22 +109,41 @@ class WebSocketResponse:
         self.client_id = client_id
         self._fields = fields  # the message's `id`, where it has one
 
-    def send(self, data: Any = None, message_type: str = "response") -> None:
-        """Send a frame: `{"type": message_type, "data": data}`. TypeError for data that has no JSON form."""
+    def send(self, data: Any = None, message_type: str = "response", target_sid: str | None = None) -> None:
+        """Send a frame: `{"type": message_type, "data": data}`. TypeError for data that has no JSON form.
+
+        target_sid: another client's id, to send to that one; a warning in the log when there is none of that id.
+        """
         if not isinstance(message_type, str):
             raise TypeError(f"a message type is a text, not {message_type!r}")
+        if target_sid is not None and target_sid != self.client_id:
+            if not self.send_to_client(target_sid, data, message_type):
+                runtime_logger.warning("there is no WebSocket client %r; it was sent nothing", target_sid)
+            return
         self.websocket.send_frame(encoded(message_type, data, **self._fields))
 
-    def success(self, data: Any = None, message_type: str = "response") -> None:
-        self.send(data, message_type)
+    success = send
 
-    def error(self, err: Any, message_type: str = "error") -> None:
+    def error(self, err: Any, message_type: str = "error", target_sid: str | None = None) -> None:
         """Send `{"type": "error", "data": {"error": <text of err>}}`."""
-        self.send({"error": str(err)}, message_type)
+        self.send({"error": str(err)}, message_type, target_sid)
 
-    def progress(self, payload: Any, percentage: float | None = None) -> None:
+    def progress(
+        self, payload: Any, percentage: float | None = None, *, progress_percentage: float | None = None
+    ) -> None:
         """Send `{"type": "progress", "data": payload}`, with the percentage in it, as an action does."""
-        data = dict(payload) if isinstance(payload, Mapping) else {"data": payload}
-        if percentage is not None:
-            data["progress_percentage"] = percentage
-        self.send(data, "progress")
+        self.send(
+            progress_data(payload, percentage if progress_percentage is None else progress_percentage), "progress"
+        )
+
+    # --- as the DaebusWebSocket has them --------------------------------------------------------------------------
+    def send_to_client(self, client_id: str, data: Any, message_type: str = "message") -> bool:
+        return bool(get_daemon().websocket.send_to_client(client_id, data, message_type))
+
+    def broadcast_to_all(self, data: Any, message_type: str = "broadcast") -> int:
+        return int(get_daemon().websocket.broadcast_to_all(data, message_type))
+
+    def broadcast_to_clients(
+        self, client_ids: Iterable[str], data: Any, message_type: str = "message"
+    ) -> dict[str, bool]:
+        return dict(get_daemon().websocket.broadcast_to_clients(client_ids, data, message_type))

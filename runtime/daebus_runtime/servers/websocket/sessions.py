@@ -79,6 +79,11 @@ class Sessions:
     def stopping(self) -> bool:
         return self.closed or self.running.draining()
 
+    def name(self, handshake: Handshake, path: str) -> str:
+        """The id of a new client; raises what the author's generator raises."""
+        named = self.make_id(handshake, path) if self.make_id is not None else None
+        return str(named or f"user_{uuid.uuid4()}")
+
     def accept(self, handshake: Handshake) -> Session | Refusal:
         """Decide on a handshake, before the upgrade. An accepted session must be served or ended."""
         if self.stopping:
@@ -87,10 +92,10 @@ class Sessions:
             self.running.metrics.drop("websocket_limit")
             return Refusal(503, {"error": "too many connections"})
         try:
-            client_id = self.make_id(handshake, handshake.path) if self.make_id is not None else None
+            client_id = self.name(handshake, handshake.path)
         except FAULTS as error:
             return Refusal(500, report("the client id generator", error, self.settings.debug))
-        session = Session(self, Client(str(client_id or f"user_{uuid.uuid4()}"), handshake))
+        session = Session(self, Client(client_id, handshake))
         refusal = session.connect()
         return refusal or session
 
