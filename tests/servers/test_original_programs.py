@@ -122,7 +122,7 @@ def test_a_program_of_the_guides_starts_and_serves(tmp_path: Path, session_redis
             assert ada.message() == {"type": "response", "data": {"status": "received"}}
             say(ada, "disconnect", {})
             assert ada.message()["error"] == "No handler found for message type 'disconnect'"
-        others.assert_unharmed()
+            others.assert_unharmed()
         assert process.terminate() == 0, process.output
         assert process.count("workflow 'join' is never run") == 1
 

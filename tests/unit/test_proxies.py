@@ -35,7 +35,7 @@ def in_a_handler(act: Callable[[], Any], payload: Any = None) -> Any:
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
 def test_a_copy_is_the_request_itself_and_outlives_the_message(how: Callable[[Any], Any]) -> None:
     kept = in_a_handler(lambda: how(request), {"a": [1]})
-    assert type(kept) is PubSubRequest
+    assert isinstance(kept, PubSubRequest)
     assert (kept.action, kept.payload) == ("do", {"a": [1]})
 
 
