@@ -23,8 +23,10 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.wall_clock import WallClock, why_not
 
-# A shell has what it runs in the background ignore Ctrl-C, and every program that the tests start would inherit that.
+# A shell has what it runs in the background ignore Ctrl-C, and nohup the end of the terminal. Every program that the
+# tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 MEASURED = pytest.StashKey[list[str]]()
 

@@ -23,7 +23,7 @@ from .errors import ConfigurationError, RegistrationError
 from .metrics import Metrics
 from .registry import Declarations, Declared, Route
 from .running import Running
-from .settings import UNSET, Settings
+from .settings import UNSET, Settings, given
 from .transport import Transport, home
 
 WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -144,7 +144,7 @@ class Application(Declarations):
             return self._control.service
         if text := os.environ.get("DAEBUS_SERVICE"):
             return str(settings.parse("service", text, "DAEBUS_SERVICE"))
-        if self._named:
+        if given(self._named) and self._named is not None:
             return str(settings.parse("service", self._named, "argument service"))
         own = self.name.partition(".")[0]
         return None if own == "__main__" else settings.parse("service", own, "Daebus(name)")
@@ -169,7 +169,7 @@ class Application(Declarations):
     def load_settings(self, arguments: Mapping[str, Any] | None = None) -> settings.Loaded:
         """The settings of this service, from the environment, `run`'s arguments and the attached components."""
         merged = dict(arguments or {})
-        if not merged.get("service"):
+        if not given(named := merged.get("service", UNSET)) or named is None:
             merged["service"] = self.service or UNSET
         for component in (self.http, self.websocket):
             if component is not None:
