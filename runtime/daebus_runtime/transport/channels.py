@@ -3,13 +3,28 @@ gives it up with the last."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from ..errors import BusError
 from ..logs import runtime_logger
 from . import Message, Subscription
+from .home import Home
 
-if TYPE_CHECKING:
-    from .bus import Bus
+
+class Listens(Protocol):
+    """What subscriptions need of their bus."""
+
+    @property
+    def home(self) -> Home: ...
+
+    def listen(self, name: str) -> None:
+        """Ask the server for the messages of a channel or pattern."""
+
+    def unlisten(self, name: str) -> None: ...
+
+    def is_confirmed(self, name: str) -> bool: ...
+
+    def refusal(self, name: str) -> BusError | None: ...
 
 
 def _ignore(channel: str, data: bytes) -> None:
@@ -46,7 +61,7 @@ class ChannelSubscription(Subscription):
 class Channels:
     """The subscriptions of a bus. Everything but `subscribe` runs on the home loop."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Listens) -> None:
         self.bus = bus
         self.run = bus.home.run
         self._by_name: dict[str, tuple[ChannelSubscription, ...]] = {}

@@ -6,22 +6,35 @@ import itertools
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .. import keys
 from ..envelope import parse_reply
 from ..errors import BusError, MalformedMessage
+from ..losses import Losses
+from ..metrics import Metrics
+from .channels import Channels, Listens
 from .holds import Hold
 from .home import Waiter
 
-if TYPE_CHECKING:
-    from .bus import Bus
+
+class Hears(Listens, Protocol):
+    """What the inbox needs of its bus."""
+
+    @property
+    def channels(self) -> Channels: ...
+
+    @property
+    def losses(self) -> Losses: ...
+
+    @property
+    def metrics(self) -> Metrics: ...
 
 
 class Inbox:
     """`name` is the `reply_to` of every request of this process. It is subscribed to at the first request."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Hears) -> None:
         self._bus = bus
         self.name = keys.inbox_channel()
         self.fresh_ids = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count(1))

@@ -6,19 +6,31 @@ import contextlib
 import logging
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import gevent
 from gevent import get_hub, pywsgi
 
 from ...logs import runtime_logger
-from .clock import HEADER, IDLE, NEW, SECONDS
-
-if TYPE_CHECKING:
-    from .connection import HttpConnection
+from .clock import HEADER, IDLE, NEW, SECONDS, Clock
 
 SWEEP_SECONDS = 1.0
 DRAIN_SWEEP_SECONDS = 0.1
+
+
+class Accepted(Protocol):
+    """One connection, as its server sees it."""
+
+    clock: Clock
+
+    def expire(self) -> None:
+        """Its phase has taken too long."""
+
+    def cut(self) -> None:
+        """End without another word."""
+
+    def has_bytes(self) -> bool:
+        """Whether the client has sent something that waits to be read."""
 
 
 class Server(pywsgi.WSGIServer):
@@ -31,7 +43,7 @@ class Server(pywsgi.WSGIServer):
     def __init__(self, listener: Any, most: int | None = None, **options: Any) -> None:
         error_log = pywsgi.LoggingLogAdapter(runtime_logger, logging.WARNING)
         super().__init__(listener, error_log=error_log, **options)
-        self.connections: dict[HttpConnection, None] = {}  # the oldest first
+        self.connections: dict[Accepted, None] = {}  # the oldest first
         self.draining = False
         self.logs_access = bool(getattr(self.log, "access_log_enabled", False))
         self._most = most
@@ -68,7 +80,7 @@ class Server(pywsgi.WSGIServer):
             self._second, self._date = now, formatdate(now, usegmt=True).encode()
         return self._date
 
-    def admit(self, connection: HttpConnection) -> None:
+    def admit(self, connection: Accepted) -> None:
         """Told by each connection when it begins."""
         if self._most is not None and len(self.connections) >= self._most:
             silent = (one for one in self.connections if one.clock.phase in (NEW, HEADER))
