@@ -217,6 +217,16 @@ def test_an_answer_that_cannot_be_sent_is_an_error(result: Any) -> None:
         *({"X": "a\nb"}, {"X": "a\rb"}, {"X": "a\0b"}, {"X": "€"}, {"X": "\x7f"}, {"X": ["a", "b\n"]}, {"X": "\ud800"}),
         *({"Content-Type": "text/€"}, {"Content-Type": "text/x\r\nX: y"}, {"content-type": "\0"}),
         *({"Connection": "close"}, {"content-length": 5}, {"TRANSFER-ENCODING": "chunked"}),
+        *(
+            {"X": None},
+            {"X": {}},
+            {"X": [["a"]]},
+            {"X": {1}},
+            {5: "a"},
+            {None: "a"},
+            {"Content-Type": None},
+            {b"X Y": "a"},
+        ),
         *([("X", "a", "b")], [("X",)], "text", 5, [5], {"Set-Cookie": ["a=1", "b=2\n"]}),
     ],
 )
@@ -249,10 +259,18 @@ def test_a_header_that_cannot_be_sent_is_an_error_that_names_the_handler(
             assert f"GET {path}" in lines[0]
 
 
-@pytest.mark.parametrize(("value", "sent"), [(5, "5"), (1.5, "1.5"), ("ü", "ü"), ("", ""), (True, "True")])
+@pytest.mark.parametrize(
+    ("value", "sent"), [(5, "5"), (1.5, "1.5"), ("ü", "ü"), ("", ""), (True, "True"), (b"v\xfc", "vü")]
+)
 def test_a_header_value_may_be_a_number_or_any_latin_text(value: Any, sent: str) -> None:
     answer = answer_of((1, 200, {"X-A": value, "x_b-1": "y"}))
     assert (answer.status, answer.headers["x-a"]) == (200, sent)
+    assert answer_of((1, 200, {b"X-A": value})).headers["x-a"] == sent
+
+
+def test_a_reset_has_no_body() -> None:
+    answer = answer_of(({"a": 1}, 205))
+    assert (answer.status, answer.content) == (205, b"")
 
 
 def test_a_timeout_that_a_handler_lets_out_ends_its_request_alone() -> None:

@@ -155,7 +155,7 @@ def write(resp: falcon.Response, result: Any) -> None:
     data, status, headers = _taken_apart(result)
     fields = checked(headers)
     kind = next((value for name, value in reversed(fields) if name.lower() == "content-type"), JSON)
-    with_body = status not in (204, 304)
+    with_body = status not in (204, 205, 304)
     if with_body:
         if isinstance(data, (str, bytes)) and not kind.partition(";")[0].strip().lower().endswith("json"):
             resp.data = data.encode() if isinstance(data, str) else data
@@ -179,7 +179,16 @@ def _pairs(headers: Any) -> Iterable[tuple[str, str]]:
     items = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in items:
         for one in value if isinstance(value, (list, tuple)) else (value,):
-            yield str(name), str(one)
+            yield _text(name, str), _text(one, object)
+
+
+def _text(part: Any, kind: type) -> str:
+    """A name or a value as text. Bytes are what goes on the wire; str() of None or of a container is never meant."""
+    if isinstance(part, (bytes, bytearray)):
+        return part.decode("latin-1")
+    if part is None or isinstance(part, (Mapping, list, tuple, set, frozenset)) or not isinstance(part, kind):
+        raise ValueError(f"a header field is made of text, not of {part!r}")
+    return str(part)
 
 
 def checked(headers: Any) -> list[tuple[str, str]]:
