@@ -36,11 +36,11 @@ class Asked(KeyboardInterrupt, SystemExit):
 
 
 def heed() -> None:
-    """From now on SIGTERM and SIGINT end the program in order. Leaves alone what the program handles itself, and an
-    interactive Python."""
+    """From now on the signals above end the program in order. Leaves alone what the program handles or ignores itself,
+    and an interactive Python."""
     if sys.flags.interactive or hasattr(sys, "ps1"):
         return
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDING:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             try:
                 install(number, _end)
@@ -50,7 +50,7 @@ def heed() -> None:
 
 def _end(number: int, frame: FrameType | None) -> None:
     _early.append(number)
-    if len(_early) > 1:
+    if sum(early in COUNTED for early in _early) > 1:
         os._exit(IMPATIENT)
     raise Asked
 

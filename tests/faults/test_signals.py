@@ -140,7 +140,9 @@ def test_under_nohup_a_closed_terminal_changes_nothing(shop: Callable[..., Any])
 
 
 # --- at any moment --------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP], ids=lambda number: number.name
+)
 def test_before_anything_is_served_the_program_ends_there_and_then(
     shop: Callable[..., Any], number: signal.Signals
 ) -> None:

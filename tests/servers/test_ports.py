@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import socket
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import requests
 
 from tests.servers.conftest import started
 from tests.servers.raw import RawConnection, RawWebSocket, ask, handshake_fields
+from tests.support.ports import free_port as find_free_port
 from tests.support.process import ServiceProcess
 
 PROGRAM = """
@@ -114,3 +119,43 @@ def test_a_missing_part_stops_the_start(start_process: Start, free_port: int, ar
     assert process.wait() != 0
     assert process.count(text) == 1
     assert "Traceback" not in process.output
+
+
+BOTH = """
+    import sys
+    from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket
+
+    app = Daebus("both")
+    app.attach(DaebusHttp())
+    app.attach(DaebusWebSocket())
+    app.route("/ping")(lambda req: "pong")
+    app.socket("who")(lambda data, client_id: app.websocket.get_client_metadata(client_id)["remote_address"][0])
+
+    if __name__ == "__main__":
+        app.run()
+"""
+LINE = [sys.executable, "-m", "gunicorn", "-c", "python:daebus_runtime.gunicorn", "both:app"]
+
+
+@pytest.mark.parametrize("way", ["run", "gunicorn"])
+def test_any_address_of_ipv6_serves_both_families_on_every_port(
+    start_process: Start, free_port: int, tmp_path: Path, way: str
+) -> None:
+    management = find_free_port()
+    settings = {
+        "DAEBUS_EMBEDDED": "never",
+        "DAEBUS_HTTP_HOST": "::",
+        "DAEBUS_HTTP_PORT": str(free_port),
+        "DAEBUS_MANAGEMENT_HOST": "::",
+        "DAEBUS_MANAGEMENT_PORT": str(management),
+    }
+    (tmp_path / "both.py").write_text(textwrap.dedent(BOTH))
+    process = start_process(LINE if way == "gunicorn" else BOTH, env=settings, name="both.py")
+    started(process, free_port)
+    for address in ("127.0.0.1", "[::1]"):
+        assert requests.get(f"http://{address}:{free_port}/ping", timeout=5).json() == "pong"
+        assert requests.get(f"http://{address}:{management}/livez", timeout=5).json() == {"live": True}
+    with RawWebSocket(free_port) as client:
+        client.send(b"\x81\x8e\0\0\0\0" + b'{"type":"who"}')
+        assert client.message()["data"] == "127.0.0.1"
+    assert process.terminate() == 0, process.output

@@ -30,8 +30,8 @@ spec:
       {{- end }}
     spec:
       {{- include "daebus.pod" . | nindent 6 }}
-      # Three seconds before the drain and five after it, in which the bus beside the service ends as well.
-      terminationGracePeriodSeconds: {{ add .Values.drainSeconds 8 }}
+      # Three seconds before the drain and nine after it: hooks, the last replies, and the bus beside the service.
+      terminationGracePeriodSeconds: {{ add .Values.drainSeconds 12 }}
       {{- if eq .Values.bus.mode "sidecar" }}
       initContainers:
         {{- include "daebus.sidecar" . | nindent 8 }}

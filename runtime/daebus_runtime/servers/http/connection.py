@@ -26,8 +26,16 @@ from .source import open_source
 
 SLICE = 262_144
 """An answer is handed to the kernel in pieces of this size; the loop may turn between two of them."""
+MAPPED = "::ffff:"
 ONE_WRITE = 65_536
 """A body up to this size leaves in one write with its header: two would be two packets."""
+
+
+def _of_its_family(address: Any) -> Any:
+    """An IPv4 client of a port of both families is told as IPv4: `127.0.0.1`, not `::ffff:127.0.0.1`."""
+    if isinstance(address, tuple) and address[0].startswith(MAPPED) and "." in address[0]:
+        return address[0].removeprefix(MAPPED), address[1]
+    return address
 
 
 class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
@@ -46,7 +54,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         self._source, file = open_source(sock, self.clock)
         self._send = sock.send if isinstance(sock, ssl.SSLSocket) else sock._sock.send
         self._known_host: str | None = None
-        super().__init__(sock, address, server, file)
+        super().__init__(sock, _of_its_family(address), server, file)
 
     # --- its life -------------------------------------------------------------------------------------------------
     def handle(self) -> None:
