@@ -79,7 +79,7 @@ def test_the_probes_ask_the_management_port(service_chart: Path) -> None:
 def test_the_grace_period_is_longer_than_the_drain(service_chart: Path) -> None:
     pod = service_pod(render(service_chart, {"drainSeconds": 40}))
     assert environment(pod["containers"][0])["DAEBUS_DRAIN_SECONDS"] == "40"
-    assert pod["terminationGracePeriodSeconds"] == 48
+    assert pod["terminationGracePeriodSeconds"] == 52
 
 
 def test_with_http_a_pod_that_goes_still_answers_until_all_have_heard_of_it(service_chart: Path) -> None:
@@ -181,7 +181,7 @@ def test_helm_test_goes_as_far_over_the_bus_as_it_can(
 
 def test_a_value_of_the_library_is_the_default_and_the_charts_own_wins(service_chart: Path) -> None:
     pod = service_pod(render(service_chart, {"daebus": {"drainSeconds": 7}}))
-    assert pod["terminationGracePeriodSeconds"] == 15
+    assert pod["terminationGracePeriodSeconds"] == 19
     pod = service_pod(render(service_chart, {"daebus": {"drainSeconds": 7}, "drainSeconds": 3}))
     assert pod["terminationGracePeriodSeconds"] == 11
 
