@@ -183,7 +183,7 @@ def test_a_value_of_the_library_is_the_default_and_the_charts_own_wins(service_c
     pod = service_pod(render(service_chart, {"daebus": {"drainSeconds": 7}}))
     assert pod["terminationGracePeriodSeconds"] == 19
     pod = service_pod(render(service_chart, {"daebus": {"drainSeconds": 7}, "drainSeconds": 3}))
-    assert pod["terminationGracePeriodSeconds"] == 11
+    assert pod["terminationGracePeriodSeconds"] == 15
 
 
 def test_a_part_of_the_resources_may_be_changed_alone(service_chart: Path) -> None:

@@ -118,6 +118,20 @@ def children(pid: int) -> list[int]:
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.parametrize("kind", HALF_BODIES)
+def test_a_body_whose_sender_stops_in_the_middle_is_400_at_once_and_never_executed(service: Service, kind: str) -> None:
+    before = runs(service)
+    with RawConnection(service.port) as connection:
+        half_a_body(kind)(connection)
+        connection.end_sending()
+        answer = connection.answer()
+        if answer.status == 100:
+            answer = connection.answer()
+        assert answer.status == 400
+        assert connection.ended
+    assert runs(service) == before
+
+
 def test_half_of_anything_is_answered_in_time_and_never_executed(service: Service) -> None:
     before = runs(service)
     with Bystanders(http_port=service.port) as others, contextlib.ExitStack() as stack:
