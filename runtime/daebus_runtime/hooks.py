@@ -39,11 +39,11 @@ def run_stop_hooks(app: context.Service, registry: Registry, seconds: float) -> 
 
 
 def _hooks(registry: Registry, kind: str) -> list[Hook]:
-    return [hook for hook in registry.all(Hook) if hook.kind == kind]
+    return [hook for hook in registry.all(Hook) if hook.event == kind]
 
 
 def _run(app: context.Service, hook: Hook) -> None:
     try:
         context.call_in_context(context.Context(app), hook.function)
     except FAULTS:
-        runtime_logger.exception("a hook failed: %s at %s", hook.kind, hook.where)
+        runtime_logger.exception("a hook failed: %s at %s", hook.event, hook.where)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from . import keys
 from .errors import RegistrationError
@@ -25,6 +25,10 @@ SOCKET_HOOKS = ("connect", "disconnect", "register")
 class Declared:
     """Anything declared with a function. `where` is `file:line` of that function."""
 
+    kind: ClassVar[str]
+    """What it is, in one word."""
+    unique: ClassVar[str | None] = None
+    """The field that tells it from others of its kind; None where several may stand side by side."""
     function: Callable[..., Any]
 
     @property
@@ -33,31 +37,27 @@ class Declared:
         return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(self.function)
 
     @property
-    def key(self) -> tuple[Any, ...] | None:
-        """What must be unique, or None where several may stand side by side."""
-        return None
+    def keys(self) -> list[tuple[str, ...]]:
+        """What no other declaration may have."""
+        return [(self.kind, getattr(self, self.unique))] if self.unique is not None else []
 
     @property
     def title(self) -> str:
-        return type(self).__name__.lower()
+        """What texts call it."""
+        return f"{self.kind} {getattr(self, self.unique)!r}" if self.unique is not None else self.kind
 
 
 @dataclasses.dataclass(frozen=True)
 class Action(Declared):
+    kind = "action"
+    unique = "name"
     name: str
     blocking: bool = False
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return ("action", self.name)
-
-    @property
-    def title(self) -> str:
-        return f"action {self.name!r}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Listener(Declared):
+    kind = "listener"
     channel: str
     blocking: bool = False
 
@@ -68,9 +68,14 @@ class Listener(Declared):
 
 @dataclasses.dataclass(frozen=True)
 class Route(Declared):
+    kind = "route"
     path: str
     methods: tuple[str, ...]
     blocking: bool = False
+
+    @property
+    def keys(self) -> list[tuple[str, ...]]:
+        return [(self.kind, self.path, method) for method in self.methods]
 
     @property
     def title(self) -> str:
@@ -79,32 +84,29 @@ class Route(Declared):
 
 @dataclasses.dataclass(frozen=True)
 class Socket(Declared):
+    kind = "socket"
+    unique = "type"
     type: str
     blocking: bool = False
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return ("socket", self.type)
-
-    @property
-    def title(self) -> str:
-        return f"socket {self.type!r}"
 
 
 @dataclasses.dataclass(frozen=True)
 class SocketHook(Declared):
-    kind: str
+    kind = "socket hook"
+    event: str
     blocking: bool = False
 
     @property
     def title(self) -> str:
-        return f"socket_{self.kind}"
+        return f"socket_{self.event}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Task(Declared):
     """A scheduled task: `interval` in seconds, or `cron` in the five-field form; `jitter` in seconds."""
 
+    kind = "task"
+    unique = "name"
     name: str
     interval: float | None = None
     cron: str | None = None
@@ -112,37 +114,24 @@ class Task(Declared):
     jitter: float | None = None
     blocking: bool = False
 
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return ("task", self.name)
-
-    @property
-    def title(self) -> str:
-        return f"task {self.name!r}"
-
 
 @dataclasses.dataclass(frozen=True)
 class Thread(Declared):
+    kind = "thread"
+    unique = "name"
     name: str
     auto_start: bool = True
     native: bool = False
 
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return ("thread", self.name)
-
-    @property
-    def title(self) -> str:
-        return f"thread {self.name!r}"
-
 
 @dataclasses.dataclass(frozen=True)
 class Hook(Declared):
-    kind: str
+    kind = "hook"
+    event: str
 
     @property
     def title(self) -> str:
-        return self.kind
+        return self.event
 
 
 D = TypeVar("D", bound=Declared)
@@ -182,7 +171,7 @@ class Registry:
             whole._keep(item)
 
     def _check(self, item: Declared) -> None:
-        for key in self._keys(item):
+        for key in item.keys:
             other = self._unique.get(key)
             if other is not None:
                 raise RegistrationError(f"{item.title} is declared twice: at {other.where} and at {item.where}")
@@ -195,17 +184,11 @@ class Registry:
             )
 
     def _keep(self, item: Declared) -> None:
-        for key in self._keys(item):
+        for key in item.keys:
             self._unique[key] = item
         self._items.append(item)
         for whole, place in self._wholes:
             whole._keep(place(item))
-
-    @staticmethod
-    def _keys(item: Declared) -> Iterable[tuple[Any, ...]]:
-        if isinstance(item, Route):
-            return [("route", item.path, method) for method in item.methods]
-        return [item.key] if item.key is not None else []
 
 
 def _check_function(item: Declared) -> None:

@@ -69,7 +69,7 @@ class Sessions:
         self.handlers = {item.type: (item, running.metrics.handler("websocket", item.type)) for item in declared}
         self.hooks = {}
         for hook in running.registry.all(SocketHook):
-            self.hooks.setdefault(hook.kind, []).append(hook)
+            self.hooks.setdefault(hook.event, []).append(hook)
 
     @property
     def settings(self) -> Settings:
@@ -262,7 +262,7 @@ class Session:
         response = WebSocketResponse(self.client, self.client.id)
         try:
             if kind is None:
-                self._call(hook, self._request(hook.kind), response)
+                self._call(hook, self._request(hook.event), response)
                 return
             result = self._call(hook, self._request(kind), response, as_message({}, kind, self.client.id))
             if result is not None and not self._ended:
