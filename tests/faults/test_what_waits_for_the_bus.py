@@ -12,6 +12,7 @@ from typing import Any
 
 import gevent
 import pytest
+from daebus_runtime import DaebusCaller, RemoteError
 from daebus_runtime.envelope import Request
 from daebus_runtime.errors import BusUnavailable
 from daebus_runtime.metrics import Metrics
@@ -20,8 +21,11 @@ from daebus_runtime.transport.redis import RedisTransport
 from gevent import socket as sockets
 from gevent.server import StreamServer
 
+from tests.support.bystanders import Bystanders
+from tests.support.ports import free_port as find_free_port
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
+from tests.support.wire import wait_for_subscriber
 
 Make = Callable[..., RedisTransport]
 
@@ -199,3 +203,48 @@ for _ in range(4):
     ).get()
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert done.stdout.split() == ["BusUnavailable"] * 4
+
+
+HOLDER = """
+    from daebus import Daebus, DaebusCaller, DaebusHttp, request
+
+    app = Daebus("holder")
+    app.attach(DaebusHttp(host="127.0.0.1"))
+    app.action("ping")(lambda: "pong")
+    app.route("/ping")(lambda req: "pong")
+
+    @app.action("pass_on")
+    def pass_on():
+        away = DaebusCaller("garden", redis_url=request.payload["url"], timeout=request.payload["seconds"])
+        return away.send_request("do", "x" * request.payload["size"])
+
+    app.run()
+"""
+
+
+def test_messages_that_wait_for_a_bus_that_is_away_or_half_closed_harm_nobody_else(
+    start_process: Callable[..., Any], shared_redis: RedisServer, half_closing: HalfClosing, free_port: int
+) -> None:
+    start_process(HOLDER, env={"DAEBUS_HTTP_PORT": str(free_port), "DAEBUS_REDIS_URL": shared_redis.url})
+    wait_for_subscriber(shared_redis.client(), "holder")
+    caller = DaebusCaller("holder", redis_url=shared_redis.url, timeout=20)
+    nowhere = f"redis://127.0.0.1:{find_free_port()}/0"
+    halved = f"redis://127.0.0.1:{half_closing.port}/0"
+
+    def pass_on(url: str, seconds: float, size: int) -> float:
+        begun = time.monotonic()
+        with pytest.raises(RemoteError) as raised:
+            caller.send_request("pass_on", {"url": url, "seconds": seconds, "size": size})
+        assert raised.value.code == "handler_error"
+        return time.monotonic() - begun
+
+    with Bystanders(http_port=free_port, redis_url=shared_redis.url, service="holder") as others:
+        long_one = gevent.spawn(pass_on, nowhere, 15.0, 10)
+        wait_until(lambda: bool(long_one))
+        assert pass_on(nowhere, 1.0, 10) < 2.0
+        for _ in range(3):
+            pass_on(halved, 10.0, 6_000_000)
+        others.assert_unharmed(1.0)
+    assert half_closing.published >= 3
+    assert not long_one.ready()
+    long_one.kill()

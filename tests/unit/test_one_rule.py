@@ -58,3 +58,27 @@ def test_a_route_and_a_socket_answer_and_a_task_and_a_thread_go_on(
         wait_until(lambda: runs.count("thread") >= (1 if isinstance(error, SystemExit) else 2))
         assert service.app.is_running()
     assert caplog.text.count("task 'tick' failed") == 2
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_hook_that_fails_keeps_no_other_from_running_and_the_service_goes_on(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Daebus("garden")
+    ran: list[str] = []
+
+    def failing(moment: str) -> None:
+        ran.append(moment)
+        raise error
+
+    app.on_start()(lambda: failing("start"))
+    app.on_start()(lambda: ran.append("started"))
+    app.on_stop()(lambda: failing("stop"))
+    app.on_stop()(lambda: ran.append("stopped"))
+    app.action("ping")(lambda: "pong")
+
+    with TestApp(app) as service:
+        assert service.call("ping") == "pong"
+        assert ran == ["start", "started"]
+    assert ran == ["start", "started", "stop", "stopped"]
+    assert caplog.text.count("a hook failed") == 2
