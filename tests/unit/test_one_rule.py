@@ -58,27 +58,37 @@ def test_a_route_and_a_socket_answer_and_a_task_and_a_thread_go_on(
         wait_until(lambda: runs.count("thread") >= (1 if isinstance(error, SystemExit) else 2))
         assert service.app.is_running()
     assert caplog.text.count("task 'tick' failed") == 2
+    assert ("thread 'watch' ended itself: SystemExit(3)" in caplog.text) is isinstance(error, SystemExit)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_a_hook_that_fails_keeps_no_other_from_running_and_the_service_goes_on(
+def test_a_hook_that_fails_stops_neither_the_service_nor_the_other_hooks(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Daebus("garden")
-    ran: list[str] = []
+    runs: list[str] = []
 
-    def failing(moment: str) -> None:
-        ran.append(moment)
+    @app.on_start()
+    @app.on_stop()
+    def fail() -> None:
+        runs.append("fail")
         raise error
 
-    app.on_start()(lambda: failing("start"))
-    app.on_start()(lambda: ran.append("started"))
-    app.on_stop()(lambda: failing("stop"))
-    app.on_stop()(lambda: ran.append("stopped"))
-    app.action("ping")(lambda: "pong")
+    @app.on_start()
+    def begun() -> None:
+        runs.append("begun")
+
+    @app.on_stop()
+    def ended() -> None:
+        runs.append("ended")
+
+    @app.action("ask")
+    def ask() -> str:
+        return "alive"
 
     with TestApp(app) as service:
-        assert service.call("ping") == "pong"
-        assert ran == ["start", "started"]
-    assert ran == ["start", "started", "stop", "stopped"]
-    assert caplog.text.count("a hook failed") == 2
+        wait_until(lambda: "begun" in runs)
+        assert service.call("ask") == "alive"
+        assert service.app.is_running()
+    assert runs == ["fail", "begun", "fail", "ended"]
+    assert caplog.text.count("a hook failed: on_start at") == caplog.text.count("a hook failed: on_stop at") == 1

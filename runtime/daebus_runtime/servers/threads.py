@@ -124,7 +124,8 @@ class Threads:
                 context = Context(self._app)
                 call_in_context(context, call, run=run)
                 return
-            except SystemExit:  # ends a thread and nothing else, as in Python's own
+            except SystemExit as error:  # ends a thread and nothing else, as in Python's own
+                runtime_logger.warning("thread %r ended itself: SystemExit(%s)", thread.name, error)
                 return
             except FAULTS:
                 if time.monotonic() - begun > STEADY_SECONDS:
