@@ -30,8 +30,9 @@ def _run_twice() -> dict[str, dict[str, ModuleType]]:
     by_file: dict[str, dict[str, ModuleType]] = defaultdict(dict)
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if isinstance(module, ModuleType) and isinstance(file, str):
-            by_file[file if os.path.isabs(file) else os.path.abspath(file)].setdefault(name, module)
+        if isinstance(module, ModuleType) and isinstance(file, str) and _applications(module):
+            # The second import may have come by another path: relative, or through a link.
+            by_file[os.path.realpath(file)].setdefault(name, module)
     return {file: modules for file, modules in by_file.items() if len({id(module) for module in modules.values()}) > 1}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,15 @@ from daebus_runtime import descriptors, health
 from daebus_runtime.servers.ports import open_listener
 
 from tests.support.process import ServiceProcess
+
+TWICE = """
+from daebus import Daebus
+app = Daebus("garden")
+if __name__ == "__main__":
+    import {}
+    app.on_start()(app.stop)
+    app.run()
+"""
 
 
 def reaches(host: str, port: int) -> bool:
@@ -70,6 +80,22 @@ def test_a_file_that_runs_under_two_names_is_said_with_the_cure(tmp_path: Path, 
     with ServiceProcess(program, directory=tmp_path, name="app.py", env=env) as process:
         process.wait_line("app.py was run twice, as module '__main__' and as module 'app'.*daebus run app.py")
         assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("way", ["package", "link"])
+def test_a_file_that_runs_twice_is_said_once_however_it_was_reached(way: str, tmp_path: Path, free_port: int) -> None:
+    package, elsewhere = tmp_path / "garden", tmp_path / "elsewhere"
+    package.mkdir()
+    elsewhere.symlink_to(package)
+    (package / "__init__.py").touch()
+    (package / "app.py").write_text(TWICE.format("garden.handlers" if way == "package" else "elsewhere.handlers"))
+    name = "garden.app" if way == "package" else "elsewhere.app"
+    (package / "handlers.py").write_text(f"from {name} import app\napp.action('lost')(lambda: 1)\n")
+    line = [sys.executable, *(["-m", "garden.app"] if way == "package" else ["garden/app.py"])]
+    env = {"DAEBUS_REDIS_URL": f"redis://127.0.0.1:{free_port}", "PYTHONPATH": str(tmp_path)}
+    with ServiceProcess(line, directory=tmp_path, env=env) as process:
+        assert process.wait(10) == 0, process.output
+    assert process.output.count(f"app.py was run twice, as module '__main__' and as module '{name}'") == 1
 
 
 def test_a_probe_reaches_whichever_family_is_listened_on() -> None:
