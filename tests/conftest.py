@@ -23,8 +23,8 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.wall_clock import WallClock, why_not
 
-# A shell has what it runs in the background ignore the keys that end a program, and nohup the end of the terminal. Every
-# program that the tests start would inherit that.
+# A shell has what it runs in the background ignore the keys that end a program, and nohup the end of the terminal.
+# Every program that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for number in (signal.SIGQUIT, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)

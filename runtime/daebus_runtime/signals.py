@@ -52,7 +52,8 @@ def _end(number: int, frame: FrameType | None) -> None:
     _early.append(number)
     if sum(early in COUNTED for early in _early) > 1:
         os._exit(IMPATIENT)
-    raise Asked
+    if number in COUNTED or len(_early) == 1:  # a closing terminal's second SIGHUP interrupts no `finally`
+        raise Asked
 
 
 def asked_early() -> bool:
