@@ -57,6 +57,22 @@ PROGRAM = """
     def http_ping(req):
         return {"pong": True}
 
+    begun = []
+
+    @app.listen("begin")
+    def begin(message):
+        begun.append(message)
+
+    def task(name):
+        if begun:
+            hold(0.02)
+            begun.append(name)
+        if len(begun) == 50:
+            print("tasks have ended", flush=True)
+
+    for number in range(49):
+        app.background(f"task {number}", 2.0)(lambda name=number: task(name))
+
     app.run()
 """
 
@@ -92,6 +108,16 @@ def test_49_handlers_of_20_ms_that_are_queued_hold_no_other_client_up(
     with Bystanders(http_port=port) as others:
         publish(server.client(), channel, message, 49)
         others.assert_unharmed(0.4, floor=0.25)
+
+
+def test_49_tasks_of_20_ms_that_are_due_together_hold_no_other_client_up(
+    mill: tuple[ServiceProcess, int, RedisServer],
+) -> None:
+    process, port, server = mill
+    with Bystanders(http_port=port, redis_url=server.url, service="mill") as others:
+        publish(server.client(), "begin", "{}", 1)
+        process.wait_line("tasks have ended")
+        others.assert_unharmed(0.6, floor=0.5)  # a call needs some turns; all runs in one turn take 1 s
 
 
 def test_broadcasts_that_take_every_worker_they_may_leave_requests_answered(

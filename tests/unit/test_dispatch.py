@@ -57,6 +57,18 @@ def test_an_unknown_action_is_answered_at_once_with_the_nearest_name() -> None:
         assert service.call("water") == "wet"
 
 
+def test_a_caller_of_unknown_actions_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    app = Daebus("garden")
+    app.action("water")(lambda: "wet")
+    with TestApp(app) as service:
+        for number in range(100):
+            assert refusal(service, f"dig {number}").code == "unknown_action"
+    said = [record.getMessage() for record in caplog.records if "has no action 'dig" in record.getMessage()]
+    assert len(said) == 1
+    assert "'dig 0'; further ones are only counted (dropped, reason unknown_action)" in said[0]
+    assert app.metrics.dropped["unknown_action"] == 100
+
+
 def test_a_service_that_only_listens_answers_requests_too() -> None:
     app = Daebus("garden")
     app.listen("news")(lambda message: None)

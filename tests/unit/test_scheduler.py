@@ -8,6 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import gevent
 import pytest
 from daebus_runtime import Daebus, request
 from daebus_runtime.errors import RegistrationError
@@ -70,6 +71,26 @@ def test_runs_never_overlap(run: Run) -> None:
     run(app)
     wait_until(lambda: runs >= 4, 10)
     assert most == 1
+
+
+def test_many_tasks_that_are_due_together_and_compute_leave_the_loop_to_others(run: Run) -> None:
+    app, ended = Daebus("clock"), []
+
+    def grind() -> None:
+        until = time.monotonic() + 0.02
+        while time.monotonic() < until:
+            pass
+        ended.append(1)
+
+    for number in range(49):
+        app.background(f"grind {number}", 0.5)(grind)
+    run(app)
+    latest, before = 0.0, time.monotonic()
+    while len(ended) < 49:
+        gevent.sleep(0.001)
+        now = time.monotonic()
+        latest, before = max(latest, now - before), now
+    assert latest < 0.3  # in one turn of the loop it was 1 s
 
 
 def test_an_exception_is_logged_and_the_task_goes_on(run: Run, caplog: pytest.LogCaptureFixture) -> None:

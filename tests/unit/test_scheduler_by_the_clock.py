@@ -162,6 +162,23 @@ def test_that_runs_are_skipped_is_said_once_until_a_run_ends_in_time(
     gate.set()
 
 
+def test_runs_that_are_late_now_and_then_do_not_fill_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    gate = Event()
+    bench.scheduler.add(Task(gate.wait, "tick", 0.001))
+    bench.clock.passed += 1
+    for _ in range(100):  # one run is late, two end in time, and so on
+        for ends in (False, True, True):
+            bench.clock.passed += 0.001
+            run = bench.scheduler.begin_next()
+            if not ends:
+                bench.clock.passed += 0.001
+                assert bench.scheduler.begin_next() is None
+            gate.set()
+            gevent.joinall([run] if run else [], timeout=5)
+            gate.clear()
+    assert sum("still at work" in record.getMessage() for record in caplog.records) == 1
+
+
 @pytest.mark.parametrize("jitter", [0.2, 1.0])
 def test_a_jitter_delays_each_run_and_leaves_the_grid(bench: Bench, jitter: float) -> None:
     bench.every(1, jitter=jitter)

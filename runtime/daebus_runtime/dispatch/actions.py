@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 
 from ..envelope import error_reply
 from ..errors import UNKNOWN_ACTION
-from ..logs import runtime_logger
 from ..transport import Delivery
 from . import Handler, Outcome
 
 
-def route(handlers: dict[str, Handler], service: str) -> Handler:
-    """A handler that finds the handler by the request's action."""
+def route(handlers: dict[str, Handler], service: str, refused: Callable[[str, str], None]) -> Handler:
+    """A handler that finds the handler by the request's action. `refused` gets the code and the text of what was
+    answered for want of one: a caller that does nothing else must not fill the log."""
 
     def find(delivery: Delivery) -> Outcome:
         action = delivery.request.action or ""
@@ -21,8 +22,8 @@ def route(handlers: dict[str, Handler], service: str) -> Handler:
             return handler(delivery)
         near = difflib.get_close_matches(action[:100], handlers, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        runtime_logger.warning("service %r has no action %r", service, action[:100])
         text = f"service {service!r} has no action {action[:100]!r}{hint}"
+        refused(UNKNOWN_ACTION, f"a request was refused: {text}")
         return Outcome(error_reply(delivery.request.request_id, text, UNKNOWN_ACTION))
 
     return find

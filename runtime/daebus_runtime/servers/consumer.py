@@ -74,7 +74,7 @@ class Consumer:
     def _begin(self) -> None:
         # Also a service that only listens is asked for its requests: whoever calls it by mistake is answered at once.
         if not self._subscriptions:
-            deliver = self._delivering(actions.route(self._handlers, self._name))
+            deliver = self._delivering(actions.route(self._handlers, self._name, self._losses.lost))
             self._subscriptions.append(self._transport.consume(self._name, deliver, lambda: self._requests.room))
 
     @property

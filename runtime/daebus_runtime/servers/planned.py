@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
 
 import gevent
@@ -14,6 +15,7 @@ from ..schedule import Times
 
 REMEMBERED_SECONDS = 86_400.0
 REMEMBERED_SPANS = 100
+SAY_SECONDS = 5.0
 
 
 @dataclasses.dataclass
@@ -41,6 +43,7 @@ class Planned:
         self._spans: deque[Span] = deque(maxlen=REMEMBERED_SPANS)
         self._stepped = True
         self._told = self._late = False
+        self._said = -math.inf
         self._choose(self._now())
 
     def take(self) -> float | None:
@@ -68,16 +71,19 @@ class Planned:
             self._set_due()
 
     def is_at_work(self) -> bool:
-        """Whether the latest run has not ended. Said once, until a run has ended before the next was due."""
+        """Whether the latest run has not ended. Said once, until a run has ended before the next was due, and at most
+        every SAY_SECONDS: with a short interval every other run may be late."""
         if self.run is None or self.run.ready():
-            self._told, self._late = self._late, False
+            self._told, self._late = self._told and self._late, False
             return False
-        if not self._told:
+        now = self._clock.monotonic()
+        if not self._told and now - self._said >= SAY_SECONDS:
+            self._told, self._said = True, now
             runtime_logger.warning(
                 "task %r is still at work when its next run is due, which is skipped, as are all until it has ended",
                 self.task.name,
             )
-        self._told = self._late = True
+        self._late = True
         return True
 
     def _now(self) -> float:

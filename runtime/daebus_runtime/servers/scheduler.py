@@ -30,7 +30,7 @@ from .planned import Planned
 
 LOOK_SECONDS = 1.0
 TURN_SECONDS = 0.01
-"""Tasks that are due together begin for so long in one turn of the loop; the others follow in the next."""
+"""Runs that are skipped cost little, and are skipped for so long in one turn of the loop."""
 PAUSE_SECONDS = 0.001
 
 
@@ -118,8 +118,8 @@ class Scheduler:
             self._changed.clear()
             begun = self._clock.monotonic()
             while (pause := self.next_due() - self._clock.monotonic()) <= 0:
-                self.begin_next()
-                if self._clock.monotonic() - begun > TURN_SECONDS:
+                # Each run has a turn of its own: fifty that are due together and compute would hold the loop.
+                if self.begin_next() is not None or self._clock.monotonic() - begun > TURN_SECONDS:
                     turn()
                     begun = self._clock.monotonic()
             self._changed.wait(min(max(pause, PAUSE_SECONDS), LOOK_SECONDS))
