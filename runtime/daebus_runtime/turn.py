@@ -8,11 +8,12 @@ itself, so waiting for one lets every socket, timer and greenlet that is ready g
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from gevent import get_hub
+from gevent import get_hub, getcurrent
 
 
 def turn() -> None:
@@ -90,3 +91,57 @@ class Share:
         self._mine = number
         if number != current.number:
             current.number, current.begun = number, time.monotonic()
+
+
+GATE_SECONDS = 0.005
+"""How long handlers that many clients asked for at once may hold one turn of the loop, all of them together."""
+
+
+class Gate:
+    """Before an author's code runs: the loop may have woken many greenlets together, each with a handler that computes.
+    Those for whom this turn has no time left wait for a later one, in the order of their coming."""
+
+    __slots__ = ("_hub", "_later", "_number", "_until", "_waiting")
+
+    def __init__(self, hub: Any) -> None:
+        self._hub = hub
+        self._number, self._until = -1, 0.0
+        self._waiting: deque[Any] = deque()
+        self._later = NextTurn(hub.loop, self._let_in)
+
+    def enter(self) -> None:
+        """Return when it is this greenlet's turn: at once, unless others have spent this one."""
+        if self._waiting or self._spent():
+            me = getcurrent()
+            self._waiting.append(me)
+            self._later.ask()
+            try:
+                self._hub.switch()
+            except BaseException:  # killed, or out of time, while it waited
+                self._waiting.remove(me)
+                raise
+
+    def _spent(self) -> bool:
+        now = time.monotonic()
+        if now <= self._until:
+            return False
+        number = self._hub.loop.iteration
+        if number == self._number:
+            return True
+        self._number, self._until = number, now + GATE_SECONDS
+        return False
+
+    def _let_in(self) -> None:
+        while self._waiting and not self._spent():
+            self._waiting.popleft().switch()
+        if self._waiting:
+            self._later.ask()
+
+
+_gates: WeakKeyDictionary[Any, Gate] = WeakKeyDictionary()
+
+
+def gate() -> Gate:
+    """The gate of this thread's loop."""
+    hub = get_hub()
+    return _gates.get(hub) or _gates.setdefault(hub, Gate(hub))

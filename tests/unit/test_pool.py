@@ -9,18 +9,20 @@ from typing import Any
 import gevent
 import gevent.event
 import pytest
-from daebus_runtime import Daebus, RemoteError, broadcast, request
+from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket, RemoteError, broadcast, request
 from daebus_runtime.dispatch.pool import WorkerPool
 from daebus_runtime.testing import TestApp
+from gevent import monkey
 
 from tests.support.waiting import wait_until
 
 
-def hold(seconds: float) -> None:
-    """Compute without ever letting the loop turn."""
+def hold(seconds: float) -> bool:
+    """Compute without ever letting the loop turn; True."""
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         pass
+    return True
 
 
 # --- by itself ------------------------------------------------------------------------------------------------------
@@ -247,6 +249,50 @@ def test_a_flood_of_requests_leaves_listeners_running(waits: bool, monkeypatch: 
         answers = [call.get(timeout=20) for call in calls]
     assert set(answers) == {1, "overloaded"}
     assert answers.count(1) >= 200
+
+
+def test_a_flood_of_blocking_requests_leaves_the_others_running() -> None:
+    app = Daebus("garden", max_workers=2)
+    release = monkey.get_original("threading", "Event")()
+    app.action("measure", blocking=True)(lambda: release.wait(20) and 1)
+    app.action("ping")(lambda: "pong")
+    with TestApp(app) as service:
+        measured = [gevent.spawn(service.call, "measure", None, 20) for _ in range(1500)]
+        wait_until(lambda: service.runner.consumer.busy == 1500)
+        assert service.call("ping", timeout=2) == "pong"
+        release.set()
+        assert {call.get(timeout=20) for call in measured} == {1}
+
+
+@pytest.mark.parametrize("way", ["http", "websocket"])
+def test_handlers_that_many_clients_ask_for_at_once_leave_the_loop_to_the_timers(way: str) -> None:
+    app = Daebus("garden")
+    app.attach(DaebusHttp())
+    app.attach(DaebusWebSocket())
+    app.route("/compute")(lambda req: hold(0.01) and "done")
+    app.socket("compute")(lambda data, client_id: hold(0.01) and "done")
+
+    def ask() -> None:
+        if way == "http":
+            assert service.http("GET", "/compute").json == "done"
+        else:
+            with service.websocket() as page:
+                begin.wait(10)
+                assert page.request("compute")["data"] == "done"
+
+    with TestApp(app) as service:
+        begin = gevent.event.Event()
+        asking = [gevent.spawn(ask) for _ in range(49)]
+        if way == "websocket":
+            wait_until(lambda: app.websocket.get_client_count() == 49)
+            begin.set()
+        latest, before = 0.0, time.thread_time()
+        while not all(one.ready() for one in asking):
+            gevent.sleep(0.001)
+            now = time.thread_time()
+            latest, before = max(latest, now - before), now
+        gevent.joinall(asking, raise_error=True)
+    assert latest < 0.15, f"a timer waited for {latest:.3f} s of computing"
 
 
 # --- the end of the drain -------------------------------------------------------------------------------------------

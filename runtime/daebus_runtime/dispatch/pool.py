@@ -30,13 +30,13 @@ Job = tuple[Callable[[Any], Any], Any]
 class Lane:
     """The queue of one kind of work, at most `limit` long."""
 
-    __slots__ = ("_pool", "claims", "limit", "most", "queue", "ready", "running")
+    __slots__ = ("_pool", "cap", "claims", "limit", "most", "queue", "ready", "running")
 
-    def __init__(self, pool: WorkerPool, limit: int) -> None:
-        self._pool, self.limit = pool, limit
+    def __init__(self, pool: WorkerPool, limit: int, cap: int) -> None:
+        self._pool, self.limit, self.cap = pool, limit, cap
         self.queue: deque[Job] = deque()
         self.running = 0
-        self.most = pool.concurrency
+        self.most = cap
         """How many may run at the same time, so that the other lanes keep their share."""
         self.claims = False
         self.ready = False
@@ -82,9 +82,9 @@ class WorkerPool:
         self._kicked = False
         self._turn, self._until = -1, 0.0
 
-    def lane(self, limit: int) -> Lane:
-        """A new lane. It may use every worker that no other lane has claimed."""
-        lane = Lane(self, limit)
+    def lane(self, limit: int, cap: int | None = None) -> Lane:
+        """A new lane. It may use every worker that no other lane has claimed, at most `cap` at the same time."""
+        lane = Lane(self, limit, self.concurrency if cap is None else cap)
         self._lanes.append(lane)
         self._share_out()
         return lane
@@ -98,7 +98,7 @@ class WorkerPool:
         claims = sum(lane.claims for lane in self._lanes)
         share = max(1, self.concurrency // (2 * claims)) if 0 < claims <= self.concurrency else 0
         for lane in self._lanes:
-            lane.most = max(1, self.concurrency - share * (claims - lane.claims))
+            lane.most = min(lane.cap, max(1, self.concurrency - share * (claims - lane.claims)))
 
     @property
     def running(self) -> int:

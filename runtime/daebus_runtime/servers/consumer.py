@@ -53,6 +53,10 @@ class Consumer:
         self._pool = WorkerPool(settings.concurrency)
         self._requests = self._pool.lane(settings.queue_limit)
         self._broadcasts = self._pool.lane(settings.queue_limit)
+        # What waits for an OS thread must not stand before what needs none.
+        self._slow_requests = self._pool.lane(settings.queue_limit, blocking.size)
+        self._slow_broadcasts = self._pool.lane(settings.queue_limit, blocking.size)
+        self._slow: set[str] = set()
         self._stopping = False
         metrics.gauge("daebus_queue_length", "Messages that wait for a worker.", lambda: self._pool.waiting)
         metrics.gauge("daebus_in_flight", "Messages being handled.", lambda: self._pool.running)
@@ -62,6 +66,8 @@ class Consumer:
         self._begin()
         self._pool.claim(self._requests)
         work = self._metrics.handler("action", action.name)
+        if action.blocking:
+            self._slow.add(action.name)
         inner = answering(self._app, action.function, self._blocking.run if action.blocking else None)
         self._handlers[action.name] = compose(inner, measure(work), answer_faults)
 
@@ -127,10 +133,11 @@ class Consumer:
             argument.settle(Outcome(error_reply(argument.request.request_id, text, STOPPING)))
 
     def _delivering(self, route: Handler) -> Callable[[Delivery], None]:
-        handle, submit = settling(route), self._requests.submit
+        handle, slow = settling(route), self._slow
+        submit, submit_slow = self._requests.submit, self._slow_requests.submit
 
         def deliver(delivery: Delivery) -> None:
-            if submit(handle, delivery):
+            if (submit_slow if slow and delivery.request.action in slow else submit)(handle, delivery):
                 return
             if self._stopping:
                 self._cut_off(delivery, NOT_BEGUN)
@@ -144,7 +151,7 @@ class Consumer:
     def _listening(self, listener: Listener) -> Callable[[str, bytes], None]:
         work = self._metrics.handler("listener", listener.channel)
         run = self._blocking.run if listener.blocking else None
-        submit = self._broadcasts.submit
+        submit = (self._slow_broadcasts if listener.blocking else self._broadcasts).submit
 
         def handle(message: tuple[str, bytes]) -> None:
             channel, data = message

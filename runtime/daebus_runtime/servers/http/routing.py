@@ -21,6 +21,7 @@ from ...context import Context, call_in_context
 from ...errors import RegistrationError
 from ...registry import Route
 from ...running import Running
+from ...turn import gate
 from ..report import FAULTS, report
 from . import bodies
 from .requests import HttpRequest, HttpResponse, parse_query
@@ -133,6 +134,8 @@ class Responder:
         handler = functools.partial(self.route.function, request, **request.params)
         # In a fresh context each time: one connection brings many requests.
         context = Context(self._running.service, request, response)
+        if run is None:
+            gate().enter()
         try:
             result = contextvars.Context().run(call_in_context, context, handler, run=run)
         except falcon.HTTPError as error:

@@ -30,6 +30,7 @@ from ...registry import Declared, SocketHook
 from ...registry import Socket as Handler
 from ...running import Running
 from ...settings import Settings
+from ...turn import gate
 from ..report import FAULTS, report
 from . import frames
 from .clients import Client, RateLimit
@@ -275,4 +276,6 @@ class Session:
         running = self._sessions.running
         run = running.blocking.run if getattr(declared, "blocking", False) else None
         handler = functools.partial(declared.function, *data, self.client.id)
+        if run is None:
+            gate().enter()
         return contextvars.Context().run(call_in_context, Context(running.service, request, response), handler, run=run)
