@@ -37,7 +37,7 @@ PROGRAM = """
         return number * number
 
     def pool():
-        print("pool", flush=True)
+        os.write(1, b"pool\\n")  # in one piece: two threads say it at the same time
         with multiprocessing.Pool(2) as workers:
             return workers.map(square, range(4))
 
@@ -73,10 +73,10 @@ def test_children_of_handlers_hold_nobody_up_and_do_not_keep_the_service_from_en
         for action in ("run", "run_blocking"):
             assert caller.send_request(action) == ["out\n", 3]
         assert [call.get(timeout=15) for call in calls] == [[0, 1, 4, 9]] * 2
-        others.assert_unharmed(floor=0.25)  # four forks hold the loop for a while each
+        others.assert_unharmed(1.5, floor=0.75)  # four forks hold the loop for a while each, on a busy machine for long
     last = gevent.spawn(caller.send_request, "pool")
-    wait_until(lambda: process.count("^pool$") == 3)
+    wait_until(lambda: process.count("^pool$") == 3, 20)
     began = time.monotonic()
-    assert process.terminate(15) == 0
-    assert time.monotonic() - began < 8
+    assert process.terminate(20) == 0
+    assert time.monotonic() - began < 15
     assert last.get(timeout=5) == [0, 1, 4, 9]

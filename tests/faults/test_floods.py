@@ -28,8 +28,8 @@ PROGRAM = """
     app.attach(DaebusHttp(host="127.0.0.1"))
 
     def hold(seconds):
-        until = time.perf_counter() + seconds
-        while time.perf_counter() < until:
+        until = time.thread_time() + seconds
+        while time.thread_time() < until:
             pass
 
     @app.action("grind")
@@ -67,11 +67,11 @@ PROGRAM = """
         if begun:
             hold(0.02)
             begun.append(name)
-        if len(begun) == 50:
+        if len(begun) == 99:
             print("tasks have ended", flush=True)
 
-    for number in range(49):
-        app.background(f"task {number}", 2.0)(lambda name=number: task(name))
+    for number in range(98):
+        app.background(f"task {number}", 4.0)(lambda name=number: task(name))
 
     app.run()
 """
@@ -107,17 +107,17 @@ def test_49_handlers_of_20_ms_that_are_queued_hold_no_other_client_up(
     channel, message = ("mill", '{"action": "grind", "reply_to": "nobody"}') if kind == "requests" else ("grain", "{}")
     with Bystanders(http_port=port) as others:
         publish(server.client(), channel, message, 49)
-        others.assert_unharmed(0.4, floor=0.25)
+        others.assert_unharmed(0.6, floor=0.4)
 
 
-def test_49_tasks_of_20_ms_that_are_due_together_hold_no_other_client_up(
+def test_98_tasks_of_20_ms_that_are_due_together_hold_no_other_client_up(
     mill: tuple[ServiceProcess, int, RedisServer],
 ) -> None:
     process, port, server = mill
-    with Bystanders(http_port=port, redis_url=server.url, service="mill") as others:
+    with Bystanders(http_port=port) as others:
         publish(server.client(), "begin", "{}", 1)
-        process.wait_line("tasks have ended")
-        others.assert_unharmed(0.6, floor=0.5)  # a call needs some turns; all runs in one turn take 1 s
+        process.wait_line("tasks have ended", 30)
+        others.assert_unharmed(1.6, floor=1.5)  # all runs in one turn take 2 s; a busy machine stretches each
 
 
 def test_broadcasts_that_take_every_worker_they_may_leave_requests_answered(
