@@ -139,9 +139,15 @@ class Gate:
 
 
 _gates: WeakKeyDictionary[Any, Gate] = WeakKeyDictionary()
+_latest: tuple[Any, Gate] | None = None
 
 
 def gate() -> Gate:
     """The gate of this thread's loop."""
-    hub = get_hub()
-    return _gates.get(hub) or _gates.setdefault(hub, Gate(hub))
+    global _latest
+    hub, latest = get_hub(), _latest
+    if latest is not None and latest[0] is hub:  # a service has one loop, and a weak dictionary is slow to ask
+        return latest[1]
+    found = _gates.get(hub) or _gates.setdefault(hub, Gate(hub))
+    _latest = hub, found
+    return found
