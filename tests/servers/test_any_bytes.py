@@ -9,47 +9,45 @@ from typing import Any, cast
 
 from daebus_runtime.servers.http.clock import Clock
 from daebus_runtime.servers.http.framing import Body, BrokenBody
-from daebus_runtime.servers.http.head import MOST_FIELDS, Head, Refused
+from daebus_runtime.servers.http.head import MOST_FIELDS, MOST_HEADER, MOST_LINE, Head, Refused
 from daebus_runtime.servers.websocket.frames import FrameReader, Violation
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-QUICK = settings(deadline=None, max_examples=300)
-LINES = [
+QUICK = settings(deadline=None, max_examples=120)
+STARTS = [
     *(
-        b"GET /a HTTP/1.1",
-        b"GET * HTTP/1.1",
-        b"OPTIONS * HTTP/1.1",
-        b"POST http://a/b?c HTTP/1.0",
-        b"GET /%zz HTTP/1.1",
+        b"",
+        b"GET /a HTTP/1.1\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\n",
+        b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n",
     ),
+    *(b"OPTIONS * HTTP/1.1\r\n", b"POST http://a/b?c HTTP/1.0\r\n", b"GET /%zz HTTP/1.1\r\n", b"GET * HTTP/1.1\r\n"),
+]
+LINES = [
     *(b"Host: a", b"host:b:80", b"Host: a b", b"Content-Length: 5", b"Content-Length: 5, 5", b"Content-Length: +5"),
     *(b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Expect: 100-continue", b"Connection: close"),
     *(b" folded", b"Name : value", b": no name", b"X: \x00", b"X: caf\xe9", b"", b"\t"),
 ]
-ENDS = [b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\r\n", b""]
-HEADS = st.lists(
-    st.tuples(st.one_of(st.sampled_from(LINES), st.binary(max_size=20)), st.sampled_from(ENDS)), max_size=9
-)
 SIZES = [
-    b"5",
-    b"0",
-    b"00",
-    b"a",
-    b"FFFFFFFFFFFFFFFFF",
-    b"-1",
-    b"+5",
-    b"0x5",
-    b"1_0",
-    b"",
-    b"5;a=b",
-    b'5;a="\x01"',
-    b" 5",
+    *(b"5", b"0", b"00", b"a", b"FFFFFFFFFFFFFFFFF", b"-1", b"+5", b"0x5", b"1_0", b"", b"5;a=b", b'5;a="\x01"', b" 5"),
+    *(b"12345", b"A: b"),
 ]
-CHUNKS = st.lists(
-    st.tuples(st.one_of(st.sampled_from([*SIZES, b"12345", b"A: b"]), st.binary(max_size=6)), st.sampled_from(ENDS)),
-    max_size=9,
+ENDS = [*[b"\r\n"] * 12, b"\n", b"\r", b"\r\r\n", b""]
+LONG = st.sampled_from([1, 700, MOST_LINE - 3, MOST_LINE + 9]).map(lambda size: b"a: " + b"b" * size)
+
+
+def lines(usual: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    return st.builds(bytes.__add__, usual | st.binary(max_size=20), st.sampled_from(ENDS))
+
+
+HEADS = st.builds(
+    lambda start, more: start + b"".join(more),
+    st.sampled_from(STARTS),
+    st.lists(lines(st.sampled_from(LINES)), max_size=7),
 )
+CHUNKS = st.lists(lines(st.sampled_from(SIZES)), max_size=9).map(b"".join)
+CUTS = st.lists(st.integers(1, 20), max_size=30)
 
 
 class Pieces(io.RawIOBase):
@@ -71,10 +69,6 @@ def buffered(data: bytes, cuts: list[int]) -> Any:
     return io.BufferedReader(cast("Any", Pieces(data, cuts)))
 
 
-def joined(lines: list[tuple[bytes, bytes]]) -> bytes:
-    return b"".join(line + end for line, end in lines)
-
-
 def outcome(read: Callable[[], object], *refusals: type[Exception]) -> object:
     """What a reader makes of its bytes; a refusal as its text. Any other exception is a fault."""
     try:
@@ -83,22 +77,24 @@ def outcome(read: Callable[[], object], *refusals: type[Exception]) -> object:
         return type(refusal).__name__, str(refusal)
 
 
-def head_of(data: bytes, cuts: list[int]) -> object:
+def head_of(data: bytes, cuts: list[int], known_host: str | None = None) -> object:
     file = buffered(data, cuts)
 
     def read() -> object:
-        head = Head(file.readline)
+        head = Head(file.readline, known_host)
         return head.method, head.target, head.version, head.fields, head.length, head.chunked, file.read()
 
     return outcome(read, Refused, EOFError)
 
 
 @QUICK
-@given(HEADS, st.lists(st.integers(1, 20), max_size=30))
-def test_a_head_is_unambiguous_or_refused_however_it_arrives(lines: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
-    data = joined(lines) + b"\r\n\r\n"
+@given(HEADS, CUTS)
+@example(STARTS[3] + b"Transfer-Encoding: chunked", [])
+def test_a_head_is_unambiguous_or_refused_however_it_arrives(sent: bytes, cuts: list[int]) -> None:
+    data = sent + b"\r\n\r\n"
     taken = head_of(data, [])
     assert head_of(data, cuts) == taken
+    assert head_of(data, cuts, "a") == taken  # a connection that has seen a Host before takes and refuses the same
     if isinstance(taken, tuple) and len(taken) == 7:
         method, target, version, fields, length, chunked, _ = taken
         assert re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", method)
@@ -111,21 +107,34 @@ def test_a_head_is_unambiguous_or_refused_however_it_arrives(lines: list[tuple[b
         ]
 
 
-def body_of(data: bytes, cuts: list[int]) -> object:
+@QUICK
+@given(st.sampled_from(STARTS), lines(LONG).filter(bool))
+def test_a_head_without_end_is_refused_within_its_bounds(sent: bytes, again: bytes) -> None:
+    file = io.BytesIO(sent + again * (3 * MOST_HEADER // len(again)))
+    outcome(lambda: Head(file.readline), Refused)
+    assert file.tell() <= MOST_HEADER + 4 * (MOST_LINE + 2)
+
+
+def body_of(data: bytes, cuts: list[int], length: int | None = None) -> object:
     file = buffered(data, cuts)
-    return outcome(lambda: (Body(file, Clock(), None).read(), file.read()), BrokenBody)
+    return outcome(lambda: (Body(file, Clock(), length).read(), file.read()), BrokenBody)
 
 
 @QUICK
-@given(CHUNKS, st.lists(st.integers(1, 20), max_size=30))
-def test_a_chunked_body_is_whole_or_refused_however_it_arrives(
-    lines: list[tuple[bytes, bytes]], cuts: list[int]
-) -> None:
-    data = joined(lines) + b"\r\n0\r\n\r\nnext"
+@given(CHUNKS, CUTS)
+def test_a_chunked_body_is_whole_or_refused_however_it_arrives(sent: bytes, cuts: list[int]) -> None:
+    data = sent + b"\r\n0\r\n\r\nnext"
     taken = body_of(data, [])
     assert body_of(data, cuts) == taken
     if isinstance(taken, tuple) and isinstance(taken[0], bytes):
         assert taken[1].endswith(b"next")
+
+
+@QUICK
+@given(st.binary(max_size=60), st.integers(0, 80), CUTS)
+def test_a_body_of_a_length_is_that_long_or_refused(data: bytes, length: int, cuts: list[int]) -> None:
+    whole = (data[:length], data[length:])
+    assert body_of(data, cuts, length) == (whole if length <= len(data) else ("BrokenBody", "the body ends early"))
 
 
 @QUICK
