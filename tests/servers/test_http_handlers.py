@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import pickle
 import threading
@@ -15,8 +16,11 @@ import gevent
 import pytest
 from daebus_runtime import Blueprint, Daebus, DaebusHttp, DaebusWebSocket, HttpRequest, codec, request, response
 from daebus_runtime.errors import ConfigurationError, MissingComponent, OutsideHandler, RegistrationError
+from daebus_runtime.registry import Route
+from daebus_runtime.servers.http import bodies
 from daebus_runtime.servers.http.application import check, make_wsgi
-from daebus_runtime.servers.http.requests import Headers
+from daebus_runtime.servers.http.requests import Content, Headers
+from daebus_runtime.servers.http.routing import Responder
 from daebus_runtime.testing import TestApp
 
 
@@ -57,6 +61,21 @@ def test_a_request_says_all_about_itself() -> None:
     assert seen["raw"]["json"] == {"n": 1}
     assert (seen["service"], seen["reply_to"]) == ("http", None)
     assert len(seen["id"]) == 16
+
+
+def test_a_handler_that_takes_the_body_itself_has_a_reader_of_which_nothing_is_read() -> None:
+    body, app = io.BytesIO(b"0123456789"), make_app(("/x", ["POST"], lambda req: req.json))
+    places: list[int] = []
+
+    def take(reader: Any, environ: bodies.Environ, limit: int) -> Content:
+        places.append(reader.tell())
+        return Content(json=reader.read(4).decode())
+
+    (route,) = app.registry.all(Route)
+    environ = falcon.testing.create_environ(method="POST", headers={"Content-Length": "10"})
+    req, resp = falcon.Request({**environ, "wsgi.input": body}), falcon.Response()
+    Responder(app.running(), route, "POST", {}, take)(req, resp)
+    assert (places, body.tell(), resp.data) == ([0], 4, b'"0123"')
 
 
 def test_the_payload_is_the_query_of_a_get_and_the_body_of_the_rest() -> None:

@@ -1,10 +1,10 @@
-"""A request's body: read whole, within a limit, and made into values before a handler runs. Knows no handler."""
+"""A request's body: how a handler takes it; read whole, within a limit, and made into values. Knows no handler."""
 
 from __future__ import annotations
 
 import io
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import falcon
@@ -22,8 +22,17 @@ MOST_FIELDS = 1000
 """Fields of a form, parts of a multipart body; as many as a query may have (requests.py)."""
 _PLUS_IS_SPACE = bytes.maketrans(b"+", b" ")
 
+Environ = Mapping[str, Any]
+Take = Callable[[Any, Environ, int], Content]
+"""How a handler takes a body: (its reader, of which nothing is read yet; the WSGI environ; the limit in bytes)."""
 
-def read(environ: Mapping[str, Any], limit: int) -> bytes:
+
+def whole(reader: Any, environ: Environ, limit: int) -> Content:
+    """Take a body by reading all of it, before the handler runs. Refused as `read` and `parse` say."""
+    return parse(read(reader, environ, limit), environ.get("CONTENT_TYPE"), limit)
+
+
+def read(reader: Any, environ: Environ, limit: int) -> bytes:
     """The body's bytes. HTTPContentTooLarge above `limit` (before a byte is read, where the length is announced);
     HTTPError 400 for one that is malformed or ends early, 408 for one that takes too long. All of them end the
     connection, whose place in the stream is unknown then."""
@@ -33,15 +42,15 @@ def read(environ: Mapping[str, Any], limit: int) -> bytes:
             raise bad("malformed Content-Length", last=True)
         if int(length) > limit:
             raise _too_large(limit)
-        return _read_exactly(environ["wsgi.input"], int(length))
+        return _read_exactly(reader, int(length))
     if environ.get("HTTP_TRANSFER_ENCODING"):
-        return _read_chunks(environ["wsgi.input"], limit)
+        return _read_chunks(reader, limit)
     return b""
 
 
-def _read_exactly(stream: Any, size: int) -> bytes:
+def _read_exactly(reader: Any, size: int) -> bytes:
     try:
-        body: bytes = stream.read(size) if size else b""
+        body: bytes = reader.read(size) if size else b""
     except OSError as error:
         raise _broken(error) from None
     if len(body) < size:
@@ -49,11 +58,11 @@ def _read_exactly(stream: Any, size: int) -> bytes:
     return body
 
 
-def _read_chunks(stream: Any, limit: int) -> bytes:
+def _read_chunks(reader: Any, limit: int) -> bytes:
     body = bytearray()
     try:
         # Reads at most one byte past the limit: that byte proves the excess; more would only wait for the client.
-        while data := stream.read(min(CHUNK, limit + 1 - len(body))):
+        while data := reader.read(min(CHUNK, limit + 1 - len(body))):
             body += data
             if len(body) > limit:
                 raise _too_large(limit)

@@ -95,10 +95,15 @@ class Resource:
 
 
 class Responder:
-    """What Falcon calls for one method of one route: reads the request, runs the handler, writes what it answers."""
+    """What Falcon calls for one method of one route: reads the request, runs the handler, writes what it answers.
 
-    def __init__(self, running: Running, route: Route, method: str, names: Mapping[str, str]) -> None:
-        self.route = route
+    The handler is known before a byte of the body is read, and `take` says how that one has it: whole, or by itself.
+    """
+
+    def __init__(
+        self, running: Running, route: Route, method: str, names: Mapping[str, str], take: bodies.Take = bodies.whole
+    ) -> None:
+        self.route, self._take = route, take
         self._running, self._settings, self._names = running, running.settings, names
         self._work = running.metrics.handler("http", f"{method} {route.path}")
 
@@ -106,8 +111,7 @@ class Responder:
         params = {self._names[field]: value.replace(ENCODED_SLASH, "/") for field, value in fields.items()}
         if "" in params.values():
             raise falcon.HTTPRouteNotFound
-        limit = self._settings.http_body_limit
-        content = bodies.parse(bodies.read(req.env, limit), req.content_type, limit)
+        content = self._take(req.env["wsgi.input"], req.env, self._settings.http_body_limit)
         try:
             query = parse_query(req.query_string)
         except ValueError:
