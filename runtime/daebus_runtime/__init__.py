@@ -15,9 +15,9 @@ _HOMES = {
     "Daebus": "app",
     "Blueprint": "blueprint",
     "DaebusCaller": "caller",
-    "DaebusHttp": "servers.http.application",
-    "HttpRequest": "servers.http.application",
-    "HttpResponse": "servers.http.application",
+    "DaebusHttp": "servers.http.component",
+    "HttpRequest": "servers.http.component",
+    "HttpResponse": "servers.http.component",
     "DaebusWebSocket": "servers.websocket.component",
     "WebSocketRequest": "servers.websocket.component",
     "WebSocketResponse": "servers.websocket.component",
@@ -91,7 +91,7 @@ if TYPE_CHECKING:
         RemoteError,
     )
     from .logs import direct_logger, logger
-    from .servers.http.application import DaebusHttp, HttpRequest, HttpResponse
+    from .servers.http.component import DaebusHttp, HttpRequest, HttpResponse
     from .servers.websocket.component import DaebusWebSocket, WebSocketRequest, WebSocketResponse
 
 

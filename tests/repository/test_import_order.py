@@ -81,6 +81,11 @@ def test_no_room_imports_a_later_one() -> None:
     assert not wrong
 
 
+def test_the_http_application_knows_of_websockets_the_endpoint_alone() -> None:
+    known = [target for target in imports(PACKAGE / "servers/http/application.py") if "websocket" in target]
+    assert known == ["servers.websocket.endpoint"]
+
+
 def test_the_alias_package_holds_nothing_of_its_own() -> None:
     (path,) = (PACKAGE.parent / "daebus").glob("*.py")
     defined = [

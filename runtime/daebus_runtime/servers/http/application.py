@@ -1,90 +1,31 @@
-"""HTTP for a service: `DaebusHttp`, and the WSGI application made of what the service declares.
+"""The WSGI application made of what a service declares, and what must hold before it can be made.
 
-Falcon routes. Requests are read whole and checked before a handler runs (bodies.py); what a handler returns is written
-as JSON (routing.py). A WebSocket handshake arrives here too, since it is an HTTP request until it is accepted.
+Falcon routes. How a body is taken is in bodies.py; what a handler returns is written as JSON (routing.py). A WebSocket
+handshake arrives here too, since it is an HTTP request until it is accepted; what decides on it is an `Endpoint`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any
 from urllib.parse import unquote
 
 import falcon
 
 from ... import codec
 from ...errors import RegistrationError
-from ...logs import logger
-from ...registry import Declarations, Route
+from ...registry import Route
 from ...running import Running
-from ...settings import UNSET, given, parse
 from ..ports import check_components, ports_of
 from ..report import report
-from ..websocket.connection import UPGRADE, asks_for_websocket, handshake_fault
-from ..websocket.endpoint import Handshake, Refusal
+from ..websocket.endpoint import asks_for_websocket, serve
 from . import bodies, cors
-from .requests import HttpRequest, HttpResponse
 from .routing import ENCODED_SLASH, JSON, Resource, Responder, template_of, write
-
-if TYPE_CHECKING:
-    from ...application import Application
 
 WEBSOCKET_ONLY = "daebus.websocket_only"
 """In the WSGI environ of requests on a port that is for WebSockets alone."""
-DEFAULT_PORT = 8080
-DEFAULT_HOST = "0.0.0.0"
 Environ = dict[str, Any]
 WSGI = Callable[[Environ, Any], Iterable[bytes]]
-F = TypeVar("F", bound=Callable[..., Any])
-
-__all__ = ["DaebusHttp", "HttpRequest", "HttpResponse", "check", "make_wsgi"]
-
-
-class DaebusHttp:
-    """HTTP for a service: `app.attach(DaebusHttp(port=8080))`, then `@app.route("/path")`.
-
-    `DAEBUS_HTTP_PORT` and `DAEBUS_HTTP_HOST` win over the arguments. cors_config: which pages of other origins may read
-    the answers: allowed_origins (origins, or `*`, the default), allowed_methods, allowed_headers, expose_headers
-    (lists), allow_credentials (bool), max_age (seconds). What it cannot mean stops the start with a ConfigurationError.
-    """
-
-    kind = "http"
-    logger = logger
-
-    def __init__(self, port: int = UNSET, host: str = UNSET, cors_config: Mapping[str, Any] | None = None) -> None:
-        self.arguments: dict[str, Any] = {"http_port": port, "http_host": host}
-        self.port: int = (
-            parse("http_port", port, "DaebusHttp(port)") if given(port) and port is not None else DEFAULT_PORT
-        )
-        self.host: str = host if given(host) else DEFAULT_HOST
-        self.cors_config = cors_config
-        self._app: Application | None = None
-        self._declared = Declarations()
-
-    def bind(self, app: Application) -> None:
-        """Told by `attach`."""
-        self._app = app
-        app.make_wsgi = make_wsgi
-        self._declared.registry.part_of(app.registry)
-
-    def attach(self, daemon: Application) -> None:
-        """As `app.attach(http)`."""
-        daemon.attach(self)
-
-    @property
-    def daemon(self) -> Application | None:
-        """The application that this is attached to."""
-        return self._app
-
-    def route(self, path: str, methods: Iterable[str] | None = None, *, blocking: bool = False) -> Callable[[F], F]:
-        """As `app.route`."""
-        return self._declared.route(path, methods, blocking=blocking)
-
-    def configure_cors(self, config: Mapping[str, Any]) -> None:
-        """Replace `cors_config`, before the service starts. RegistrationError later."""
-        if self._app is not None:
-            self._app.check_open("configure_cors")
-        self.cors_config = config
 
 
 def check(running: Running) -> None:
@@ -108,7 +49,7 @@ class _Gate:
     """Tells requests from WebSocket handshakes."""
 
     def __init__(self, running: Running) -> None:
-        self._http, self._websocket_support = running.http is not None, running.websocket
+        self._http, self._endpoint = running.http is not None, running.websocket
         self._falcon = _make_falcon(running)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -123,24 +64,9 @@ class _Gate:
         return self._falcon(environ, start_response)
 
     def _websocket(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        fault = handshake_fault(environ)
-        if fault is not None:
-            fields = [("Sec-WebSocket-Version", "13"), *([("Allow", "GET")] if fault[0] == 405 else [])]
-            return _answer(start_response, fault[0], {"error": fault[1]}, fields)
-        if self._websocket_support is None or UPGRADE not in environ:
-            return _answer(start_response, 400, {"error": "no WebSocket is served here"})
-        try:
-            outcome = self._websocket_support.accept(Handshake.of(environ))
-        except ValueError:
-            return _answer(start_response, 400, {"error": "the query is not URL-encoded UTF-8"})
-        if isinstance(outcome, Refusal):
-            return _answer(start_response, outcome.status, outcome.content)
-        try:
-            socket = environ[UPGRADE](outcome.terms)
-        except BaseException:
-            outcome.end()
-            raise
-        outcome.serve(socket)
+        refusal = serve(environ, self._endpoint)
+        if refusal is not None:
+            return _answer(start_response, refusal.status, refusal.content, refusal.headers)
         return []
 
 

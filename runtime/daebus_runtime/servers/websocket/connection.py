@@ -8,7 +8,6 @@ tear a frame apart and leaves a receiver asleep on close.
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import hashlib
 import socket
@@ -25,7 +24,7 @@ from ...logs import runtime_logger
 from ...transport import home
 from ...turn import Share, turn
 from . import frames
-from .endpoint import Terms
+from .endpoint import UPGRADE, Terms, asks_for_websocket
 from .frames import Fragments, Frame, FrameReader, Violation
 from .outbox import Outbox
 
@@ -221,37 +220,6 @@ class Connection(WebSocket):  # type: ignore[misc]
 
 
 # --- the handshake ----------------------------------------------------------------------------------------------------
-UPGRADE = "daebus.upgrade"
-"""In the WSGI environ of a request that asks for a WebSocket: a function that accepts it and returns the Connection. It
-takes the connection's Terms."""
-
-
-def asks_for_websocket(environ: dict[str, Any]) -> bool:
-    """Whether a request is meant as a WebSocket handshake, a good one or not."""
-    if "HTTP_UPGRADE" not in environ:
-        return False
-    upgrade = [word.strip().lower() for word in environ["HTTP_UPGRADE"].split(",")]
-    connection = [word.strip().lower() for word in environ.get("HTTP_CONNECTION", "").split(",")]
-    return "websocket" in upgrade and "upgrade" in connection
-
-
-def handshake_fault(environ: dict[str, Any]) -> tuple[int, str] | None:
-    """What is wrong with a handshake: (HTTP status, text)."""
-    if environ["REQUEST_METHOD"] != "GET":
-        return 405, "a WebSocket handshake is a GET request"
-    if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
-        return 400, "a WebSocket handshake needs HTTP/1.1"
-    if environ.get("CONTENT_LENGTH", "0").strip("0") or environ.get("HTTP_TRANSFER_ENCODING"):
-        return 400, "a WebSocket handshake has no body"
-    if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
-        return 426, "the WebSocket version spoken here is 13"
-    try:
-        key = base64.b64decode(environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip(), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    return None if len(key) == 16 else (400, "Sec-WebSocket-Key is not 16 bytes in Base64")
-
-
 class UpgradeHandler(WebSocketHandler):  # type: ignore[misc]
     """Offers the upgrade to the application, which accepts it (`environ[UPGRADE]()`) or answers as to any request."""
 

@@ -1,16 +1,22 @@
-"""What answers WebSockets on a path, and what is agreed for one of them. Knows no frame and no protocol of messages.
+"""What answers WebSockets on a path, and how a handshake becomes one. Knows no frame and no protocol of messages.
 
 An `Endpoint` decides on each handshake. One that is accepted is upgraded under its `Terms` and then served.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ..http.requests import Headers, parse_cookies, parse_query
 from .frames import Frame
+
+UPGRADE = "daebus.upgrade"
+"""In the WSGI environ of a request that asks for a WebSocket: a function that accepts it and returns the Connection. It
+takes the connection's Terms."""
 
 
 class Socket(Protocol):
@@ -72,10 +78,11 @@ class Terms:
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why a handshake is not accepted: an HTTP status and what its JSON body says."""
+    """Why a handshake is not accepted: an HTTP status, what its JSON body says, and header fields."""
 
     status: int
     content: dict[str, Any]
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Accepted(Protocol):
@@ -94,3 +101,55 @@ class Endpoint(Protocol):
     """Decides on handshakes, before the upgrade; may wait."""
 
     def accept(self, handshake: Handshake) -> Accepted | Refusal: ...
+
+
+# --- the handshake ----------------------------------------------------------------------------------------------------
+def asks_for_websocket(environ: dict[str, Any]) -> bool:
+    """Whether a request is meant as a WebSocket handshake, a good one or not."""
+    if "HTTP_UPGRADE" not in environ:
+        return False
+    upgrade = [word.strip().lower() for word in environ["HTTP_UPGRADE"].split(",")]
+    connection = [word.strip().lower() for word in environ.get("HTTP_CONNECTION", "").split(",")]
+    return "websocket" in upgrade and "upgrade" in connection
+
+
+def serve(environ: dict[str, Any], endpoint: Endpoint | None) -> Refusal | None:
+    """Upgrade a request and serve its WebSocket until that has ended, or say why not. endpoint: None for a service that
+    has no WebSockets."""
+    fault = _fault(environ)
+    if fault is not None:
+        status, text = fault
+        allow = [("Allow", "GET")] if status == 405 else []
+        return Refusal(status, {"error": text}, (("Sec-WebSocket-Version", "13"), *allow))
+    if endpoint is None or UPGRADE not in environ:
+        return Refusal(400, {"error": "no WebSocket is served here"})
+    try:
+        outcome = endpoint.accept(Handshake.of(environ))
+    except ValueError:
+        return Refusal(400, {"error": "the query is not URL-encoded UTF-8"})
+    if isinstance(outcome, Refusal):
+        return outcome
+    try:
+        socket = environ[UPGRADE](outcome.terms)
+    except BaseException:
+        outcome.end()
+        raise
+    outcome.serve(socket)
+    return None
+
+
+def _fault(environ: dict[str, Any]) -> tuple[int, str] | None:
+    """What is wrong with a handshake: (HTTP status, text)."""
+    if environ["REQUEST_METHOD"] != "GET":
+        return 405, "a WebSocket handshake is a GET request"
+    if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
+        return 400, "a WebSocket handshake needs HTTP/1.1"
+    if environ.get("CONTENT_LENGTH", "0").strip("0") or environ.get("HTTP_TRANSFER_ENCODING"):
+        return 400, "a WebSocket handshake has no body"
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
+        return 426, "the WebSocket version spoken here is 13"
+    try:
+        key = base64.b64decode(environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip(), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    return None if len(key) == 16 else (400, "Sec-WebSocket-Key is not 16 bytes in Base64")
