@@ -137,6 +137,27 @@ def test_no_form_holds_the_loop(body: bytes) -> None:
     assert max(turns) < 0.25  # 1.6 s for the first one, once; coverage and busy machines cost
 
 
+def test_no_multipart_body_holds_the_loop() -> None:
+    begin, end = b'--b\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\n', b"\r\n--b--\r\n"
+    body = begin + b"\r\n--" * 2_000_000 + end  # nearly a boundary, at every place
+    turns = []  # CPU seconds of each
+
+    def clock() -> None:
+        while True:
+            begun = time.thread_time()
+            gevent.sleep(0.0001)
+            turns.append(time.thread_time() - begun)
+
+    watch = gevent.spawn(clock)
+    gevent.sleep(0.001)
+    content = bodies.parse(body, "multipart/form-data; boundary=b", len(body))
+    gevent.sleep(0.001)
+    watch.kill()
+    assert len(content.files["f"].data) == 8_000_000
+    assert len(turns) > 5
+    assert max(turns) < 0.05  # 0.09 s in one piece; coverage and busy machines cost
+
+
 def test_forms_are_decoded_whole() -> None:
     kind = {"content-type": "application/x-www-form-urlencoded"}
     with TestApp(make_app(("/x", ["POST"], lambda req: req.form))) as service:

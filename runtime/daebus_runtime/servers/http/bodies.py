@@ -134,6 +134,18 @@ def _decoded(text: bytes, share: Share) -> str:
     return out.decode()
 
 
+class _Pieces(io.BytesIO):
+    """A body for Falcon's parser, which reads it in pieces: between two of them the loop may turn."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._share = Share()
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._share.take()
+        return super().read(size)
+
+
 def _parse_multipart(body: bytes, content_type: str, limit: int) -> tuple[dict[str, str], dict[str, Upload]]:
     options = MultipartParseOptions()
     options.max_body_part_buffer_size = limit
@@ -141,7 +153,7 @@ def _parse_multipart(body: bytes, content_type: str, limit: int) -> tuple[dict[s
     fields: dict[str, str] = {}
     files: dict[str, Upload] = {}
     try:
-        for part in MultipartFormHandler(options).deserialize(io.BytesIO(body), content_type, len(body)):
+        for part in MultipartFormHandler(options).deserialize(_Pieces(body), content_type, len(body)):
             name = part.name
             if name is None:
                 raise bad("a part of the multipart body has no name")
