@@ -111,6 +111,8 @@ class Gate:
 
     def enter(self) -> None:
         """Return when it is this greenlet's turn: at once, unless others have spent this one."""
+        if not self._waiting and time.monotonic() <= self._until:
+            return
         if self._waiting or self._spent():
             me = getcurrent()
             self._waiting.append(me)

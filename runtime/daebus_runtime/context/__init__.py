@@ -114,16 +114,15 @@ def call_here(context: Context | None, function: Callable[..., T], *args: Any) -
         greenlet.spawn_tree_locals = before or {}
 
 
-def _call(function: Callable[..., T], *args: Any) -> T:
-    return function(*args)
-
-
 def call_in_context(
     context: Context, function: Callable[..., T], *args: Any, run: Callable[..., Any] | None = None
 ) -> T:
     """Call the author's function in a context, here or, with `run`, in an OS thread. Raises what `contain` does."""
-    result: T = (run or _call)(call_here, context, contain, function, *args)
-    return result
+    if run is None:
+        here: T = call_here(context, contain, function, *args)
+        return here
+    elsewhere: T = run(call_here, context, contain, function, *args)
+    return elsewhere
 
 
 def carried(function: Callable[..., T]) -> Callable[..., T]:

@@ -51,7 +51,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
 
     def __init__(self, sock: Any, address: Any, server: Server) -> None:
         self.clock = Clock()
-        self._source, file = open_source(sock, self.clock)
+        self.source, file = open_source(sock, self.clock)
         self._send = sock.send if isinstance(sock, ssl.SSLSocket) else sock._sock.send
         self._known_host: str | None = None
         super().__init__(sock, _of_its_family(address), server, file)
@@ -99,7 +99,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
             if not self._wait_for_request():
                 return None
             head = Head(self.rfile.readline, self._known_host)
-            if head.chunked and malformed(self._source.arrived(self.rfile)):
+            if head.chunked and malformed(self.source.arrived(self.rfile)):
                 raise Refused("400 Bad Request", "a malformed chunk")
         except Refused as refused:
             return self._refuse(refused.status, str(refused))
@@ -121,10 +121,10 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         first = self.clock.phase == NEW
         if not first:
             self.clock.enter(IDLE)
-        self._source.waited = False
+        self.source.waited = False
         if not self.rfile.peek(1):
             return False
-        if not (first or self._source.waited):
+        if not (first or self.source.waited):
             turn()  # the client was here before us, by pipelining or by being fast: one request a turn
         self.clock.enter(HEADER)
         return True
@@ -206,7 +206,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
             self.clock.moved += sent
             data = data[sent:]
             if data:
-                self._source.share.take()
+                self.source.share.take()
         self.clock.enter(phase)
 
     def _sendall(self, data: bytes | bytearray) -> None:

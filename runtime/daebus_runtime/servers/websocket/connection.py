@@ -30,6 +30,8 @@ from .outbox import Outbox
 
 CLOSE_SECONDS = 0.5
 """How long a client may take to answer a close frame before its connection is cut. (It has got the frame by then.)"""
+SENDS = 8
+"""After so many messages a handler that sends in a long loop lets others have their turn."""
 POSTED_MOST = 1024
 POST_SECONDS = 1.0
 
@@ -53,7 +55,9 @@ class Connection(WebSocket):  # type: ignore[misc]
         self._sock = handler.socket
         self._terms = terms
         self._read = handler.rfile.read1
+        self._source = handler.source
         self._share, self._sending = Share(), Share()
+        self._sent = 0
         self._frames = FrameReader(handler.rfile.read1, self._share.take, terms.reserved)
         self._outbox = Outbox(handler.socket, self._overflow)
         self._closing = False  # our close frame is on its way
@@ -87,9 +91,10 @@ class Connection(WebSocket):  # type: ignore[misc]
         if self._closing or self.closed or self._outbox.lost:
             raise WebSocketError("the connection is closed")
         frame = message if isinstance(message, Frame) else Frame.of(message)
-        if self._home.is_here():
+        if home.get_ident() == self._home.thread:
             self._outbox.put(frame)
-            if gevent.getcurrent() is not self._home.hub:
+            self._sent += 1
+            if (not self._sent % SENDS or self._outbox.crowded) and gevent.getcurrent() is not self._home.hub:
                 self._let_others()
         else:
             self._post(frame)
@@ -131,9 +136,12 @@ class Connection(WebSocket):  # type: ignore[misc]
 
     def _message(self) -> str | bytes | None:
         message: Fragments | None = None
+        source = self._source
         while True:
-            self._share.take()
+            source.waited = False
             last, opcode, data = self._frames.next(self._terms.message_limit - (message.size if message else 0))
+            if not source.waited:  # the client was here before us: it sends faster than it is served
+                self._share.take()
             if opcode > 7:
                 if self._control(opcode, data):
                     return None

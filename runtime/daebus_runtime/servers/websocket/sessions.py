@@ -65,6 +65,7 @@ class Sessions:
     def start(self, running: Running) -> None:
         """Told when the service starts: what is declared is put to work."""
         self.running = running
+        self.gate = gate()
         self.terms = Terms(running.settings.websocket_message_limit, running.metrics.drop)
         declared = running.registry.all(Handler)
         self.handlers = {item.type: (item, running.metrics.handler("websocket", item.type)) for item in declared}
@@ -277,5 +278,5 @@ class Session:
         run = running.blocking.run if getattr(declared, "blocking", False) else None
         handler = functools.partial(declared.function, *data, self.client.id)
         if run is None:
-            gate().enter()
+            self._sessions.gate.enter()
         return contextvars.Context().run(call_in_context, Context(running.service, request, response), handler, run=run)
