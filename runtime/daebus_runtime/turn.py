@@ -46,6 +46,31 @@ class NextTurn:
         self._timer.close()
 
 
+class Part:
+    """How long one kind of work may hold each turn of a loop: `seconds` from its first piece in a turn on."""
+
+    __slots__ = ("_loop", "_number", "_seconds", "until")
+
+    def __init__(self, loop: Any, seconds: float) -> None:
+        self._loop, self._seconds = loop, seconds
+        self._number = -1
+        self.until = 0.0
+        """Until then (time.monotonic) more may be done, whatever the turn."""
+
+    def spent(self) -> bool:
+        """Whether this turn's part is used up; asked when `until` has passed, so that a hot path reads the clock and no
+        more."""
+        number = self._loop.iteration  # libev's count of the times it looked at its sockets and timers
+        if number == self._number:
+            return True
+        self._number, self.until = number, time.monotonic() + self._seconds
+        return False
+
+    def renew(self) -> None:
+        """A new turn has begun."""
+        self._number, self.until = -1, 0.0
+
+
 SHARE_SECONDS = 0.001
 """How long the greenlets that always have more to do may hold one turn of the loop, all of them together."""
 
@@ -101,19 +126,17 @@ class Gate:
     """Before an author's code runs: the loop may have woken many greenlets together, each with a handler that computes.
     Those for whom this turn has no time left wait for a later one, in the order of their coming."""
 
-    __slots__ = ("_hub", "_later", "_number", "_until", "_waiting")
+    __slots__ = ("_hub", "_later", "_part", "_waiting")
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
-        self._number, self._until = -1, 0.0
+        self._part = Part(hub.loop, GATE_SECONDS)
         self._waiting: deque[Any] = deque()
         self._later = NextTurn(hub.loop, self._let_in)
 
     def enter(self) -> None:
         """Return when it is this greenlet's turn: at once, unless others have spent this one."""
-        if not self._waiting and time.monotonic() <= self._until:
-            return
-        if self._waiting or self._spent():
+        if self._waiting or (time.monotonic() > self._part.until and self._part.spent()):
             me = getcurrent()
             self._waiting.append(me)
             self._later.ask()
@@ -123,18 +146,9 @@ class Gate:
                 self._waiting.remove(me)
                 raise
 
-    def _spent(self) -> bool:
-        now = time.monotonic()
-        if now <= self._until:
-            return False
-        number = self._hub.loop.iteration
-        if number == self._number:
-            return True
-        self._number, self._until = number, now + GATE_SECONDS
-        return False
-
     def _let_in(self) -> None:
-        while self._waiting and not self._spent():
+        now, part = time.monotonic, self._part
+        while self._waiting and not (now() > part.until and part.spent()):
             self._waiting.popleft().switch()
         if self._waiting:
             self._later.ask()

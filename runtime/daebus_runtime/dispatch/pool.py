@@ -19,7 +19,7 @@ import gevent
 from gevent import get_hub
 
 from ..logs import runtime_logger
-from ..turn import NextTurn
+from ..turn import NextTurn, Part
 
 TURN_SECONDS = 0.005
 """Seconds of one turn of the loop that messages may take; then timers and sockets are looked at first."""
@@ -80,7 +80,7 @@ class WorkerPool:
         self._loop: Any = get_hub().loop
         self._later = NextTurn(self._loop, self._next_turn)
         self._kicked = False
-        self._turn, self._until = -1, 0.0
+        self._part = Part(self._loop, TURN_SECONDS)
 
     def lane(self, limit: int, cap: int | None = None) -> Lane:
         """A new lane. It may use every worker that no other lane has claimed, at most `cap` at the same time."""
@@ -135,28 +135,19 @@ class WorkerPool:
             self._kicked = True
             self._loop.run_callback(self._kick)
 
-    def _spent(self) -> bool:
-        """Whether messages have had their part of this turn of the loop; asked when `_until` has passed."""
-        turn = self._loop.iteration  # libev's count of the times it looked at its sockets and timers
-        if turn == self._turn:
-            return True
-        self._turn, self._until = turn, time.monotonic() + TURN_SECONDS
-        return False
-
     def _kick(self) -> None:
         # Runs in the hub. `switch()` returns when the handler blocks or the queue is empty, so handlers that never
         # block share one worker and cost no switch.
         self._kicked = False
-        idle, workers, now = self._idle, self._workers, time.monotonic
+        idle, workers, now, part = self._idle, self._workers, time.monotonic, self._part
         while self._round and (idle or len(workers) < self.concurrency):
-            if now() > self._until and self._spent():
+            if now() > part.until and part.spent():
                 self._later.ask()
                 return
             (idle.pop() if idle else self._hire()).greenlet.switch()
 
     def _next_turn(self) -> None:
-        self._until = 0.0
-        self._turn = -1
+        self._part.renew()
         self._kick()
 
     def _hire(self) -> _Worker:
@@ -182,7 +173,7 @@ class WorkerPool:
 
     def _run_round(self, worker: _Worker) -> None:
         # The hottest loop of a service: no call in it that is not needed for each message.
-        lanes, copy, now = self._round, _EMPTY.copy, time.monotonic
+        lanes, copy, now, part = self._round, _EMPTY.copy, time.monotonic, self._part
         while lanes:
             lane = lanes.popleft()
             queue = lane.queue
@@ -204,5 +195,5 @@ class WorkerPool:
                 if queue and not lane.ready:
                     lane.ready = True
                     lanes.append(lane)
-            if now() > self._until and self._spent():
+            if now() > part.until and part.spent():
                 return
