@@ -1,4 +1,4 @@
-"""The application: its name, its settings, what it is made of, and one process of it from first line to last."""
+"""The application: its name, its settings, its components, and one run of its process, from first line to last."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_the_name_is_from_the_environment_else_the_argument_else_the_application
 
 
 @pytest.mark.parametrize("name", ["", None, 5, b"garden"], ids=repr)
-def test_a_name_that_is_no_text_is_refused(name: Any) -> None:
+def test_a_name_that_is_not_a_string_is_refused(name: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"Daebus\(name\)"):
         Daebus(name)
 
 
 @pytest.mark.parametrize("name", ["two words", "a*", "x" * 129, ".hidden"], ids=lambda name: name[:9])
-def test_a_name_that_is_no_channel_is_refused_with_its_place(name: str) -> None:
+def test_a_name_that_cannot_be_a_channel_is_refused_and_its_source_named(name: str) -> None:
     with pytest.raises(ConfigurationError, match=r"Daebus\(name\).*is not a name"):
         TestApp(Daebus(name)).__enter__()
 
@@ -111,7 +111,7 @@ def test_before_it_runs_it_answers_what_it_can() -> None:
     assert "garden" in repr(app)
 
 
-def test_while_it_runs_it_says_so() -> None:
+def test_is_running_is_true_while_it_runs() -> None:
     app = Daebus("garden")
     with TestApp(app):
         assert app.is_running()
@@ -222,7 +222,7 @@ def test_the_first_lines_say_what_runs_and_where(garden: ServiceProcess, session
     garden.wait_line(rf"^  bus +redis://127\.0\.0\.1:{session_redis.port}/0 \(DAEBUS_REDIS_URL\)$")
 
 
-def test_an_argument_that_the_environment_overrides_is_said_once(garden: ServiceProcess) -> None:
+def test_an_argument_that_the_environment_overrides_is_logged_once(garden: ServiceProcess) -> None:
     garden.wait_line("started")
     for line in (
         "service is taken from DAEBUS_SERVICE, not from the program's argument",
@@ -254,12 +254,12 @@ def listening_sockets(pid: int) -> list[str]:
     return [row[1] for row in rows if row[3] == "0A" and row[9] in inodes]
 
 
-def test_the_instrument_sees_a_listening_socket() -> None:
+def test_listening_sockets_finds_a_listening_socket() -> None:
     with socket.create_server(("127.0.0.1", 0)):
         assert len(listening_sockets(os.getpid())) >= 1
 
 
-def test_its_lines_are_json_where_nobody_watches_and_stop_from_an_os_thread_lets_run_return(
+def test_away_from_a_terminal_it_logs_json_and_stop_from_an_os_thread_lets_run_return(
     start_process: Start, shared_redis: RedisServer
 ) -> None:
     process = start_process(GARDEN, env={"DAEBUS_REDIS_URL": shared_redis.url})
@@ -278,9 +278,7 @@ def test_its_lines_are_json_where_nobody_watches_and_stop_from_an_os_thread_lets
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
 
 
-def test_a_service_without_anything_to_do_with_the_bus_is_ready_without_it(
-    start_process: Start, free_port: int
-) -> None:
+def test_a_service_that_uses_no_bus_is_ready_without_one(start_process: Start, free_port: int) -> None:
     program = """
         from daebus import Daebus
         app = Daebus("lonely")

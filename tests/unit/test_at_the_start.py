@@ -1,4 +1,4 @@
-"""What is settled, or said, when a service starts: address families, open files, a file that runs twice."""
+"""What a service settles or logs at its start: address families, the limit of open files, a file that runs twice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def reaches(host: str, port: int) -> bool:
 
 
 @pytest.mark.parametrize(("host", "reached"), [("::", ["127.0.0.1", "::1"]), ("[::1]", ["::1"])])
-def test_any_address_of_ipv6_takes_both_families(host: str, reached: list[str]) -> None:
+def test_the_ipv6_wildcard_address_accepts_ipv4_too(host: str, reached: list[str]) -> None:
     if not socket.has_ipv6:
         pytest.skip("this Python has no IPv6")
     with open_listener(host, 0, "TEST") as listener:
@@ -39,7 +39,7 @@ def test_any_address_of_ipv6_takes_both_families(host: str, reached: list[str]) 
         assert [address for address in ("127.0.0.1", "::1") if reaches(address, port)] == reached
 
 
-def test_without_ipv6_it_is_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ipv6_it_listens_on_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.socket
 
     def without(family: int = socket.AF_INET, *args: Any, **options: Any) -> Any:
@@ -52,7 +52,7 @@ def test_without_ipv6_it_is_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
         assert listener.getsockname()[0] == "0.0.0.0"
 
 
-def test_the_limit_of_open_files_is_raised_and_one_that_does_not_suffice_is_said() -> None:
+def test_the_limit_of_open_files_is_raised_and_one_too_low_is_logged() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
@@ -66,7 +66,7 @@ def test_the_limit_of_open_files_is_raised_and_one_that_does_not_suffice_is_said
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_file_that_runs_under_two_names_is_said_with_the_cure(tmp_path: Path, free_port: int) -> None:
+def test_a_file_that_runs_under_two_names_is_logged_with_the_cure(tmp_path: Path, free_port: int) -> None:
     (tmp_path / "handlers.py").write_text("from app import app\napp.action('lost')(lambda: 1)\n")
     program = """
         from daebus import Daebus
@@ -83,7 +83,7 @@ def test_a_file_that_runs_under_two_names_is_said_with_the_cure(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("way", ["package", "link"])
-def test_a_file_that_runs_twice_is_said_once_however_it_was_reached(way: str, tmp_path: Path, free_port: int) -> None:
+def test_a_file_that_runs_twice_is_logged_once_however_it_was_started(way: str, tmp_path: Path, free_port: int) -> None:
     package, elsewhere = tmp_path / "garden", tmp_path / "elsewhere"
     package.mkdir()
     elsewhere.symlink_to(package)
@@ -98,7 +98,7 @@ def test_a_file_that_runs_twice_is_said_once_however_it_was_reached(way: str, tm
     assert process.output.count(f"app.py was run twice, as module '__main__' and as module '{name}'") == 1
 
 
-def test_a_probe_reaches_whichever_family_is_listened_on() -> None:
+def test_a_probe_reaches_the_service_on_either_address_family() -> None:
     for listening in ("::1", "127.0.0.1"):
         with open_listener(listening, 0, "TEST") as listener:
             port = listener.getsockname()[1]

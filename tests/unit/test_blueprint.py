@@ -1,4 +1,4 @@
-"""Parts of a service that are declared apart."""
+"""Blueprints: parts of a service that are declared in modules of their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 
 
 def make_beds(said: list[Any], prefix: str = "") -> Blueprint:
-    """One of everything that may be declared."""
+    """A blueprint with one of everything that may be declared."""
     beds = Blueprint("beds", prefix)
     beds.action("dig")(lambda: ["dug", request.payload])
     beds.listen("weather.*")(lambda message: said.append(message["kind"]))

@@ -1,4 +1,4 @@
-"""`DaebusCaller`: in a service, a script, Flask, asyncio, native threads, forked children; its errors and its end."""
+"""`DaebusCaller` in a service, a script, Flask, asyncio, native threads and forked children; its errors; closing it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Start = Callable[..., ServiceProcess]
 
 
 def make_garden(release: gevent.event.Event) -> Daebus:
-    """`mute` gives no answer before it is released."""
+    """A service; its action `mute` answers only once it is released."""
     app = Daebus("garden")
     app.action("echo")(lambda: response.send(request.payload))
     app.action("mute")(lambda: release.wait(30))
@@ -56,7 +56,7 @@ def make_garden(release: gevent.event.Event) -> Daebus:
 
 @pytest.fixture
 def garden() -> Iterator[TestApp]:
-    """A service in this process; callers of this process reach it whatever their address."""
+    """A service in this process. Callers in this process reach it whatever address they are given."""
     release = gevent.event.Event()
     with TestApp(make_garden(release)) as service:
         yield service
@@ -65,7 +65,7 @@ def garden() -> Iterator[TestApp]:
 
 @pytest.fixture(scope="module")
 def garden_url(session_redis: RedisServer) -> Iterator[str]:
-    """The bus of a service that programs in other processes can call."""
+    """The address of a Redis on which a service runs that other processes can call."""
     release = gevent.event.Event()
     with TestApp(make_garden(release), redis_url=session_redis.url):
         yield session_redis.url
@@ -198,7 +198,7 @@ def test_any_number_of_seconds_up_to_a_year_is_taken(garden: TestApp, good: Any)
     assert DaebusCaller("garden").send_request("echo", 1, good) == 1
 
 
-def test_a_bus_that_is_away_is_named_with_its_reason(free_port: int) -> None:
+def test_an_unreachable_bus_is_named_with_the_reason(free_port: int) -> None:
     caller = DaebusCaller("garden", redis_port=free_port)
     with pytest.raises(BusUnavailable, match=r"service 'garden', action 'echo'.*refused.*0\.2 seconds") as raised:
         caller.send_request("echo", timeout=0.2)
@@ -248,7 +248,7 @@ def test_a_bad_address_fails_at_the_call_and_shows_no_password(url: str) -> None
     assert "secret" not in repr(caller)
 
 
-def test_a_closed_caller_says_so_and_hurts_no_other(garden: TestApp) -> None:
+def test_a_closed_caller_raises_and_disturbs_no_other(garden: TestApp) -> None:
     other = DaebusCaller("garden")
     with DaebusCaller("garden") as caller:
         assert caller.send_request("echo", 1) == 1
@@ -261,7 +261,7 @@ def test_a_closed_caller_says_so_and_hurts_no_other(garden: TestApp) -> None:
 
 
 # --- where it goes --------------------------------------------------------------------------------------------------
-def test_making_one_never_connects_and_never_fails() -> None:
+def test_creating_a_caller_never_connects_and_never_fails() -> None:
     for arguments in ({}, {"redis_host": "no-such-host.invalid"}, {"redis_port": 1}, {"redis_url": "nonsense"}):
         begun = time.monotonic()
         DaebusCaller("garden", **arguments).close()
@@ -284,7 +284,7 @@ print(DaebusCaller("garden").send_request("echo", 3))
 
 
 def run(program: str, timeout: float = 20.0) -> str:
-    """What a program prints, run with warnings as errors by a Python that gevent has not patched; it must end well."""
+    """Run a program in a Python that gevent has not patched, warnings as errors; it must exit with 0; its output."""
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -294,7 +294,7 @@ def run(program: str, timeout: float = 20.0) -> str:
 
 @pytest.fixture
 def at_garden(garden_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs that are started find the garden."""
+    """Programs that a test starts find the garden's bus in their environment."""
     monkeypatch.setenv("DAEBUS_REDIS_URL", garden_url)
 
 
@@ -358,7 +358,7 @@ print(all(results[t] == [[t, n] for n in range(50) for _ in (0, 1)] for t in ran
     assert said == "True"
 
 
-def test_many_callers_of_a_process_are_two_connections(garden_url: str, session_redis: RedisServer) -> None:
+def test_many_callers_in_a_process_share_two_connections(garden_url: str, session_redis: RedisServer) -> None:
     client = session_redis.client()
     before = client.info("clients")["connected_clients"]
     said = run(f"""
@@ -539,7 +539,7 @@ def test_a_caller_made_at_import_time_works_in_handlers_tasks_and_threads() -> N
 
 
 def test_an_outage_of_the_bus_costs_no_memory(free_port: int) -> None:
-    """Each call that is given up takes what it wanted to send with it."""
+    """A call that times out also removes its unsent request from the queue."""
     said = run(f"""
 import tracemalloc
 from daebus import BusUnavailable, DaebusCaller

@@ -1,4 +1,4 @@
-"""JSON in and out: the same bytes and the same values with orjson and without it, always valid, and nothing leaked."""
+"""JSON in and out: the same bytes and values with orjson and without. Output is always valid; errors leak no data."""
 
 from __future__ import annotations
 
@@ -351,7 +351,7 @@ def test_what_can_be_read_from_text_or_bytes_of_any_kind(loads: Callable[[Any], 
         '"\\\\\\udfff"',
     ],
 )
-def test_what_is_no_json_is_a_value_error_with_one_text(data: Any) -> None:
+def test_invalid_json_is_a_value_error_with_the_same_text_everywhere(data: Any) -> None:
     texts = set()
     for loads in (one.loads for one in BOTH.values() if one is not None):
         with pytest.raises(ValueError) as caught:  # noqa: PT011 (that there is one text is what is tested)
@@ -373,7 +373,7 @@ def nested(levels: int, wrap: Callable[[Any], Any], innermost: Any = 1) -> Any:
 @pytest.mark.parametrize(
     "wrap", [lambda inner: [inner], lambda inner: {"a": inner}, Pot, lambda inner: ["[", {"b]": inner}][1]]
 )
-def test_one_limit_of_depth_for_reading_and_writing(either: Codec, wrap: Callable[[Any], Any]) -> None:
+def test_reading_and_writing_have_the_same_depth_limit(either: Codec, wrap: Callable[[Any], Any]) -> None:
     deep = nested(codec.LEVELS, wrap)
     written = either.dumps(deep)
     assert either.dumps(either.loads(written)) == written
@@ -454,7 +454,7 @@ PYTHON = st.recursive(
     ),
     max_leaves=8,
 )
-# Pieces of JSON in any order: mostly no JSON, and each mistake in every place.
+# Fragments of JSON in any order: mostly invalid, with every kind of mistake in every position.
 WORDS = (
     '[ ] { } , : " "a" "a": 1 - 0 .5 e9 E+400 99999999999999999999 true null NaN \\ \\ud83d \\ude00 \\u0041 \ud800 é'
 )
@@ -468,7 +468,7 @@ bounded = settings(max_examples=100, deadline=None)
 
 
 def outcome(function: Callable[[Any], Any], value: Any) -> Any:
-    """The result, spelled so that 1 and 1.0, 0.0 and -0.0 differ; or the error, with its text."""
+    """The result, written so that 1 differs from 1.0 and 0.0 from -0.0; or the error with its text."""
     try:
         return repr(function(value))
     except (TypeError, ValueError) as error:
@@ -487,11 +487,11 @@ def test_any_json_value_comes_back_as_it_was(value: Any) -> None:
 @given(PYTHON)
 @example({"a": 2**64, 1: (Text("x"),)})
 @bounded
-def test_whatever_python_offers_is_written_alike(value: Any) -> None:
+def test_any_python_value_is_written_the_same_with_and_without_orjson(value: Any) -> None:
     assert codec.fast is not None
     plain = outcome(codec.plain.dumps, value)
     assert outcome(codec.fast.dumps, value) == plain
-    if isinstance(plain, str):  # what is written can be read
+    if isinstance(plain, str):  # whatever was written can be read back
         codec.plain.loads(codec.plain.dumps(value))
 
 
@@ -499,7 +499,7 @@ def test_whatever_python_offers_is_written_alike(value: Any) -> None:
 @given(PIECES | NUMBERS | st.text(st.characters(exclude_categories=()), max_size=6))
 @example('{"a":[99999999999999999999],"a":"\\ud83d"}')
 @bounded
-def test_whatever_arrives_is_read_or_refused_alike(text: str) -> None:
+def test_any_text_is_read_or_refused_the_same_with_and_without_orjson(text: str) -> None:
     assert codec.fast is not None
     inputs: list[Any] = [text, text.encode("utf-8", "surrogatepass"), f'{{"request_id":{text}}}', f'["{text}"]']
     for data in inputs:
@@ -509,7 +509,7 @@ def test_whatever_arrives_is_read_or_refused_alike(text: str) -> None:
 @both
 @given(st.floats() | st.floats(1e-7, 1e-3) | st.floats(1e14, 1e18))
 @bounded
-def test_a_float_is_spelled_alike_and_comes_back(number: float) -> None:
+def test_a_float_is_written_the_same_with_and_without_orjson_and_comes_back(number: float) -> None:
     assert codec.fast is not None
     written = codec.fast.dumps([number])
     assert codec.plain.dumps([number]) == written

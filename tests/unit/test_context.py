@@ -1,4 +1,4 @@
-"""`request`, `response`, `broadcast`, `cache`, `logger`: always those of the message being handled here."""
+"""`request`, `response`, `broadcast`, `cache` and `logger` always belong to the message that is being handled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ start_native_thread: Any = monkey.get_original("_thread", "start_new_thread")
 
 
 def in_native_thread(function: Callable[[], Any]) -> Any:
-    """The function's result from an OS thread that gevent has not replaced; greenlets run meanwhile."""
+    """Run the function in a real OS thread, not one of gevent's; other greenlets run meanwhile. Returns its result."""
     results: list[Any] = []
 
     def run() -> None:
@@ -57,13 +57,13 @@ def test_broadcast_and_cache_without_a_service_are_a_clear_error() -> None:
             use()
 
 
-def test_looking_at_the_names_does_no_harm() -> None:
+def test_repr_of_the_names_raises_nothing() -> None:
     assert "request" in repr(request)
     assert "response" in repr(response)
     assert "Redis client" in repr(cache)
 
 
-def test_outside_is_also_beside_a_running_service() -> None:
+def test_outside_a_handler_they_raise_also_while_a_service_runs() -> None:
     app = Daebus("garden")
     with TestApp(app):
         with pytest.raises(OutsideHandler):
@@ -170,7 +170,8 @@ def in_a_kept_executor(function: Callable[[], Any]) -> Any:
 WAYS = [spawned, spawned_by_a_spawned_one, in_a_pool, later, in_a_thread, in_a_kept_executor]
 
 
-# One executor for several OS threads is left out: its queue and locks, gevent's, belong to one (docs/threads.md).
+# Not tested: one executor used by several OS threads. Its queue and locks are gevent's and belong to one thread
+# (docs/threads.md).
 COMBINATIONS = [(way, kind) for kind in (False, True) for way in WAYS if not (kind and way is in_a_kept_executor)]
 
 
@@ -179,7 +180,7 @@ COMBINATIONS = [(way, kind) for kind in (False, True) for way in WAYS if not (ki
     COMBINATIONS,
     ids=[f"{way.__name__}-{'blocking' if kind else 'greenlet'}" for way, kind in COMBINATIONS],
 )
-def test_each_of_many_concurrent_messages_sees_its_own_wherever_it_looks(
+def test_each_of_many_concurrent_messages_sees_its_own_request_in_greenlets_and_threads(
     way: Callable[[Callable[[], Any]], Any], blocking: bool
 ) -> None:
     app = Daebus("garden", max_workers=4)
@@ -241,8 +242,8 @@ def test_a_context_variable_of_one_message_is_never_seen_by_the_next() -> None:
         assert [service.call("look", number) for number in range(5)] == ["fresh"] * 5
 
 
-def test_nothing_of_a_request_is_left_for_tasks_and_threads() -> None:
-    """On the original a task sees the request that was handled last."""
+def test_tasks_and_threads_never_see_a_request() -> None:
+    """On the original a task still sees the request that was handled last."""
     app = Daebus("garden")
     seen: list[Any] = []
 
@@ -407,7 +408,7 @@ def test_broadcast_goes_to_listeners_and_counts_them() -> None:
         return broadcast.send("news", request.payload)
 
     with TestApp(app) as service:
-        assert service.call("tell", {"a": 1}) == 1  # one connection, though two listeners
+        assert service.call("tell", {"a": 1}) == 1  # receivers are connections: one, with two listeners
         service.settle()
         assert heard == [{"a": 1}, {"a": 1}]
         assert service.broadcasts == [("news", {"a": 1})]

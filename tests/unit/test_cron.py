@@ -1,4 +1,4 @@
-"""What the five fields of `cron=` mean, in which time zone, and what happens when the clocks change."""
+"""The five fields of `cron=`: what they mean, in which time zone, and what happens when the clocks change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POSIX = "CET-1CEST,M3.5.0,M10.5.0/3"
 def planned(
     cron: str, start: datetime.datetime, count: int, zone: str | None = BERLIN, show: str = BERLIN
 ) -> list[str]:
-    """The next planned times, as a clock on the wall shows them; +1 or +2 is the zone's hours ahead of UTC."""
+    """The next planned times in local time; +1 or +2 is the zone's offset from UTC in hours."""
     times, when, found = make_times("x", None, cron, zone), start.timestamp(), []
     for _ in range(count):
         when = times.next_after(when)
@@ -63,13 +63,13 @@ def test_a_fixed_time_that_is_skipped_runs_at_the_change(zone: str | None, machi
 
 @pytest.mark.parametrize("zone", [BERLIN, None])
 @pytest.mark.parametrize("hours", ["*", "0-23", "*/1"])
-def test_a_task_of_every_hour_goes_by_the_hours_that_pass(zone: str | None, hours: str, machine: Machine) -> None:
+def test_an_hourly_task_runs_once_per_elapsed_hour(zone: str | None, hours: str, machine: Machine) -> None:
     machine.zone(POSIX)
     assert planned(f"30 {hours} * * *", AUTUMN, 5, zone)[1:] == ["25 00:30+2", "25 01:30+2", "25 02:30+2", "25 02:30+1"]
     assert planned(f"30 {hours} * * *", SPRING, 5, zone)[1:] == ["29 00:30+1", "29 01:30+1", "29 03:30+2", "29 04:30+2"]
 
 
-def test_a_change_of_half_an_hour_and_one_of_a_day() -> None:
+def test_a_clock_change_of_half_an_hour_and_one_of_a_day() -> None:
     howe, apia = "Australia/Lord_Howe", "Pacific/Apia"
     start = datetime.datetime(2026, 4, 4, 13, 30, tzinfo=UTC)
     assert planned("*/30 * * * *", start, 4, howe, howe) == [
@@ -79,11 +79,11 @@ def test_a_change_of_half_an_hour_and_one_of_a_day() -> None:
         "05 02:00+10.5",
     ]
     assert planned("45 1 * * *", start, 2, howe, howe) == ["05 01:45+11", "06 01:45+10.5"]
-    start = datetime.datetime(2011, 12, 30, tzinfo=UTC)  # 30 December 2011 was left out
+    start = datetime.datetime(2011, 12, 30, tzinfo=UTC)  # Samoa skipped 30 December 2011
     assert planned("0 12 * * *", start, 3, apia, apia) == ["31 00:00+14", "31 12:00+14", "01 12:00+14"]
 
 
-def test_a_test_of_a_service_sees_the_hour_once() -> None:
+def test_under_testapp_the_repeated_hour_counts_once() -> None:
     app, runs = Daebus("night"), []
     app.background("fixed", cron="30 2 * * *", timezone=BERLIN)(lambda: runs.append("fixed"))
     app.background("hourly", cron="30 * * * *", timezone=BERLIN)(lambda: runs.append("hourly"))
@@ -228,7 +228,7 @@ def test_a_machines_zone_may_be_a_file(machine: Machine, prefix: str) -> None:
     "value",
     ["Mars/Base", "CET-1CEST,M13.5.0,M10.5.0", "CET-25", os.devnull, "/no/such/file", "Europe", " ", "Europe/Berlin "],
 )
-def test_a_machines_zone_that_is_none_is_named(machine: Machine, value: str) -> None:
+def test_an_unknown_machine_zone_is_named(machine: Machine, value: str) -> None:
     machine.zone(value)
     with pytest.raises(RegistrationError) as error:
         Daebus("clock").background("tick", cron="0 6 * * *")

@@ -14,7 +14,7 @@ WEEK = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 
 
 def days(field: str) -> list[str]:
-    """The weekdays of one week, from a Sunday on, at whose noon a task with this field runs."""
+    """The weekdays of one week, beginning on Sunday, on which a noon task with this field runs."""
     times = make_times("x", None, f"0 12 * * {field}", "UTC")
     found, when, end = [], SUNDAY.timestamp(), (SUNDAY + WEEK_LONG).timestamp()
     while (when := times.next_after(when)) < end:

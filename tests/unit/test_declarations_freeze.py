@@ -1,4 +1,4 @@
-"""What a service serves is settled when it starts: what is declared later is refused with a text, and kept nowhere."""
+"""Declarations are closed once a service has started: a later one raises an error and changes nothing."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_nothing_is_declared_while_the_service_runs(garden: Any, what: str, plac
 
 
 @pytest.mark.parametrize("what", ["socket", "on_connect", "on_disconnect"])
-def test_nor_on_a_component(garden: Any, what: str) -> None:
+def test_nothing_is_declared_on_a_component_either(garden: Any, what: str) -> None:
     app = garden[0]
     declare = app.websocket.socket("late") if what == "socket" else getattr(app.websocket, what)
     with pytest.raises(RegistrationError, match="while the service runs"):
         declare(lambda client_id: None)
 
 
-def test_nor_is_anything_attached_registered_or_configured(garden: Any) -> None:
+def test_nothing_is_attached_registered_or_configured_either(garden: Any) -> None:
     app = garden[0]
     with pytest.raises(RegistrationError, match="register_blueprint comes too late: the service runs already"):
         app.register_blueprint(Blueprint("late"))

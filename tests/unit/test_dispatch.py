@@ -1,4 +1,4 @@
-"""How a received message becomes a handler's run: found or answered, bounded, measured, never able to hurt others."""
+"""From a message to the run of its handler: lookup, errors, limits, metrics; one message never harms another."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def in_os_thread(function: Callable[[], Any]) -> Any:
 
 
 def refusal(service: TestApp, action: str = "do", payload: Any = None) -> RemoteError:
-    """The error that a call ends with, which must come at once."""
+    """The error that the call raises. It must come at once, not by a timeout."""
     begun = time.monotonic()
     with pytest.raises(RemoteError) as raised:
         service.call(action, payload, 20)
@@ -87,7 +87,7 @@ def test_an_action_with_an_unusual_name_is_served() -> None:
 
 # --- what goes wrong in a handler -----------------------------------------------------------------------------------
 class Odd(BaseException):
-    """What no `except Exception` sees."""
+    """A BaseException, so `except Exception` does not catch it."""
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_sys_exit_in_a_handler_does_not_end_the_service() -> None:
         assert refusal(service).code == "handler_error"
 
 
-# GreenletExit among them: an author who raises it means this run, not the greenlet that it happens to be on.
+# GreenletExit too: an author who raises it wants to end this run, not the pool's greenlet that it runs on.
 ABORTS = [Odd("odd"), SystemExit(3), KeyboardInterrupt(), gevent.GreenletExit(), gevent.Timeout(1), GeneratorExit()]
 
 
@@ -170,7 +170,7 @@ def test_whatever_a_listener_or_hook_raises_ends_that_run_only(
     assert caplog.text.count("a hook failed") == 1
 
 
-def test_a_greenlet_that_is_killed_ends_though_its_handler_is_answered() -> None:
+def test_a_killed_greenlet_ends_even_after_its_handler_was_answered() -> None:
     greenlets: list[Any] = []
 
     def handler() -> None:
@@ -292,7 +292,7 @@ class Coded(Exception):
 
 
 class Failing(Exception):
-    """Fails in whatever it is asked."""
+    """An object whose every method raises."""
 
     @property
     def code(self) -> str:
@@ -303,7 +303,7 @@ class Failing(Exception):
 
 
 class Word(str):
-    """A text of its own type."""
+    """A subclass of str."""
 
 
 class OutOfStock(DaebusError):
@@ -349,7 +349,7 @@ def test_an_exception_given_as_an_error_keeps_its_text_and_a_code_that_is_a_shor
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_whatever_a_raised_exception_is_made_of_its_caller_is_answered(
+def test_the_caller_is_answered_even_if_the_exception_itself_is_broken(
     error: BaseException, text: str, code: str
 ) -> None:
     def handler() -> None:
@@ -394,7 +394,7 @@ def test_a_broadcast_that_is_no_object_is_counted_and_reaches_no_listener() -> N
 
 
 # --- how many at the same time --------------------------------------------------------------------------------------
-def test_a_handler_that_waits_holds_nobody_else() -> None:
+def test_a_handler_that_waits_delays_no_other() -> None:
     app = Daebus("garden")
     release = gevent.event.Event()
     app.action("slow")(lambda: release.wait(20))
@@ -464,7 +464,7 @@ def test_broadcasts_beyond_the_queue_are_counted(monkeypatch: pytest.MonkeyPatch
     assert app.metrics.dropped == {"overloaded": 3}
 
 
-def test_a_thousand_handlers_wait_at_the_same_time_by_default() -> None:
+def test_a_thousand_handlers_can_wait_at_the_same_time_by_default() -> None:
     barrier: list[int] = []
     release = gevent.event.Event()
 
@@ -496,7 +496,7 @@ def test_messages_begin_in_the_order_they_came() -> None:
 
 
 def test_handlers_that_never_wait_leave_room_for_others() -> None:
-    """A flood of quick messages must not keep timers and sockets waiting."""
+    """A flood of short messages must not delay timers and sockets."""
     ticks: list[float] = []
 
     def tick() -> None:
@@ -550,10 +550,10 @@ def test_runs_and_failures_are_counted_by_action_and_listener() -> None:
         'daebus_request_seconds_count{kind="action",name="fine"} 2.0',
     ):
         assert line in text, text
-    assert "nosuch" not in text  # names come from the author, never from a message
+    assert "nosuch" not in text  # labels hold names that the author declared, never names from a message
 
 
-def test_a_call_that_times_out_leaves_the_service_in_order() -> None:
+def test_a_call_that_times_out_does_not_disturb_the_service() -> None:
     release = gevent.event.Event()
     with service_with(lambda: release.wait(20)) as service:
         with pytest.raises(CallTimeout, match=r"service 'garden', action 'do': no reply within 0.05 seconds"):

@@ -1,4 +1,4 @@
-"""The bus of a program that names none: which server is taken, which is started, and that none outlives its program."""
+"""A program without a bus address: which running server it uses, when it starts one, and that this one ends with it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ pytestmark = pytest.mark.slow  # they start programs of their own
 
 @pytest.fixture
 def usual_port(monkeypatch: pytest.MonkeyPatch, free_port: int) -> int:
-    """A free port in the place of 6379, which the machine may use."""
+    """A free port that stands for 6379, which may be taken on this machine."""
     monkeypatch.setattr(embedded, "DEFAULT_REDIS_PORT", free_port)
     return free_port
 
 
 @pytest.fixture
 def resolved() -> Iterator[Callable[..., Bus]]:
-    """`resolve` with these settings; what it starts is stopped at the end."""
+    """Call `resolve` with these settings; a server that it starts is stopped at the end."""
     buses: list[Bus] = []
 
     def make(**values: Any) -> Bus:
@@ -65,7 +65,7 @@ def config(bus: Bus, name: str) -> str:
 
 
 def litter() -> list[Path]:
-    """The working folders of servers; each is gone as soon as its server has started."""
+    """The servers' working folders that still exist. A server's folder is removed as soon as it has started."""
     return list(Path(tempfile.gettempdir()).glob("daebus-bus-*"))
 
 
@@ -121,14 +121,16 @@ def test_a_server_that_wants_a_password_is_an_error_with_the_cure(usual_port: in
     assert f"DAEBUS_REDIS_URL=redis://:password@localhost:{usual_port}" in str(caught.value)
 
 
-def test_always_is_a_private_one_on_a_free_port(resolved: Callable[..., Bus], usual_port: int) -> None:
+def test_always_starts_a_private_server_on_a_free_port(resolved: Callable[..., Bus], usual_port: int) -> None:
     with RedisServer(port=usual_port):
         first, second = resolved(embedded="always"), resolved(embedded="always")
     assert len({first.url, second.url, f"redis://127.0.0.1:{usual_port}"}) == 3
 
 
-def test_two_that_start_together_share_one(resolved: Callable[..., Bus], usual_port: int, monkeypatch: Any) -> None:
-    # Given a program that saw nobody, just before another one's server was there:
+def test_two_programs_that_start_together_share_one_server(
+    resolved: Callable[..., Bus], usual_port: int, monkeypatch: Any
+) -> None:
+    # Given a program that found no server, just before another program's server was up:
     answers = iter([Greeting.NOBODY])
     monkeypatch.setattr(embedded, "greet", lambda *where: next(answers, None) or greet(*where))
     with RedisServer(port=usual_port):
@@ -136,10 +138,10 @@ def test_two_that_start_together_share_one(resolved: Callable[..., Bus], usual_p
     assert (bus.server, bus.url) == (None, f"redis://localhost:{usual_port}")
 
 
-# --- who is there -----------------------------------------------------------------------------------------------------
+# --- which server is it -----------------------------------------------------------------------------------------------
 
 
-def test_who_is_met(free_port: int, listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_server_was_found(free_port: int, listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "ASK_SECONDS", 0.1)
     assert greet("127.0.0.1", free_port) is Greeting.NOBODY
     assert greet("no-such-host.invalid", 6379) is Greeting.NOBODY
@@ -150,7 +152,9 @@ def test_who_is_met(free_port: int, listener: socket.socket, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+HELLO\r\n", b"", b"\xff\xfe\r\n"])
-def test_what_speaks_another_protocol_is_no_redis(answer: bytes, start_process: Callable[..., ServiceProcess]) -> None:
+def test_a_server_of_another_protocol_is_not_taken_for_redis(
+    answer: bytes, start_process: Callable[..., ServiceProcess]
+) -> None:
     program = f"""
         import socket
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -209,7 +213,9 @@ def test_without_any_program_the_cure_is_named(monkeypatch: pytest.MonkeyPatch, 
             resolve(Settings(embedded=mode))
 
 
-def test_a_server_that_does_not_start_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_start_is_reported_with_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "redis-server"
     broken.write_text("#!/bin/sh\necho first\necho 'out of luck' >&2\nexit 3\n")
     broken.chmod(0o755)
@@ -234,7 +240,8 @@ PROGRAM = """
 """
 PATCH = {"patched": "from daebus_runtime.patching import patch; patch()", "unpatched": "pass"}
 MAIN = "start()"
-# An OS thread that ends while the program goes on; the kernel's notice would come with the thread.
+# Started from an OS thread that ends before the program does: the kernel sends the parent-death signal when the thread
+# that forked ends, not when the process does.
 THREAD = """from gevent import monkey
     monkey.get_original("_thread", "start_new_thread")(start, ())
     while not buses:
@@ -268,7 +275,7 @@ def test_it_ends_when_its_program_just_ends(start_process: Callable[..., Service
 
 
 def test_a_fork_neither_ends_it_nor_keeps_it(start_process: Callable[..., ServiceProcess]) -> None:
-    # Given a program that forks, as gunicorn's master does, and a child that stops the bus and lives on,
+    # Given a program that forks, as gunicorn's master does, and a child that calls stop() on the bus and runs on,
     then = """
     child = os.fork()
     if child == 0:
@@ -280,14 +287,14 @@ def test_a_fork_neither_ends_it_nor_keeps_it(start_process: Callable[..., Servic
         start_process, "unpatched", MAIN, textwrap.dedent(then).strip().replace("\n", "\n    ")
     )
     child = int(process.wait_line(r"child (\d+)").group(1))
-    # when the child has stopped it, then it still runs; when the parent is killed, it ends although the child lives.
+    # then the bus still runs after the child's stop(), and it ends when the parent is killed though the child runs on.
     assert accepts(port)
     process.kill()
     wait_until(lambda: not accepts(port), 5, f"end of the server on {port}")
     assert any(str(child) in member for member in kill_group(process.pid))
 
 
-def test_a_ctrl_c_on_the_terminal_is_not_for_it(start_process: Callable[..., ServiceProcess]) -> None:
+def test_ctrl_c_on_the_terminal_does_not_end_it(start_process: Callable[..., ServiceProcess]) -> None:
     then = "signal.signal(signal.SIGINT, lambda *a: print('interrupted', flush=True)); time.sleep(60)"
     process, port = start_program(start_process, "unpatched", MAIN, then + "\n    time.sleep(60)")
     os.killpg(process.pid, signal.SIGINT)
@@ -295,7 +302,7 @@ def test_a_ctrl_c_on_the_terminal_is_not_for_it(start_process: Callable[..., Ser
     assert accepts(port)
 
 
-def test_starting_it_says_nothing() -> None:
+def test_starting_it_prints_nothing() -> None:
     program = """
         from daebus_runtime.settings import Settings
         from daebus_runtime.transport.embedded import resolve

@@ -1,4 +1,4 @@
-"""The messages of the compatible wire format, byte by byte, and what is made of what others send."""
+"""The messages of the compatible wire format, byte by byte, and how messages of other programs are read."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_what_is_no_request_is_malformed(data: bytes) -> None:
         parse_request(data, "garden")
 
 
-def test_whom_to_tell_of_a_malformed_request_is_kept() -> None:
+def test_the_reply_address_of_a_malformed_request_is_kept() -> None:
     with pytest.raises(MalformedMessage) as caught:
         request({"reply_to": "caller:1", "request_id": 7})
     assert (caught.value.reply_to, caught.value.request_id) == ("caller:1", 7)
@@ -121,7 +121,7 @@ def test_a_missing_final_counts_as_true() -> None:
         ({"x": 1}, '{"x":1}'),
     ],
 )
-def test_the_text_of_an_error_whatever_shape_it_has(payload: Any, text: str) -> None:
+def test_the_text_of_an_error_is_found_in_any_shape(payload: Any, text: str) -> None:
     read = reply({"status": "error", "payload": payload, "request_id": "7"})
     assert not read.ok
     assert read.error_text == text

@@ -1,4 +1,4 @@
-"""The public names: those of the contract, in both packages, each loaded at its first use."""
+"""The public names: exactly those of the contract, in both packages, each imported at its first use."""
 
 from __future__ import annotations
 

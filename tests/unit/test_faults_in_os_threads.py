@@ -1,4 +1,4 @@
-"""What fails in an OS thread is logged once, where its handler is, and not by gevent to stderr as well."""
+"""An exception in an OS thread is logged once, by the code that runs the handler; gevent prints nothing to stderr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ except BusUnavailable as error:
 """
 
 
-def test_a_blocking_handler_that_raises_says_so_once(
+def test_an_exception_in_a_blocking_handler_is_logged_once(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Daebus("meter")

@@ -1,4 +1,4 @@
-"""`python -m daebus_runtime.health`: one line and an exit code, from what the management port says."""
+"""`python -m daebus_runtime.health` asks the management port; it prints one line and exits with 0, 1 or 2."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from daebus_runtime.servers.ports import open_listener
 
 @pytest.fixture
 def reasons() -> list[str]:
-    """Why the service is not ready."""
+    """The reasons for which the service is not ready; a test changes them."""
     return []
 
 
@@ -32,7 +32,7 @@ def management(reasons: list[str]) -> Iterator[Management]:
 
 
 def run(*arguments: str, **environ: str) -> tuple[int, str]:
-    """The command in a process of its own; exit code and output."""
+    """Run the command in a process of its own; its exit code and output."""
     done = subprocess.run(
         [sys.executable, "-m", "daebus_runtime.health", *arguments],
         capture_output=True,
@@ -108,13 +108,13 @@ def test_without_a_management_port_the_cure_is_named() -> None:
     ("arguments", "environ"),
     [(("--url", "nonsense"), {}), (("--url", "http://x:y"), {}), ((), {"DAEBUS_MANAGEMENT_PORT": "nine"})],
 )
-def test_what_cannot_be_used_is_named(arguments: tuple[str, ...], environ: dict[str, str]) -> None:
+def test_an_unusable_address_or_argument_is_named(arguments: tuple[str, ...], environ: dict[str, str]) -> None:
     code, line = run(*arguments, **environ)
     assert code == 2
     assert "is not" in line
 
 
-def test_nobody_there_is_not_healthy(free_port: int) -> None:
+def test_a_port_where_nobody_listens_is_not_healthy(free_port: int) -> None:
     code, line = run(DAEBUS_MANAGEMENT_PORT=str(free_port))
     assert code == 1
     assert "refused" in line

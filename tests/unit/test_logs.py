@@ -1,4 +1,4 @@
-"""Log records: lines for people, JSON for machines, and one handler of ours whatever happens."""
+"""Log records: text lines for people, JSON for machines, and never more than one handler of ours."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_an_exception_is_part_of_its_record() -> None:
         assert "it failed" in stream.getvalue()
 
 
-def test_a_field_does_not_pass_for_the_records_own() -> None:
+def test_a_field_cannot_replace_one_of_the_records_own() -> None:
     stream = io.StringIO()
     logs.configure("json", "info", stream)
     direct_logger.info("true", extra={"level": "critical", "time": "never", "logger": "other"})
@@ -130,7 +130,7 @@ SHOWN = r"7\n12:30:05.123 ERROR   forged\r\x1b[2J\x7f\x85\x9b31m\u2028\u202e\u20
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_nothing_that_clients_send_forges_a_line_or_reaches_the_terminal(log_format: str) -> None:
+def test_text_from_clients_can_neither_forge_a_line_nor_control_the_terminal(log_format: str) -> None:
     stream = io.StringIO()
     logs.configure(log_format, "info", stream)
     logs.bind(lambda: {"request_id": HOSTILE, HOSTILE: 1})
@@ -145,7 +145,7 @@ def test_nothing_that_clients_send_forges_a_line_or_reaches_the_terminal(log_for
     assert "forged" in written
 
 
-def test_what_is_hostile_in_a_text_line_is_escaped_and_quoted() -> None:
+def test_control_characters_in_a_text_line_are_escaped_and_quoted() -> None:
     stream = io.StringIO()
     logs.configure("text", "info", stream)
     direct_logger.info("got %s", HOSTILE, extra={"request_id": HOSTILE, "empty": "", "quote": 'a"b', "plain": "a/b\\c"})
@@ -166,7 +166,7 @@ def test_a_traceback_is_indented_below_its_line() -> None:
     assert below[-2:] == ["  ValueError: one", "  ERROR two"]
 
 
-def test_json_keeps_what_is_hostile_as_it_was() -> None:
+def test_json_keeps_control_characters_as_they_were() -> None:
     stream = io.StringIO()
     logs.configure("json", "info", stream)
     text = HOSTILE.replace("\ud800", "\U000e0001")
@@ -175,7 +175,7 @@ def test_json_keeps_what_is_hostile_as_it_was() -> None:
     assert (json.loads(line)["message"], json.loads(line)["plant"]) == (text, text)
 
 
-def test_a_block_is_lines_below_a_text_record_and_fields_of_a_json_record() -> None:
+def test_a_block_is_written_below_a_text_record_and_as_fields_in_json() -> None:
     block = {logs.BLOCK: {"bus": "redis://host", "http": "http://\n"}}
     text, lines = io.StringIO(), io.StringIO()
     logs.configure("text", "info", text)
@@ -248,7 +248,7 @@ app.run()
 
 
 def run(program: str, **variables: str) -> list[str]:
-    """What the program writes to standard output and error, line by line."""
+    """Run a program; the lines that it writes to standard output and error."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DAEBUS_")}
     done = subprocess.run(
         [sys.executable, "-c", program], env={**kept, **variables}, text=True, timeout=60, check=True,
@@ -294,7 +294,7 @@ assert not logging.getLogger("daebus").handlers
     assert len(lines) == len(set(lines))
 
 
-def test_a_file_of_the_programs_own_gets_every_record_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_file_of_the_program_gets_every_record_too(monkeypatch: pytest.MonkeyPatch) -> None:
     console, kept = io.StringIO(), io.StringIO()
     monkeypatch.setattr("sys.stderr", console)
     logging.getLogger().handlers[:] = [logging.StreamHandler(console), logging.StreamHandler(kept)]

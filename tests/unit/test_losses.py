@@ -1,4 +1,4 @@
-"""What is lost is counted each time and said once, and once more when it is over."""
+"""Lost messages: each one is counted, the first is logged, and the end of the losses is logged once more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "daebus.runtime"]
 
 
-def test_a_thousand_losses_are_one_line_and_their_end_is_another(
+def test_a_thousand_losses_are_two_log_lines_one_for_the_first_and_one_for_the_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses, "QUIET_SECONDS", 0.05)

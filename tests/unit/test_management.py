@@ -1,4 +1,4 @@
-"""The management port: what /livez, /readyz and /metrics say, and that it is off unless it is asked for."""
+"""The management port: what /livez, /readyz and /metrics answer; without its setting the port stays closed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_ready_service_says_so(port: int) -> None:
     assert not accepts(port)
 
 
-def test_one_that_drains_is_alive_and_not_ready(port: int) -> None:
+def test_a_draining_service_is_alive_and_not_ready(port: int) -> None:
     with TestApp(make_app()) as service:
         service.runner.begin_drain()
         assert ask(port, "/livez").status_code == 200

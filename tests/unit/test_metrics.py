@@ -1,4 +1,4 @@
-"""The Prometheus text: names, labels, buckets, and that counting shows."""
+"""The Prometheus text: names, labels, buckets, and that each count appears in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def metrics() -> Metrics:
 
 
 def sample(metrics: Metrics, sample_name: str, /, **labels: str) -> float:
-    """The one sample of that name and those labels."""
+    """The value of the only sample with that name and those labels."""
     found = [
         s.value
         for family in text_string_to_metric_families(metrics.text().decode())
@@ -70,7 +70,7 @@ def test_sent_reconnects_and_lag(metrics: Metrics) -> None:
     assert sample(metrics, "daebus_bus_reconnects_total") == 2
 
 
-def test_a_gauge_is_asked_when_the_page_is(metrics: Metrics) -> None:
+def test_a_gauge_is_read_when_the_page_is_requested(metrics: Metrics) -> None:
     queue: list[int] = []
     metrics.gauge("daebus_queue_length", "Messages that wait.", lambda: len(queue))
     assert sample(metrics, "daebus_queue_length") == 0
@@ -84,7 +84,7 @@ def test_names_with_quotes_and_newlines_stay_valid(metrics: Metrics) -> None:
     assert sample(metrics, "daebus_requests_total", name=name) == 1
 
 
-def test_what_the_process_itself_uses_is_there(metrics: Metrics) -> None:
+def test_the_resources_of_the_process_are_there(metrics: Metrics) -> None:
     assert sample(metrics, "python_info") == 1
     assert b"python_gc_objects_collected_total" in metrics.text()
 

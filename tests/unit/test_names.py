@@ -1,4 +1,4 @@
-"""Names over all of Unicode: one that is accepted works from end to end, one that is refused says why. Settings too."""
+"""Names, and the texts of settings, from all of Unicode: an accepted one works from end to end, a refusal says why."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VISIBLE = st.text(st.characters(categories=["L", "M", "N", "P", "S"]), min_size=
 
 @pytest.fixture(scope="module", params=["memory", "redis"])
 def bus(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """Its address; None is memory."""
+    """The address of the bus; None is the one in memory."""
     if request.param == "memory":
         yield None
         return
@@ -152,7 +152,7 @@ def test_a_settings_text_is_used_or_refused_with_variable_and_form(
         assert str(error).endswith(f" is not {field.metadata['form']}")  # noqa: PT017
         assert str(error).isprintable()  # noqa: PT017
         return
-    # What is accepted has one meaning: written plainly, it is the same again, as a text and as an argument.
+    # An accepted text has one meaning: its value written out and parsed again, as text or argument, is the same.
     plain = (
         str(value).lower()
         if isinstance(value, bool)

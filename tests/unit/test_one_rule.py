@@ -1,4 +1,4 @@
-"""Whatever the author's code raises ends that run only: routes, sockets, tasks and threads (the bus: test_dispatch)."""
+"""Whatever an author's route, socket, task or thread raises ends that run only (handlers of the bus: test_dispatch)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 
 class Odd(BaseException):
-    """What no `except Exception` sees."""
+    """A BaseException, so `except Exception` does not catch it."""
 
 
 ERRORS = [Odd("odd"), SystemExit(3), KeyboardInterrupt(), gevent.GreenletExit(), gevent.Timeout(1), GeneratorExit()]

@@ -1,4 +1,4 @@
-"""Programs that import other things before us: they work, stay cooperative, and are warned at most once."""
+"""Programs that import libraries before Daebus: they work, they stay cooperative, they get at most one warning."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Pat
 
 
 class Slow(BaseHTTPRequestHandler):
-    """Answers after a while: long enough to see whether others run meanwhile."""
+    """Answers late enough to see whether other greenlets run meanwhile."""
 
     def do_GET(self) -> None:
         threading.Event().wait(SLOW_SECONDS)
@@ -60,7 +60,7 @@ def https_url(authority: tuple[trustme.CA, Path]) -> Iterator[str]:
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in a Python of its own, every warning shown."""
+    """Run a program in a Python process of its own with every warning shown."""
     command = [sys.executable, "-W", "always", "-c", textwrap.dedent(program), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -120,7 +120,7 @@ def get(url, ca):
 
 
 def get_in_a_handler(https_url: str, authority: tuple[trustme.CA, Path], program: str) -> str:
-    """Runs the program's `get` in a handler; it must work and be cooperative. What was said on standard error."""
+    """Run the program's `get` in a handler: it must work and be cooperative. Returns the text on standard error."""
     done = run(program + SERVICE, https_url, str(authority[1]))
     assert "answer 42" in done.stdout
     assert "cooperative True" in done.stdout, done.stdout
@@ -148,7 +148,7 @@ def test_https_inside_a_handler_works_and_blocks_nobody(
     assert said.count("Warning") <= 1, said
 
 
-def test_the_warning_is_one_and_names_the_module_and_the_cure() -> None:
+def test_there_is_one_warning_that_names_the_module_and_the_cure() -> None:
     done = run("""
         import ssl, sys, types
         stubborn = types.ModuleType("stubborn")

@@ -1,4 +1,4 @@
-"""The worker pool: lanes that take turns, shares of the workers, and a loop that turns between handlers."""
+"""The worker pool: lanes take turns, a lane may claim a share of the workers, the event loop runs between handlers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.waiting import wait_until
 
 
 def hold(seconds: float) -> bool:
-    """Compute without ever letting the loop turn; True."""
+    """Compute without a switch to the event loop; True."""
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         pass
     return True
 
 
-# --- by itself ------------------------------------------------------------------------------------------------------
+# --- the pool alone -------------------------------------------------------------------------------------------------
 def test_a_worker_that_is_killed_is_replaced_and_what_waits_still_runs() -> None:
     pool = WorkerPool(1)
     lane = pool.lane(100)
@@ -65,7 +65,7 @@ def test_what_a_job_raises_ends_neither_its_worker_nor_the_process(
     assert caplog.text.count("surroundings failed") == 3
 
 
-def test_closing_tells_what_is_run_and_what_never_will_be() -> None:
+def test_closing_reports_what_still_runs_and_what_never_will() -> None:
     pool = WorkerPool(2)
     first, second = pool.lane(100), pool.lane(100)
     release = gevent.event.Event()
@@ -97,7 +97,7 @@ def test_lanes_that_have_work_take_turns() -> None:
 
 
 @pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (2, 1), (3, 2), (100, 75)])
-def test_a_lane_leaves_the_others_the_share_that_they_claim(concurrency: int, most: int) -> None:
+def test_a_lane_leaves_the_other_lanes_the_share_that_they_claim(concurrency: int, most: int) -> None:
     pool = WorkerPool(concurrency)
     flooded, other = pool.lane(1000), pool.lane(1000)
     release = gevent.event.Event()
@@ -128,9 +128,9 @@ def test_a_lane_may_use_all_workers_while_nobody_else_claims_any() -> None:
     assert pool.drain(time.monotonic() + 5)
 
 
-# --- the loop turns -------------------------------------------------------------------------------------------------
+# --- the event loop between handlers --------------------------------------------------------------------------------
 def worst_tick(act: Callable[[], None]) -> float:
-    """By how much a timer of 1 ms was late at worst, in seconds, while `act` ran."""
+    """How late a timer of 1 ms was at worst while `act` ran, in seconds."""
     late = 0.0
     ended = False
 
@@ -152,7 +152,7 @@ def worst_tick(act: Callable[[], None]) -> float:
 @pytest.mark.parametrize("waits", [False, True], ids=["computes", "computes and waits"])
 @pytest.mark.parametrize("concurrency", [1, 1000])
 def test_a_timer_waits_for_about_one_handler(concurrency: int, waits: bool) -> None:
-    """49 were the most that gevent runs before it looks at its timers: with `run_callback` this was 980 ms."""
+    """gevent runs up to 49 callbacks before it looks at its timers; run as callbacks, these took 980 ms."""
     pool = WorkerPool(concurrency)
     lane = pool.lane(1000)
     count, seconds = 30, 0.01
@@ -297,7 +297,7 @@ def test_handlers_that_many_clients_ask_for_at_once_leave_the_loop_to_the_timers
 
 # --- the end of the drain -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("blocking", [False, True], ids=["greenlet", "blocking"])
-def test_calls_that_are_cut_off_at_the_end_of_the_drain_are_told(
+def test_callers_that_are_cut_off_at_the_end_of_the_drain_get_an_error(
     blocking: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("DAEBUS_CONCURRENCY", "2")

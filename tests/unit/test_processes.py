@@ -1,4 +1,4 @@
-"""Child processes of handlers: they work where blocking code belongs, in OS threads, and in greenlets as well."""
+"""Child processes of handlers: they work in OS threads, where blocking code belongs, and in greenlets as well."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 
 
 def square(number: int) -> int:
-    time.sleep(0.01)  # gevent's, in a fork of a service: nothing of the service may run meanwhile
+    time.sleep(0.01)  # gevent's sleep in a forked child: nothing of the service may run in it meanwhile
     return number * number
 
 
@@ -107,7 +107,7 @@ WAYS: dict[str, tuple[Callable[[], Any], Any]] = {
 
 
 @pytest.mark.parametrize("where", ["blocking", "greenlet"])
-def test_every_way_to_start_a_child_works_and_tells_its_exit_code(where: str) -> None:
+def test_every_way_to_start_a_child_works_and_returns_its_exit_code(where: str) -> None:
     app = Daebus("forge")
     app.action("ping")(lambda: "pong")
     for way, (function, _) in WAYS.items():
@@ -144,7 +144,7 @@ def test_a_native_thread_may_start_children() -> None:
     assert said == ["out\n", [5, 0], [1, 4, 9]]
 
 
-def test_loops_of_asyncio_that_meet_on_one_thread_name_the_cure(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_asyncio_loop_on_one_thread_is_refused_with_the_cure(caplog: pytest.LogCaptureFixture) -> None:
     app = Daebus("forge")
 
     def sleep() -> str:
@@ -152,7 +152,7 @@ def test_loops_of_asyncio_that_meet_on_one_thread_name_the_cure(caplog: pytest.L
         try:
             asyncio.run(nap)
         finally:
-            nap.close()  # one that was refused
+            nap.close()  # the refused coroutine
         return "slept"
 
     app.action("greenlet")(sleep)
@@ -180,6 +180,6 @@ print(os.fork.__module__, os.waitpid.__module__, subprocess.Popen.__module__, os
 """
 
 
-def test_a_program_that_only_calls_keeps_the_systems_own() -> None:
+def test_a_program_that_only_calls_keeps_the_standard_subprocess() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["posix", "posix", "subprocess", "posix"]

@@ -1,4 +1,4 @@
-"""`request` and `response` behave as the objects that they stand for, and as nothing outside a handler."""
+"""`request` and `response` behave like the objects that they stand for; outside a handler they are false and raise."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_deep_copy_shares_nothing() -> None:
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_every_protocol_that_knows_slots_pickles(protocol: int) -> None:
+def test_it_pickles_with_every_protocol_that_supports_slots(protocol: int) -> None:
     assert pickle.loads(in_a_handler(lambda: pickle.dumps(request, protocol), "x")).payload == "x"
 
 
@@ -84,7 +84,7 @@ def test_a_response_cannot_be_copied() -> None:
 
 
 @pytest.mark.parametrize("proxy", [request, response], ids=["request", "response"])
-def test_outside_a_handler_it_is_nothing(proxy: Any) -> None:
+def test_outside_a_handler_it_is_false(proxy: Any) -> None:
     assert not hasattr(proxy, "payload")
     assert getattr(proxy, "send", "default") == "default"
     assert not proxy
@@ -126,7 +126,7 @@ def test_where_nobody_waits_for_an_answer_there_is_no_response() -> None:
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-def test_a_context_says_where_its_message_comes_from_and_what_is_sent_from_it_goes_on() -> None:
+def test_a_context_knows_its_trace_and_messages_sent_from_it_continue_it() -> None:
     message = PubSubRequest("garden", "do", request_id="first", raw={"traceparent": TRACE})
     context: Context = Context(Daebus("garden"), message)
     assert (context.trail.attempt, context.trail.deadline, context.trail.correlation) == (1, None, "first")
@@ -139,7 +139,7 @@ def test_a_context_says_where_its_message_comes_from_and_what_is_sent_from_it_go
 
 
 @pytest.mark.parametrize("given", [None, 5, "", "00-short-x-01", "x" * 55, ["00"]], ids=repr)
-def test_a_traceparent_that_is_none_is_not_sent_on(given: Any) -> None:
+def test_an_invalid_traceparent_is_not_sent_on(given: Any) -> None:
     context = Context(Daebus("garden"), PubSubRequest("garden", "do", raw={"traceparent": given}))
     assert context.onward.traceparent is None
     assert len(context.trace_id) == 32
@@ -155,7 +155,7 @@ def test_a_nested_call_carries_the_trace_of_the_message_that_is_handled() -> Non
         seen = transport.request(asked, 5.0).payload
         assert seen[:36] == TRACE[:36]
         assert seen != TRACE
-        with pytest.raises(RemoteError, match="without a reply"):  # nothing came, nothing is sent on
+        with pytest.raises(RemoteError, match="without a reply"):  # no trace came in, so none is sent on
             service.call("inner")
 
 

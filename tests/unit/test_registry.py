@@ -16,11 +16,11 @@ Decorator = Callable[[Daebus], Callable[[Any], Any]]
 
 
 def handler(*args: Any) -> None:
-    """Stands for an author's function."""
+    """An author's handler."""
 
 
 def other(*args: Any) -> None:
-    """Another one."""
+    """Another handler."""
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_several_may_share_a_channel_a_hook_and_a_path_with_other_methods() -> N
     app.route("/buy", methods=["POST"])(other)
 
 
-def test_the_place_is_that_of_the_authors_function_behind_wrappers() -> None:
+def test_the_place_named_is_the_authors_function_not_its_wrapper() -> None:
     @functools.wraps(handler)
     def wrapped(*args: Any) -> None:
         handler(*args)
@@ -146,7 +146,7 @@ def test_whatever_is_async_is_refused(function: Any) -> None:
         Daebus("shop").action("buy")(function)
 
 
-def test_a_function_that_runs_an_async_one_is_taken() -> None:
+def test_a_function_that_runs_an_async_one_is_accepted() -> None:
     async def answer() -> int:
         return 42
 

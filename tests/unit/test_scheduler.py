@@ -1,4 +1,4 @@
-"""Scheduled tasks in real time: when they run, that they never overlap, that they outlive their faults."""
+"""Scheduled tasks in real time: when they run, that runs never overlap, and that a task goes on after an exception."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Run = Callable[[Daebus], Runner]
 
 @pytest.fixture
 def run() -> Iterator[Run]:
-    """Starts an application on a bus in memory, with its timers running as in production."""
+    """Starts an application on a bus in memory; its timers run in real time, as in production."""
     started: list[Runner] = []
 
     def start(app: Daebus) -> Runner:
@@ -90,7 +90,7 @@ def test_many_tasks_that_are_due_together_and_compute_leave_the_loop_to_others(r
         gevent.sleep(0.001)
         now = time.monotonic()
         latest, before = max(latest, now - before), now
-    assert latest < 0.3  # in one turn of the loop it was 1 s
+    assert latest < 0.3  # 1 s when all run in one turn of the loop
 
 
 def test_an_exception_is_logged_and_the_task_goes_on(run: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -134,7 +134,7 @@ def test_the_interval_can_be_changed_from_an_os_thread(run: Run) -> None:
         runner.blocking.run(app.reschedule, "tock", 1)
 
 
-def test_no_run_begins_after_the_drain_has(run: Run) -> None:
+def test_no_run_begins_once_the_drain_has_begun(run: Run) -> None:
     app, runs = Daebus("clock"), []
 
     @app.background("tick", 0.02)
@@ -147,7 +147,7 @@ def test_no_run_begins_after_the_drain_has(run: Run) -> None:
     seen = len(runs)
     other: list[int] = []
     until = time.monotonic() + 0.2
-    wait_until(lambda: time.monotonic() > until or other, 5)  # ten intervals go by
+    wait_until(lambda: time.monotonic() > until or other, 5)  # ten intervals pass
     assert len(runs) == seen
 
 
@@ -225,4 +225,6 @@ def test_what_could_never_run_is_refused_where_it_is_declared(arguments: dict[st
     with pytest.raises(RegistrationError, match="task 'tick'") as error:
         Daebus("clock").background("tick", **arguments)
     assert text in str(error.value)
-    assert ("five fields" in str(error.value)) == ("fields" in text or "no text" in text)  # no zone is blamed on them
+    assert ("five fields" in str(error.value)) == (
+        "fields" in text or "no text" in text
+    )  # the error does not blame the time zone

@@ -1,4 +1,4 @@
-"""Planned times and steps of the wall clock, by a test's own clock: no real time passes here."""
+"""Planned times and jumps of the wall clock, on a clock that the test moves: no real time passes here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS = [HOUR, -HOUR, 7 * DAY, -7 * DAY, YEARS, -YEARS]
 
 
 class Watch(Clock):
-    """A clock that a test moves. `late` is the delay of every run with a jitter, as a share of it."""
+    """A clock that a test moves. `late` is the delay of each run that has a jitter, as a fraction of the jitter."""
 
     def __init__(self) -> None:
         self.passed, self.set, self.late = 1000.0, NOON.timestamp() - 1000, 1.0
@@ -49,7 +49,7 @@ class Watch(Clock):
 
 
 class Bench:
-    """A scheduler whose time is moved as a loop moves it: at once to the end, held for so long, or run by run."""
+    """A scheduler on such a clock. Time passes run by run, in one step, or with the event loop blocked for a while."""
 
     def __init__(self) -> None:
         self.clock, self.metrics, self.runs = Watch(), Metrics(), list[float]()
@@ -62,7 +62,7 @@ class Bench:
         self.scheduler.add(Task(note, "tick", interval, cron, "UTC", jitter))
 
     def run_due(self) -> list[float]:
-        """Run all that is due now; the planned times of the runs."""
+        """Run all tasks that are due now; returns the planned times of the runs."""
         before = len(self.runs)
         while self.scheduler.next_due() <= self.clock.passed:
             run = self.scheduler.begin_next()
@@ -70,7 +70,7 @@ class Bench:
         return self.runs[before:]
 
     def pass_by(self, seconds: float, look: float = 1.0) -> list[float]:
-        """Let time pass, looking at the clock as often as the loop does."""
+        """Let time pass and look at the clock as often as the event loop would."""
         before, end = len(self.runs), self.clock.passed + seconds
         while self.clock.passed < end:
             due = max(self.clock.passed, self.scheduler.next_due())
@@ -94,7 +94,7 @@ def steps(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_no_step_of_the_wall_clock_moves_an_interval(bench: Bench, step: float, steps: Callable[[], list[str]]) -> None:
+def test_no_jump_of_the_wall_clock_moves_an_interval(bench: Bench, step: float, steps: Callable[[], list[str]]) -> None:
     bench.every(0.5)
     begun = NOON.timestamp()
     assert bench.pass_by(2) == pytest.approx([begun + n / 2 for n in range(1, 5)])
@@ -106,7 +106,7 @@ def test_no_step_of_the_wall_clock_moves_an_interval(bench: Bench, step: float, 
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_costs_little(bench: Bench, step: float) -> None:
+def test_a_jump_of_the_clock_costs_little(bench: Bench, step: float) -> None:
     for number in range(20):
         for every in ({"interval": 0.5}, {"cron": "*/5 * * * *"}, {"cron": "30 2 * * *"}):
             task = Task(lambda: None, f"{every}{number}", timezone="Europe/Berlin", **every)
@@ -124,16 +124,14 @@ def test_a_step_costs_little(bench: Bench, step: float) -> None:
     assert size < 1 << 20
 
 
-def test_one_run_makes_up_for_all_that_a_held_loop_missed(bench: Bench) -> None:
+def test_one_run_makes_up_for_all_that_a_blocked_loop_missed(bench: Bench) -> None:
     bench.every(0.5)
     bench.clock.passed += 100.2
     assert bench.run_due() == pytest.approx([NOON.timestamp() + 100])
     assert bench.pass_by(0.5) == pytest.approx([NOON.timestamp() + 100.5])
 
 
-def test_that_runs_are_skipped_is_said_once_until_a_run_ends_in_time(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_skipped_runs_are_logged_once_until_a_run_ends_in_time(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     gate = Event()
     bench.scheduler.add(Task(gate.wait, "tick", 1.0))
 
@@ -180,7 +178,7 @@ def test_runs_that_are_late_now_and_then_do_not_fill_the_log(bench: Bench, caplo
 
 
 @pytest.mark.parametrize("jitter", [0.2, 1.0])
-def test_a_jitter_delays_each_run_and_leaves_the_grid(bench: Bench, jitter: float) -> None:
+def test_jitter_delays_each_run_but_not_the_planned_times(bench: Bench, jitter: float) -> None:
     bench.every(1, jitter=jitter)
     runs = bench.pass_by(1000 + jitter + 0.1)
     assert runs == pytest.approx([NOON.timestamp() + n for n in range(1, 1001)])
@@ -204,7 +202,7 @@ def test_a_jitter_is_at_most_the_interval_that_a_task_is_changed_to(bench: Bench
     assert bench.scheduler.next_due() + bench.clock.set == pytest.approx(begun - begun % 60 + 60 + 20)
     with pytest.raises(RegistrationError, match="cannot be kept"):
         bench.scheduler.reschedule("tick", interval=1e-9)
-    assert len(bench.pass_by(60)) == 1  # it goes on as it was
+    assert len(bench.pass_by(60)) == 1  # once a minute, as before
 
 
 def test_rounding_neither_doubles_nor_drops_a_run(bench: Bench) -> None:
@@ -230,7 +228,7 @@ def test_cron_goes_back_with_the_clock_and_repeats_no_planned_time(bench: Bench)
     assert minutes(bench.pass_by(1200)) == ["24 13:10", "24 13:20"]
 
 
-def test_cron_believes_a_clock_that_was_wrong_by_days(bench: Bench) -> None:
+def test_cron_follows_a_clock_that_is_corrected_by_days(bench: Bench) -> None:
     bench.every(cron="0 * * * *")
     bench.pass_by(2 * DAY, look=60)
     bench.clock.set -= 7 * DAY
@@ -239,11 +237,11 @@ def test_cron_believes_a_clock_that_was_wrong_by_days(bench: Bench) -> None:
 
 def test_a_run_that_is_delayed_is_not_lost_when_the_clock_goes_back(bench: Bench) -> None:
     bench.every(cron="* * * * *", jitter=20)
-    assert bench.pass_by(60) == []  # 12:01:10, and the run of 12:01 is delayed by 20 s
+    assert bench.pass_by(60) == []  # it is 12:01:10; the run of 12:01 is delayed by 20 s
     bench.clock.set -= 2
     assert minutes(bench.pass_by(30)) == ["24 12:01"]
     bench.clock.set -= 120
-    assert minutes(bench.pass_by(180)) == ["24 12:00", "24 12:02"]  # 12:01 has been, 12:00 has not
+    assert minutes(bench.pass_by(180)) == ["24 12:00", "24 12:02"]  # 12:01 has run already, 12:00 has not
 
 
 @pytest.mark.parametrize("step", [HOUR, 7 * DAY, YEARS])
@@ -255,7 +253,7 @@ def test_cron_runs_once_after_a_step_forward_then_goes_on(bench: Bench, step: fl
     assert bench.pass_by(1200) == [planned + 600, planned + 1200]
 
 
-def test_a_clock_that_goes_to_and_fro_brings_no_planned_time_twice(bench: Bench) -> None:
+def test_a_clock_that_jumps_back_and_forth_runs_no_planned_time_twice(bench: Bench) -> None:
     bench.every(cron="* * * * *")
     for step in (DAY, -DAY, 7 * DAY, -7 * DAY - 120, 7 * DAY + 60, -HOUR, HOUR, YEARS, -YEARS):
         bench.pass_by(180)
@@ -273,7 +271,7 @@ def test_a_correction_of_less_than_a_second_is_no_step(bench: Bench, steps: Call
     assert bench.runs == [NOON.timestamp() - 10 + 60 * n for n in range(1, len(bench.runs) + 1)]
     bench.clock.set += 0.7
     due = bench.scheduler.next_due()
-    assert due + bench.clock.set == pytest.approx(bench.runs[-1] + 60)  # it follows all the same
+    assert due + bench.clock.set == pytest.approx(bench.runs[-1] + 60)  # the task still follows the clock
 
 
 def test_a_clock_beyond_the_calendar_stops_no_task(bench: Bench) -> None:
@@ -364,7 +362,7 @@ def test_a_test_can_set_the_clock(steps: Callable[[], list[str]]) -> None:
         assert service.clock.advance(DAY) == 24 + 1
         assert service.clock.now == NOON + datetime.timedelta(days=1)
         service.clock.now = NOON + datetime.timedelta(days=7)
-        assert service.clock.advance(0) == 1  # what the step has passed by is made up for, the last time of it
+        assert service.clock.advance(0) == 1  # of the times that the step skipped, the last one is made up for
         with pytest.raises(ValueError, match="moves on"):
             service.clock.advance(-1)
     night = datetime.datetime(2026, 11, 25, 1, 30, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Settings: names, precedence, what a bad value is answered with, and that no secret is shown."""
+"""Settings: names, precedence, the error for a bad value, and that no secret is ever shown."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def test_the_environment_wins_over_the_argument_which_wins_over_the_default() ->
     assert loaded.settings.log_level == "info"
 
 
-def test_an_argument_that_the_environment_overrides_is_told_once() -> None:
+def test_an_argument_that_the_environment_overrides_is_reported_once() -> None:
     loaded = load({"http_port": 9000, "service": "same"}, {"DAEBUS_HTTP_PORT": "9001", "DAEBUS_SERVICE": "same"})
     assert loaded.overridden == ("http_port is taken from DAEBUS_HTTP_PORT, not from the program's argument",)
 
 
-def test_not_given_is_told_apart_from_a_given_default() -> None:
+def test_an_omitted_argument_differs_from_one_that_equals_the_default() -> None:
     assert not given(UNSET)
     assert given(None)
     assert given(8080)
@@ -131,7 +131,7 @@ def test_a_bad_argument_is_named_as_one() -> None:
 
 
 @pytest.mark.parametrize("around", [" {} ", "{}\n", "\t{}\r\n"])
-def test_white_space_around_a_value_is_no_part_of_it(around: str) -> None:
+def test_white_space_around_a_value_is_ignored(around: str) -> None:
     texts = {"HTTP_PORT": "8080", "DEBUG": "true", "DRAIN_SECONDS": "2.5", "HTTP_HOST": "::1", "SERVICE": "shop"}
     texts |= {"LOG_LEVEL": "Warning", "REDIS_URL": "redis://h", "EMBEDDED": "NEVER"}
     loaded = load(environ={f"DAEBUS_{name}": around.format(text) for name, text in texts.items()}).settings
@@ -166,7 +166,7 @@ def test_an_argument_of_the_wrong_type_is_named(name: str, value: object, text: 
     assert len(str(caught.value)) < 250
 
 
-def test_an_argument_may_be_a_text_or_of_the_settings_own_type() -> None:
+def test_an_argument_may_be_a_string_or_have_the_type_of_the_setting() -> None:
     class Port(enum.IntEnum):
         OWN = 8081
 

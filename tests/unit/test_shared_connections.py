@@ -1,4 +1,4 @@
-"""The connections of a process: few, shared by callers and the service, made anew after an end, and nothing is kept."""
+"""The connections of a process: few, shared by callers and service, reopened after a stop; none is leaked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_service_takes_over_what_callers_have_opened(redis_server: RedisServer
     caller = DaebusCaller("garden", redis_url=redis_server.url)
     assert caller.send_message("nobody", {}) == 0
     metrics = Metrics()
-    # The same place, written in another way.
+    # The same server, with its address written differently.
     transport = shared.make(f"redis://127.0.0.1:{redis_server.port}", Settings(), metrics)
     wait_until(lambda: transport.state is State.UP)
     assert metrics.sent == 1
@@ -72,7 +72,7 @@ def test_a_caller_that_is_kept_after_the_service_has_ended_works(redis_server: R
     shared.close_all()
 
 
-def test_the_call_that_opens_a_link_is_not_kept_by_it(redis_server: RedisServer) -> None:
+def test_a_link_keeps_no_reference_to_the_call_that_opened_it(redis_server: RedisServer) -> None:
     class Body(dict[str, int]):
         pass
 

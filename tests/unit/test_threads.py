@@ -1,4 +1,4 @@
-"""`@app.thread`: how it is called, that it is told to end, that it is started again after an exception."""
+"""`@app.thread`: how it is called, how it is asked to stop, and that it is restarted after an exception."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 Running = Callable[[], bool]
 
 
-def test_with_and_without_its_parameter() -> None:
+def test_a_thread_function_may_take_running_or_nothing() -> None:
     app, seen = Daebus("mill"), []
 
     @app.thread("asks")
@@ -56,7 +56,7 @@ def test_it_can_be_started_and_stopped(native: bool) -> None:
         assert starts == 0
         assert app.start_thread("wheel") is True
         wait_until(lambda: turning)
-        assert app.start_thread("wheel") is True  # it runs already: one is enough
+        assert app.start_thread("wheel") is True  # it runs already; no second one is started
         assert app.stop_thread("wheel", timeout=5) is True
         assert (starts, turning) == (1, False)
         assert app.start_thread("wheel") is True
@@ -87,7 +87,7 @@ def test_it_can_be_started_and_stopped_from_an_os_thread() -> None:
             assert all(turn <= stopped for turn in turns)
 
 
-def test_one_that_does_not_listen_is_not_stopped_in_time() -> None:
+def test_a_thread_that_never_asks_running_is_not_stopped_in_time() -> None:
     app, release = Daebus("mill"), gevent.event.Event()
 
     @app.thread("deaf")
@@ -129,7 +129,7 @@ def test_it_is_started_again_after_an_exception(native: bool, caplog: pytest.Log
     assert caplog.text.count("thread 'fragile' failed; it is started again in") == 2
 
 
-def test_one_that_returns_is_not_started_again() -> None:
+def test_a_thread_that_returns_is_not_started_again() -> None:
     app, starts = Daebus("mill"), []
 
     @app.thread("once")
@@ -146,7 +146,7 @@ def test_one_that_returns_is_not_started_again() -> None:
     assert starts == [1]
 
 
-def test_a_native_one_has_a_thread_of_its_own_and_the_bus() -> None:
+def test_a_native_thread_is_an_os_thread_and_can_use_the_bus() -> None:
     app = Daebus("mill")
     found: dict[str, Any] = {}
 
@@ -165,7 +165,9 @@ def test_a_native_one_has_a_thread_of_its_own_and_the_bus() -> None:
     assert (found["receivers"], found["heard"]) == (1, {"by": "wind"})
 
 
-def test_one_that_still_ends_is_not_started_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_thread_that_is_still_stopping_is_not_started_again_and_that_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     app, begun, released = Daebus("mill"), gevent.event.Event(), gevent.event.Event()
 
     @app.thread("deaf", auto_start=False)
@@ -184,7 +186,7 @@ def test_one_that_still_ends_is_not_started_and_that_is_said(caplog: pytest.LogC
         assert app.start_thread("deaf") is True
 
 
-def test_a_native_one_that_is_started_often_leaves_nothing_behind(shared_redis: RedisServer) -> None:
+def test_a_native_thread_that_is_started_often_leaves_nothing_behind(shared_redis: RedisServer) -> None:
     app, runs = Daebus("mill"), []
     app.thread("often", auto_start=False, native=True)(lambda: runs.append(cache.get("nothing")))
 

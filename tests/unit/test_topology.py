@@ -1,4 +1,4 @@
-"""Which server a link talks to."""
+"""Topology: which server each link connects to, and with which connection options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.redis_server import RedisServer
 
 
 def test_a_link_may_try_as_often_as_it_takes() -> None:
-    """redis-py's pool refuses for ever after its hundredth connection, also when each of them has failed."""
+    """redis-py's pool counts failed connections too: after a hundred of them it refuses for ever."""
     topology = topologies.of("redis://127.0.0.1:1")
     for _ in range(250):
         topology.connection(Role.COMMANDS)
@@ -34,7 +34,7 @@ def test_its_address_is_shown_without_secrets(url: str, shown: str) -> None:
 
 @pytest.mark.parametrize("role", list(Role))
 def test_each_role_has_a_connection_of_its_own_that_does_not_retry_by_itself(role: Role) -> None:
-    """A command that redis-py sends a second time may have been carried out the first time."""
+    """If redis-py retried a command, the server might execute it twice."""
     topology = topologies.of("redis://127.0.0.1:1")
     one, two = topology.connection(role), topology.connection(role)
     assert one is not two
@@ -85,7 +85,7 @@ def test_a_start_with_an_option_that_cannot_work_is_refused(capsys: pytest.Captu
     assert "option 'protocol'" in capsys.readouterr().err
 
 
-def test_a_database_is_said_at_the_start_since_channels_know_none(
+def test_a_database_number_is_logged_at_the_start_since_channels_ignore_it(
     shared_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

@@ -1,4 +1,4 @@
-"""A value arrives as it was sent, whichever way it comes in, with the extra `fast` and without it."""
+"""A value arrives unchanged over every transport, with the extra `fast` and without it."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_a_request_id_is_echoed_as_it_was_sent(service: TestApp, value: Any) -> 
 
 
 @pytest.mark.parametrize("text", REFUSED, ids=lambda text: text[:12])
-def test_what_cannot_be_kept_is_refused_with_a_text(service: TestApp, text: str) -> None:
-    assert service.call("echo", text)["payload"] == text  # no JSON: the text that it is
+def test_a_value_that_would_change_is_refused_with_a_reason(service: TestApp, text: str) -> None:
+    assert service.call("echo", text)["payload"] == text  # not JSON, so it stays a string
     posted = service.http("POST", "/echo", body=text, headers={"content-type": "application/json"})
     assert (posted.status, posted.json["error"]) == (400, "Bad Request")
     with service.websocket() as client:

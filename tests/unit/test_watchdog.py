@@ -1,4 +1,4 @@
-"""What holds the event loop is named, once, while it still does; and how late the loop was is a metric."""
+"""A handler that blocks the event loop is logged by name, once, while it still blocks; the loop's lag is a metric."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELD = "event loop has been held"
 
 
 def hold(seconds: float) -> None:
-    """Compute without ever letting the loop turn."""
+    """Compute without a switch to the event loop."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         sum(range(1000))
@@ -44,7 +44,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Daebus]:
     return make
 
 
-def test_a_handler_that_holds_the_loop_is_named_once(
+def test_a_handler_that_blocks_the_loop_is_named_once(
     service: Callable[[], Daebus], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = service()
@@ -61,7 +61,7 @@ def test_a_handler_that_waits_is_not_named(service: Callable[[], Daebus], caplog
     assert HELD not in caplog.text
 
 
-def test_how_late_the_loop_was_at_worst_is_a_metric(service: Callable[[], Daebus]) -> None:
+def test_the_worst_lag_of_the_loop_is_a_metric(service: Callable[[], Daebus]) -> None:
     app = service()
     with TestApp(app) as running:
         running.call("compute")
