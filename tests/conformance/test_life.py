@@ -1,4 +1,4 @@
-"""Opening, closing, flushing, and the state that watchers are told."""
+"""Opening, closing, flushing, and the state that watchers are notified of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 KINDS = ALL
 
 
-def test_watchers_are_told_the_present_state_and_each_change_once(bus: Bus) -> None:
+def test_watchers_get_the_present_state_and_each_change_once(bus: Bus) -> None:
     member = bus.member()
     told: list[State] = []
     member.watch(lambda state, reason: told.append(state))
@@ -90,8 +90,8 @@ def test_a_member_that_was_never_opened_can_be_closed(bus: Bus) -> None:
     wait_until(lambda: member.state is State.CLOSED)
 
 
-def test_after_flush_the_bus_has_taken_in_what_was_sent(bus: Bus) -> None:
-    """A reply that was given just before a service ends must not be lost with its connection."""
+def test_after_flush_the_server_has_received_what_was_sent(bus: Bus) -> None:
+    """A reply that is sent just before a service ends must not be lost when its connection closes."""
     caller, member = bus.open_member(), bus.open_member()
     done: list[bool] = []
 
@@ -106,5 +106,5 @@ def test_after_flush_the_bus_has_taken_in_what_was_sent(bus: Bus) -> None:
     assert done == [True]
 
 
-def test_flush_without_a_connection_says_so(bus: Bus) -> None:
+def test_flush_without_a_connection_raises(bus: Bus) -> None:
     assert bus.member().flush(0.05) is False

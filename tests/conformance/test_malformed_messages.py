@@ -1,4 +1,4 @@
-"""What is no request is counted, answered where possible, and hurts nobody."""
+"""Malformed messages are counted, answered where possible, and disturb no other message."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_payload_of_text_holding_json_is_parsed_and_unknown_fields_are_kept_in
 
 
 def test_lone_surrogates_and_very_large_numbers_come_through(bus: Bus) -> None:
-    """Python programs on the original send them: json.dumps writes both."""
+    """Programs on the original can send both, since json.dumps writes them."""
     caller, member = bus.member(), bus.member()
     serve(member, name := fresh("service"), echo)
     inbox = Heard(caller, reply_to := fresh("caller"))

@@ -22,7 +22,7 @@ KINDS = ALL
 
 
 def run_there(count: int, function: Any, own_hub: bool) -> list[Any]:
-    """In OS threads; with `own_hub`, in a greenlet of the hub that gevent gives each of them."""
+    """Run in OS threads; with `own_hub`, in a greenlet of the hub that gevent creates for each thread."""
 
     def in_greenlet(number: int) -> Any:
         try:
@@ -85,7 +85,7 @@ def test_a_timeout_ends_a_call_in_another_thread(bus: Bus, own_hub: bool) -> Non
 
 
 @EachThread
-def test_a_thread_that_waits_holds_nobody_else(bus: Bus, own_hub: bool) -> None:
+def test_a_thread_that_waits_delays_no_other(bus: Bus, own_hub: bool) -> None:
     waiting: list[Delivery] = []
     caller, member = bus.open_member(), bus.member()
     serve(member, slow := fresh("service"), waiting.append)

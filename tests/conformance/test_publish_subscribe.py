@@ -51,7 +51,7 @@ def test_several_subscribers_of_one_channel_in_one_member_each_hear_once(bus: Bu
     sender, receiver = bus.member(), bus.member()
     channel = fresh("channel")
     first, second = Heard(receiver, channel), Heard(receiver, channel)
-    assert sender.publish(channel, b"one") == 1  # a receiver is a member, not a callback
+    assert sender.publish(channel, b"one") == 1  # receivers are members, not callbacks
     sender.publish(channel, b"two")
     assert first.wait_for(2) == second.wait_for(2) == [b"one", b"two"]
 
@@ -70,7 +70,7 @@ def test_several_subscribers_of_one_channel_in_one_member_each_hear_once(bus: Bu
         ("{}.[*]", "{}.*", "{}.x"),
     ],
 )
-def test_patterns_fit_as_the_glob_of_redis_does(bus: Bus, pattern: str, fitting: str, other: str) -> None:
+def test_patterns_match_as_redis_globs_do(bus: Bus, pattern: str, fitting: str, other: str) -> None:
     sender, receiver = bus.member(), bus.member()
     name = fresh("channel")
     heard = Heard(receiver, pattern.format(name))
@@ -80,7 +80,7 @@ def test_patterns_fit_as_the_glob_of_redis_does(bus: Bus, pattern: str, fitting:
     assert heard.messages == [(fitting.format(name), b"fitting")]
 
 
-def test_a_channel_and_a_pattern_that_both_fit_are_both_told(bus: Bus) -> None:
+def test_a_message_reaches_both_a_channel_and_a_pattern_that_match(bus: Bus) -> None:
     sender, receiver = bus.member(), bus.member()
     name = fresh("channel")
     exact, pattern = Heard(receiver, f"{name}.door"), Heard(receiver, f"{name}.*")
@@ -88,7 +88,7 @@ def test_a_channel_and_a_pattern_that_both_fit_are_both_told(bus: Bus) -> None:
     assert exact.wait_for(1) == pattern.wait_for(1) == [b"open"]
 
 
-def test_a_cancelled_subscription_hears_no_more(bus: Bus) -> None:
+def test_a_cancelled_subscription_receives_nothing_more(bus: Bus) -> None:
     sender, receiver = bus.member(), bus.member()
     channel = fresh("channel")
     gone, staying = Heard(receiver, channel), Heard(receiver, channel)
@@ -98,7 +98,7 @@ def test_a_cancelled_subscription_hears_no_more(bus: Bus) -> None:
     assert gone.data == []
 
 
-def test_the_last_cancel_takes_the_receiver_away_and_may_be_repeated(bus: Bus) -> None:
+def test_the_last_cancel_unsubscribes_and_may_be_repeated(bus: Bus) -> None:
     sender, receiver = bus.member(), bus.member()
     channel = fresh("channel")
     first, second = Heard(receiver, channel), Heard(receiver, channel)
@@ -117,7 +117,7 @@ def test_a_channel_can_be_subscribed_again_after_a_cancel(bus: Bus) -> None:
     assert again.wait_for(1) == [b"again"]
 
 
-def test_a_subscription_that_cancels_another_in_its_callback_hurts_no_third(bus: Bus) -> None:
+def test_a_callback_may_cancel_another_subscription_and_a_third_still_receives(bus: Bus) -> None:
     sender, receiver = bus.member(), bus.member()
     channel = fresh("channel")
     first = receiver.subscribe(channel, lambda name, data: first.cancel())
@@ -127,7 +127,7 @@ def test_a_subscription_that_cancels_another_in_its_callback_hurts_no_third(bus:
     assert third.wait_for(2) == [b"one", b"two"]
 
 
-def test_a_callback_that_raises_hurts_neither_other_subscribers_nor_the_connection(
+def test_a_callback_that_raises_disturbs_neither_other_subscribers_nor_the_connection(
     bus: Bus, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(name: str, data: bytes) -> None:
@@ -153,8 +153,8 @@ def test_what_is_published_is_counted(bus: Bus) -> None:
     assert metrics.sent == 3
 
 
-def test_a_retiring_subscription_takes_in_all_that_the_bus_had_sent(bus: Bus) -> None:
-    """Whoever was told that there is a receiver is heard: so a service ends without losing requests."""
+def test_a_retiring_subscription_still_delivers_all_that_the_server_had_sent(bus: Bus) -> None:
+    """A sender whose message had a receiver is answered, so a service that ends loses no requests."""
     sender, receiver = bus.open_member(), bus.open_member()
     channel = fresh("channel")
     first, second = Heard(receiver, channel), Heard(receiver, channel)
@@ -177,7 +177,7 @@ def test_a_retiring_subscription_takes_in_all_that_the_bus_had_sent(bus: Bus) ->
     assert sorted(first.data) == sorted(second.data) == sorted(counted)
 
 
-def test_one_that_retires_leaves_the_others_of_its_channel_alone(bus: Bus) -> None:
+def test_a_retiring_subscription_leaves_the_others_of_its_channel_alone(bus: Bus) -> None:
     sender, receiver = bus.member(), bus.member()
     channel = fresh("channel")
     retiring, staying = Heard(receiver, channel), Heard(receiver, channel)
@@ -189,7 +189,7 @@ def test_one_that_retires_leaves_the_others_of_its_channel_alone(bus: Bus) -> No
     wait_until(lambda: retiring.subscription.retired)
 
 
-def test_a_channel_can_be_subscribed_while_another_of_it_retires(bus: Bus) -> None:
+def test_a_channel_can_be_subscribed_while_an_older_subscription_retires(bus: Bus) -> None:
     sender, receiver = bus.member(), bus.member()
     channel = fresh("channel")
     retiring = Heard(receiver, channel)

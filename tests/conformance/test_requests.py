@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 JSON_VALUES: list[Any] = ["text", "", 7, -1.5, True, False, [1, [2]], {"deep": {"er": None}}, 2**53]
 
 
-def test_a_request_arrives_whole_and_its_reply_comes_back(bus: Bus) -> None:
+def test_a_request_arrives_complete_and_its_reply_comes_back(bus: Bus) -> None:
     caller, member = bus.member(), bus.member()
     seen: list[Request] = []
 
@@ -180,7 +180,7 @@ def test_a_reply_to_something_that_was_never_asked_is_counted(bus: Bus, identity
 
 
 @pytest.mark.parametrize("data", [b"", b"no JSON", b"[1]", b'"text"', b"\xff\xfe", b"NaN", b"[" * 5000], ids=repr)
-def test_a_reply_that_is_none_is_counted_and_the_inbox_lives_on(bus: Bus, data: bytes) -> None:
+def test_a_malformed_reply_is_counted_and_the_inbox_goes_on(bus: Bus, data: bytes) -> None:
     inboxes: list[str | None] = []
 
     def handle(delivery: Delivery) -> None:
@@ -217,7 +217,7 @@ def test_a_sent_request_without_reply_to_is_answered_on_the_services_own_channel
 
 def test_a_thousand_requests_at_the_same_time_each_get_their_own_reply(bus: Bus) -> None:
     def handle(delivery: Delivery) -> None:
-        gevent.sleep(0.001 * (delivery.request.payload % 7))  # so that replies overtake one another
+        gevent.sleep(0.001 * (delivery.request.payload % 7))  # so that replies arrive out of order
         answer(delivery, delivery.request.payload)
 
     caller, member = bus.open_member(), bus.open_member()
@@ -251,7 +251,7 @@ def test_a_greenlet_killed_while_it_waits_leaves_nothing_behind(bus: Bus) -> Non
     def call(number: int) -> None:
         try:
             ask(caller, name, number, 60.0)
-        except gevent.GreenletExit:  # caught here, since its traceback knows what was waited for
+        except gevent.GreenletExit:  # not re-raised: its traceback would keep the waiter alive
             ended.append(number)
 
     calls = [gevent.spawn(call, number) for number in range(20)]
@@ -264,7 +264,7 @@ def test_a_greenlet_killed_while_it_waits_leaves_nothing_behind(bus: Bus) -> Non
     wait_until(lambda: metrics.dropped.get("late_reply") == 20, message=lambda: str(metrics.dropped))
 
 
-def test_a_call_under_a_gevent_timeout_is_given_up_cleanly(bus: Bus) -> None:
+def test_a_gevent_timeout_around_a_call_leaves_nothing_behind(bus: Bus) -> None:
     waiting: list[Delivery] = []
     caller, member = bus.open_member(), bus.member()
     serve(member, name := fresh("service"), waiting.append)
@@ -280,7 +280,7 @@ def test_a_call_under_a_gevent_timeout_is_given_up_cleanly(bus: Bus) -> None:
 
 
 def test_two_members_that_serve_one_name_both_receive(bus: Bus) -> None:
-    """What the compatible layer can promise, and `capabilities` says: replicas do not compete."""
+    """Over pub/sub every replica gets every request; `capabilities` says so."""
     caller, one, two = bus.member(), bus.member(), bus.member()
     assert not caller.capabilities.competing
     assert not caller.capabilities.durable
@@ -295,7 +295,7 @@ def test_two_members_that_serve_one_name_both_receive(bus: Bus) -> None:
 
 # --- settling -------------------------------------------------------------------------------------------------------
 def settled(bus: Bus, act: Callable[[Delivery], Outcome], keep: bool) -> list[tuple[str, Any]]:
-    """What a caller gets of one request: `act` is the handler, and its outcome settles the delivery."""
+    """The replies that a caller gets to one request. `act` is the handler; its outcome settles the delivery."""
     caller, member = bus.member(), bus.member()
     ended: list[Delivery] = []
 
@@ -324,7 +324,7 @@ def test_the_outcomes_own_reply_is_sent_once(bus: Bus, keep: bool) -> None:
     assert settled(bus, act, keep) == [("error", {"error": "planted"})]
 
 
-def test_a_final_reply_leaves_at_once_and_a_later_failure_changes_nothing(bus: Bus) -> None:
+def test_a_final_reply_is_sent_at_once_and_a_later_failure_changes_nothing(bus: Bus) -> None:
     def act(delivery: Delivery) -> Outcome:
         delivery.reply(Reply(1, "half", final=False))
         delivery.reply(Reply(1, "whole"))
@@ -333,7 +333,7 @@ def test_a_final_reply_leaves_at_once_and_a_later_failure_changes_nothing(bus: B
     assert settled(bus, act, keep=False) == [("success", "half"), ("success", "whole")]
 
 
-def test_a_final_reply_that_is_kept_leaves_when_the_delivery_is_settled(bus: Bus) -> None:
+def test_a_final_reply_that_is_kept_is_sent_when_the_delivery_is_settled(bus: Bus) -> None:
     def act(delivery: Delivery) -> Outcome:
         delivery.reply(Reply(1, "whole"))
         delivery.reply(Reply(1, "half", final=False))
@@ -352,7 +352,7 @@ def test_a_final_reply_that_is_kept_is_not_sent_when_the_run_fails_afterwards(bu
 
 
 @pytest.mark.parametrize("keep", [False, True], ids=["at once", "kept"])
-def test_a_final_reply_without_a_json_form_is_refused_when_it_is_given(bus: Bus, keep: bool) -> None:
+def test_a_final_reply_without_a_json_form_is_refused_at_once(bus: Bus, keep: bool) -> None:
     def act(delivery: Delivery) -> Outcome:
         with pytest.raises(TypeError, match="no JSON form"):
             delivery.reply(Reply(1, object()))
@@ -368,5 +368,6 @@ def _waiters() -> int:
 
 
 def _wait_for_at_most(count: int) -> None:
-    # The connection's reader knows the last one that it served until it serves the next, at the latest a heartbeat.
+    # The connection's reader still refers to the last waiter that it woke, until it wakes another: at the latest at the
+    # next heartbeat.
     wait_until(lambda: _waiters() <= count, message=lambda: f"at most {count} waiters, there are {_waiters()}")

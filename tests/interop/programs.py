@@ -1,4 +1,4 @@
-"""The programs on both sides: the same service text for the original and for ours, and a caller on the original."""
+"""The programs of these tests: one service text that runs on the original and on ours, and a caller on the original."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import HOST, RedisServer
 from tests.support.waiting import wait_until
 
-# The original's `broadcast` knows localhost:6379 only, whatever run() was told: send it to the Redis of the test.
+# The original's `broadcast` always uses localhost:6379, whatever run() was given: send it to the test's Redis instead.
 ORIGINAL_ONLY = """
 import os
 import redis
@@ -124,18 +124,18 @@ caller.close()
 def start_service(
     redis: RedisServer, directory: Path, name: str, other: str, *, original: Path | None = None
 ) -> ServiceProcess:
-    """The service on the original's interpreter, or on ours without one."""
+    """Start the service: on the original with its interpreter, on ours without one."""
     env = {"NAME": name, "OTHER": other, "REDIS_PORT": str(redis.port)}
     if original is None:
         return ServiceProcess(SERVICE, directory=directory, env=env, name=f"{name}.py")
-    # The checkout on the PYTHONPATH would put our alias package before the original.
+    # With this checkout on the PYTHONPATH, Python would import our alias package instead of the original.
     return ServiceProcess(
         ORIGINAL_ONLY + SERVICE, directory=directory, env=env | {"PYTHONPATH": None}, name=f"{name}.py", python=original
     )
 
 
 def wait_for_service(redis: RedisServer, process: ServiceProcess, name: str) -> None:
-    """Returns once the service hears its requests and the news."""
+    """Returns once the service has subscribed to its requests and to the news."""
 
     def listening() -> bool:
         assert process.running, f"{name} has ended:\n{process.output}"
@@ -146,7 +146,7 @@ def wait_for_service(redis: RedisServer, process: ServiceProcess, name: str) -> 
 
 
 class OriginalCaller:
-    """A DaebusCaller of the original, in a process per list of calls."""
+    """The original's DaebusCaller; each list of calls runs in a new process."""
 
     def __init__(self, redis: RedisServer, directory: Path, python: Path) -> None:
         assert redis.url.startswith(f"redis://{HOST}"), "the original knows neither TLS nor passwords"

@@ -41,13 +41,13 @@ SOCKET: Any = SimpleNamespace(headers={})
 MADE = {
     "Daebus": lambda: daebus.Daebus("surface"),
     "Blueprint": lambda: daebus.Blueprint("surface"),
-    "DaebusCaller": None,  # the original's connects at once
+    "DaebusCaller": None,  # no instance: the original's constructor connects
     "DaebusHttp": lambda: daebus.DaebusHttp(),
     "DaebusWebSocket": lambda: daebus.DaebusWebSocket(8081),
     "HttpRequest": lambda: daebus.HttpRequest({}),
     "HttpResponse": lambda: daebus.HttpResponse(),
     "PubSubRequest": lambda: daebus.PubSubRequest({}),
-    "PubSubResponse": None,  # it has no public attribute
+    "PubSubResponse": None,  # it has no public attributes
     "WebSocketRequest": lambda: daebus.WebSocketRequest("id", {}, SOCKET),
     "WebSocketResponse": lambda: daebus.WebSocketResponse(SOCKET, "id"),
 }

@@ -1,6 +1,6 @@
 """Programs on the published daebus 0.0.31 and programs on ours, on one Redis, in both directions.
 
-One service text runs on both; what differs is only what the original gets wrong.
+The same service text runs on both. The results differ only where the original has a bug.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def original(redis: RedisServer, tmp_path: Path, python: Path) -> OriginalCaller
 
 
 def heard(redis: RedisServer, service: str) -> list[Any]:
-    """What a service has heard since `forget`, asked on the wire."""
+    """What a service has received since `forget`, asked by a raw request."""
     with redis.client() as client:
         news: list[Any] = wire.request(client, service, "heard")[-1]["payload"]
         return news
 
 
 def wait_for_heard(redis: RedisServer, service: str, count: int) -> list[Any]:
-    """The same, once it has heard as much."""
+    """The same, once it has received this many."""
     return wait_until(lambda: news if len(news := heard(redis, service)) >= count else [], 5, f"news at {service}")
 
 
@@ -117,7 +117,7 @@ class TestOurCallerOnTheOriginalsService:
         assert to_original.send_request("fail_softly", {}) == {"tried": 2}
 
     @pytest.mark.parametrize("action", ["raise", "silent", "unknown"])
-    def test_waits_no_longer_than_told_for_what_the_original_never_answers(
+    def test_waits_no_longer_than_its_timeout_for_what_the_original_never_answers(
         self, to_original: DaebusCaller, action: str
     ) -> None:
         begun = time.monotonic()
@@ -212,12 +212,12 @@ class TestBothServices:
             (reply,) = wire.request(client, service, "relay", {"n": 4})
         assert reply["payload"] == {"via": service, "answer": {"n": 4}}
 
-    def test_replies_look_alike_on_the_wire(self, redis: RedisServer) -> None:
+    def test_replies_are_the_same_on_the_wire(self, redis: RedisServer) -> None:
         for action in ("echo", "fail", "steps", "fail_softly"):
             with redis.client() as client:
                 ours = wire.request(client, OURS, action, {"a": 1}, request_id=action)
                 original = wire.request(client, ORIGINAL, action, {"a": 1}, request_id=action)
-            # Ours adds the stable code beside an error.
+            # Ours adds a stable code to an error.
             assert [{**reply, "code": None} for reply in ours] == [{**reply, "code": None} for reply in original]
 
     def test_a_request_without_reply_channel_is_answered_on_the_same_channel(self, redis: RedisServer) -> None:
@@ -228,7 +228,7 @@ class TestBothServices:
             assert reply == {"status": "success", "payload": [5], "request_id": 9, "final": True}
 
     @pytest.mark.parametrize("message", ["garbage", "[1, 2]", '"text"', "null", "{}"])
-    def test_a_broken_message_hurts_neither(self, redis: RedisServer, message: str) -> None:
+    def test_a_broken_message_disturbs_neither(self, redis: RedisServer, message: str) -> None:
         with redis.client() as client:
             for service in (OURS, ORIGINAL):
                 wire.publish(client, service, message)

@@ -1,6 +1,6 @@
-"""The public surface of the published daebus 0.0.31 is there, and takes what the original takes, by place and by name.
+"""Every public name of the published daebus 0.0.31 exists here and takes the same arguments, positional and by name.
 
-What is left out stands here, with the reason.
+Exceptions are listed below, each with its reason.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_every_exported_name_is_there(original: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", surface.MADE)
-def test_every_method_takes_what_the_originals_takes(original: dict[str, Any], kind: str) -> None:
+def test_every_method_takes_the_arguments_of_the_originals(original: dict[str, Any], kind: str) -> None:
     ours = getattr(daebus, kind)
     for name, parameters in original["classes"][kind]["methods"].items():
         if name in LEFT_OUT.get(kind, {}):

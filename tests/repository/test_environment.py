@@ -1,4 +1,5 @@
-"""What every Make target calls first: it does nothing when nothing changed, and says what is missing."""
+"""`scripts/environment.py`, which every Make target runs first: it does nothing when nothing changed, and names what is
+missing."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def made(venv: Path) -> Path:
-    """A folder that looks like an environment made from the present locks."""
+    """A folder that looks like an environment made from the current locks."""
     venv.mkdir()
     (venv / "made-from").write_text(environment.fingerprint())
     return venv
@@ -47,7 +48,7 @@ def test_a_python_without_venv_is_told_what_to_install(monkeypatch: pytest.Monke
     assert "apt-get install python3-venv" in complaint
 
 
-def test_other_locks_make_it_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_changed_locks_rebuild_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = environment.fingerprint()
     other = tmp_path / "dev.txt"
     other.write_text(environment.LOCK.read_text() + "# another\n")
@@ -74,8 +75,8 @@ raise SystemExit(environment.main())
 """
 
 
-def test_two_at_once_make_it_once(tmp_path: Path) -> None:
-    """The first is at it until the second has begun; the second then finds everything done."""
+def test_two_runs_at_once_build_it_once(tmp_path: Path) -> None:
+    """The first run lasts until the second has begun; the second then finds nothing left to do."""
 
     def start(role: str) -> subprocess.Popen[bytes]:
         code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); ROLE = {role!r}\n{SLOW_MAKE}"

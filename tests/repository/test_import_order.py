@@ -1,4 +1,4 @@
-"""The rooms stand in one order: a later one imports earlier ones, never the reverse. There are no exceptions."""
+"""The modules ("rooms") have one order: a later one imports earlier ones, never the reverse, without exception."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROOMS = (
 
 
 def room_of(module: str) -> int:
-    """The number of the room of a module, given by its path from the package."""
+    """The position of a module's room, by the module's path inside the package."""
     top = module.partition(".")[0]
     for number, room in enumerate(ROOMS):
         if top in room:
@@ -52,7 +52,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """What a module imports of the package, anywhere: also inside a function, also for the type checker alone."""
+    """All that a module imports from the package, also inside functions and under TYPE_CHECKING."""
     package = path.relative_to(PACKAGE).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -74,7 +74,7 @@ def test_no_room_imports_a_later_one() -> None:
     wrong = [
         f"{module} imports {target}"
         for module, path in modules()
-        if module != "__init__"  # the list of public names: it loads each at its first use
+        if module != "__init__"  # the list of public names: it imports each at its first use
         for target in imports(path)
         if target not in ("", "__version__") and room_of(target) > room_of(module)
     ]

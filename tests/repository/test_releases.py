@@ -1,4 +1,4 @@
-"""One version for everything, locks that fit what is declared, scripts that can be run."""
+"""Everything has one version, the locks match the declared requirements, the scripts can be run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REQUIREMENTS = REPOSITORY / "requirements"
-# The image's lock lies in the runtime, so that a service can resolve its own requirements beside it.
+# The image's lock is part of the runtime's package, so that a service can resolve its own requirements against it.
 LOCKS = {
     "runtime": REPOSITORY / "runtime" / "daebus_runtime" / "constraints.txt",
     "dev": REQUIREMENTS / "dev.txt",
@@ -48,7 +48,7 @@ def test_every_locked_requirement_has_one_version_and_hashes(lock: str) -> None:
         assert "--hash=sha256:" in entry, entry.splitlines()[0]
 
 
-def test_the_locks_fit_what_the_runtime_declares() -> None:
+def test_the_locks_match_what_the_runtime_declares() -> None:
     declared = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["fast"]]
     declared += PROJECT["optional-dependencies"]["embedded"]
     for text in declared:
@@ -56,7 +56,7 @@ def test_the_locks_fit_what_the_runtime_declares() -> None:
         assert requirement.specifier.contains(locked("runtime")[requirement.name]), text
 
 
-def test_what_is_tested_is_what_is_shipped() -> None:
+def test_the_tests_run_with_the_versions_that_are_shipped() -> None:
     tested = locked("dev")
     assert {name: tested.get(name) for name in locked("runtime")} == locked("runtime")
     assert {name: tested.get(name) for name in locked("build")} == locked("build")
@@ -77,5 +77,5 @@ def test_scripts_can_be_run(script: str) -> None:
 
 
 def locked(lock: str) -> dict[str, str]:
-    """Name and version of everything in a lock."""
+    """Name and version of every package in a lock."""
     return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCKS[lock].read_text(), re.MULTILINE))

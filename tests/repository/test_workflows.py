@@ -1,5 +1,5 @@
-"""The workflows, this repository's and a generated one's: nobody changes them from outside, no job has more rights than
-it needs, and what they do in a shell is tried here, in a shell.
+"""The workflows of this repository and of a generated one: actions are pinned by commit, no job has more rights than it
+needs, and their shell scripts are run here in a shell.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.template.rendering import copy_project, plain_template
 REPOSITORY = Path(__file__).resolve().parents[2]
 OWN = REPOSITORY / ".github" / "workflows"
 VERSION = tomllib.loads((REPOSITORY / "runtime" / "pyproject.toml").read_text())["project"]["version"]
-# What a generated repository is asked to push to: nothing, GitHub's registry, somebody else's.
+# The registry that a generated repository pushes to: none, GitHub's, another one.
 REGISTRIES = {"generated": "", "generated-github": "ghcr.io/org", "generated-elsewhere": "registry.local:5000/team"}
 WORKFLOWS = [*sorted(path.name for path in OWN.glob("*.yml")), *REGISTRIES]
 GENERATED = list(REGISTRIES)
@@ -32,7 +32,7 @@ Job = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Every workflow's text, under the names in WORKFLOWS."""
+    """The text of every workflow, by its name in WORKFLOWS."""
     folder = tmp_path_factory.mktemp("workflows")
     template = plain_template(folder / "template")
     found = {path.name: path.read_text() for path in OWN.iterdir()}
@@ -49,7 +49,7 @@ def jobs(texts: dict[str, str]) -> dict[str, dict[str, Job]]:
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
-def test_what_is_used_is_pinned(texts: dict[str, str], workflow: str) -> None:
+def test_actions_are_pinned(texts: dict[str, str], workflow: str) -> None:
     text = texts[workflow]
     for action in re.findall(r"uses: (.+)", text):
         local = re.match(r"[.]/[.]github/workflows/([\w-]+[.]yml) ", action)
@@ -74,7 +74,7 @@ def test_rights_are_given_to_each_job_alone(
             assert 0 < job["timeout-minutes"] <= 45, name
         for right, kind in job.get("permissions", {}).items():
             assert (right, kind) in {("contents", "read"), ("packages", "write"), ("contents", "write")}, name
-        # Who may write came by a tag, after the tests.
+        # Only a job that runs for a tag, after the tests, may write.
         if "write" in job.get("permissions", {}).values():
             before = all_needed(jobs[workflow], name)
             assert before >= ({"version", "test"} if workflow == "release.yml" else {"check", "image"}), name
@@ -82,7 +82,7 @@ def test_rights_are_given_to_each_job_alone(
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
-def test_nothing_is_pasted_into_a_shell(jobs: dict[str, dict[str, Job]], workflow: str) -> None:
+def test_no_expression_is_expanded_inside_a_shell_script(jobs: dict[str, dict[str, Job]], workflow: str) -> None:
     for job in jobs[workflow].values():
         for step in steps(job):
             assert step["name"] == step["name"].lower()
@@ -97,12 +97,12 @@ def test_its_make_targets_exist(jobs: dict[str, dict[str, Job]], workflow: str) 
     makefile = REPOSITORY / ("template/Makefile.jinja" if workflow in GENERATED else "Makefile")
     there = set(re.findall(r"^([a-z-]+):", makefile.read_text(), re.MULTILINE))
     for name, job in jobs[workflow].items():
-        if name != "generated":  # see the next test
+        if name != "generated":  # the next test checks it
             wanted = set(re.findall(r"(?:^|&& )make ([a-z-]+)", "\n".join(scripts(job)), re.MULTILINE))
             assert wanted <= there, name
 
 
-def test_a_generated_repository_is_tried_with_its_own_commands(jobs: dict[str, dict[str, Job]]) -> None:
+def test_a_generated_repository_is_tested_with_its_own_commands(jobs: dict[str, dict[str, Job]]) -> None:
     tried = jobs["ci.yml"]["generated"]
     own = [script for job in jobs["generated"].values() for script in scripts(job)]
     assert len(own) >= 5
@@ -110,7 +110,7 @@ def test_a_generated_repository_is_tried_with_its_own_commands(jobs: dict[str, d
     assert "copier copy" in scripts(tried)[0]
 
 
-def test_one_check_stands_for_all(jobs: dict[str, dict[str, Job]], tmp_path: Path) -> None:
+def test_one_check_depends_on_all_others(jobs: dict[str, dict[str, Job]], tmp_path: Path) -> None:
     last = jobs["ci.yml"]["pass"]
     assert set(last["needs"]) == set(jobs["ci.yml"]) - {"pass"}
     assert last["if"] == "always()"
@@ -140,7 +140,7 @@ def test_a_generated_repository_refuses_it_too(jobs: dict[str, dict[str, Job]], 
         assert shell(script, tmp_path, GITHUB_REF_NAME=tag).returncode == 1, tag
 
 
-def test_a_registry_is_given_what_it_knows(jobs: dict[str, dict[str, Job]]) -> None:
+def test_each_registry_gets_its_own_credentials(jobs: dict[str, dict[str, Job]]) -> None:
     assert "push" not in jobs["generated"]
     for name, registry, secret in (
         ("generated-github", "ghcr.io/org", "github.token"),
@@ -201,7 +201,7 @@ def test_the_released_wheel_holds_the_runtime(jobs: dict[str, dict[str, Job]], t
 
 
 def steps(job: Job) -> list[dict[str, Any]]:
-    """Empty for a job that is another workflow."""
+    """The steps of a job; none when the job calls another workflow."""
     return list(job.get("steps", []))
 
 
@@ -210,14 +210,14 @@ def scripts(job: Job) -> list[str]:
 
 
 def all_needed(jobs: dict[str, Job], name: str) -> set[str]:
-    """Every job that comes before this one."""
+    """Every job that must succeed before this one, directly or not."""
     wanted = jobs[name].get("needs", [])
     direct = {wanted} if isinstance(wanted, str) else set(wanted)
     return direct.union(*(all_needed(jobs, other) for other in direct))
 
 
 def shell(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs a step's script as a runner does; what it says is in `.stdout`."""
+    """Runs a step's script as GitHub's runner does; its whole output is in `.stdout`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-e", "-c", script],
