@@ -1,4 +1,4 @@
-"""The command, run as a person or a script runs it, and a service for it to talk to."""
+"""The `daebus` command, run as a script or a person at a terminal runs it, and a service that it can talk to."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @pytest.fixture
 def daebus(tmp_path: Path) -> Run:
-    """`daebus(*arguments, env=…, input=…)`: the command, in the test's folder, to its end. Never with a traceback."""
+    """`daebus(*arguments, env=…, input=…)` runs the command in the test's folder; it must print no traceback."""
 
     def run(
         *arguments: str, env: Mapping[str, str] | None = None, input: str | None = None, directory: Path = tmp_path
@@ -77,7 +77,7 @@ def daebus(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def on_a_terminal(tmp_path: Path) -> Callable[..., str]:
-    """`on_a_terminal(*arguments, env=…)`: what a person sees, standard output and error together."""
+    """`on_a_terminal(*arguments, env=…)` returns what a person sees: standard output and error together."""
 
     def run(*arguments: str, env: Mapping[str, str] | None = None) -> str:
         ours, theirs = pty.openpty()
@@ -101,7 +101,7 @@ def on_a_terminal(tmp_path: Path) -> Callable[..., str]:
 
 
 class Garden:
-    """A running service `garden`, and the Redis that it is on."""
+    """A running service `garden`, and its Redis."""
 
     def __init__(self, server: RedisServer, process: ServiceProcess) -> None:
         self.server, self.process = server, process

@@ -13,13 +13,13 @@ from tests.support.redis_server import RedisServer
 from .conftest import Garden, Run
 
 
-def test_the_reply_is_one_line_of_json_for_a_program(daebus: Run, garden: Garden) -> None:
+def test_without_a_terminal_the_reply_is_one_line_of_json(daebus: Run, garden: Garden) -> None:
     done = daebus("call", "garden", "water", '{"plant": "fern"}', env=garden.env)
     assert done.returncode == 0
     assert done.stdout == '{"watered":"fern","größe":2}\n'
 
 
-def test_the_reply_is_indented_for_a_person(on_a_terminal: Callable[..., str], garden: Garden) -> None:
+def test_on_a_terminal_the_reply_is_indented(on_a_terminal: Callable[..., str], garden: Garden) -> None:
     seen = on_a_terminal("call", "garden", "water", env=garden.env)
     assert '{\r\n  "watered": "all",\r\n  "größe": 2\r\n}' in seen
 
@@ -57,7 +57,7 @@ def test_no_reply_in_time_is_exit_code_4(daebus: Run, garden: Garden) -> None:
     assert done.stderr == "daebus: service 'garden', action 'sleep': no reply within 0.3 seconds\n"
 
 
-def test_nobody_there_is_exit_code_4_at_once_with_the_near_name(daebus: Run, garden: Garden) -> None:
+def test_a_service_that_does_not_run_is_exit_code_4_at_once_with_the_nearest_name(daebus: Run, garden: Garden) -> None:
     begun = time.monotonic()
     done = daebus("call", "gardn", "water", "--timeout", "60", env=garden.env)
     assert time.monotonic() - begun < 30
@@ -97,7 +97,7 @@ def test_the_option_wins_over_the_environment(daebus: Run, garden: Garden, free_
         ('{"long": "' + "x" * 300 + '", }', "line 1, column", 'xx", }\n'),
     ],
 )
-def test_a_payload_that_is_no_json_is_shown_where_it_is_wrong(
+def test_a_payload_that_is_not_json_is_refused_with_the_position_of_the_error(
     daebus: Run, garden: Garden, payload: str, where: str, mark: str
 ) -> None:
     done = daebus("call", "garden", "water", payload, env=garden.env)
@@ -122,7 +122,7 @@ def test_a_malformed_address_is_wrong_usage(daebus: Run, arguments: tuple[str, .
     assert "s3cret" not in done.stderr
 
 
-def test_a_service_name_that_cannot_be_one_is_wrong_usage(daebus: Run, garden: Garden) -> None:
+def test_an_impossible_service_name_is_wrong_usage(daebus: Run, garden: Garden) -> None:
     done = daebus("call", "gar den", "water", env=garden.env)
     assert done.returncode == 2
     assert "'gar den' is not a name" in done.stderr

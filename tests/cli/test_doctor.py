@@ -1,4 +1,4 @@
-"""`daebus doctor`: what is wrong, why, and what mends it. Six planted faults, and a healthy place."""
+"""`daebus doctor` says what is wrong, why, and how to repair it: six planted faults, and a healthy environment."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def taken_port() -> Iterator[int]:
 
 
 def finding(done: subprocess.CompletedProcess[str], level: str, about: str) -> str:
-    """The one finding of that level and subject, with its cure."""
+    """The only finding of that level about that subject, with its cure."""
     found = re.findall(rf"^{level} +{about} +(.*(?:\n +cure: .*)?)", done.stdout, re.MULTILINE)
     assert len(found) == 1, done.stdout + done.stderr
     return str(found[0])
 
 
 def only_failure(done: subprocess.CompletedProcess[str], about: str) -> str:
-    """The finding that failed, when it is the only one; it has a cure, and the exit code says so."""
+    """The failed finding. There must be only one, it must have a cure, and the exit code must be that of a failure."""
     assert done.returncode == 1, done.stdout
     assert len(re.findall(r"^fail ", done.stdout, re.MULTILINE)) == 1, done.stdout
     text = finding(done, "fail", about)
@@ -61,7 +61,7 @@ def only_failure(done: subprocess.CompletedProcess[str], about: str) -> str:
     return text
 
 
-def test_a_healthy_place_is_ok_and_exit_code_0(daebus: Run, garden: Garden) -> None:
+def test_a_healthy_environment_is_ok_and_exit_code_0(daebus: Run, garden: Garden) -> None:
     done = daebus("doctor", "--service", "garden", env=garden.env)
     assert (done.returncode, done.stderr) == (0, "")
     assert "fail" not in done.stdout
@@ -113,7 +113,7 @@ def test_a_port_taken(daebus: Run, healthy: dict[str, str], taken_port: int, tmp
         assert f"port {taken_port} is taken by " in only_failure(done, kind.lower())
 
 
-def test_a_port_that_the_running_service_holds_is_fine(
+def test_a_port_that_the_running_service_itself_holds_is_ok(
     daebus: Run, healthy: dict[str, str], start_process: Callable[..., ServiceProcess], free_port: int, tmp_path: Path
 ) -> None:
     (tmp_path / "shop.py").write_text(WITH_HTTP.format(port=free_port))
@@ -166,7 +166,7 @@ def test_why_a_bus_cannot_be_reached(daebus: Run, shared_redis: RedisServer, url
     assert cause in only_failure(done, "bus")
 
 
-def test_what_is_no_redis_is_named_as_such(
+def test_a_server_that_is_not_redis_is_named_as_such(
     daebus: Run, start_process: Callable[..., ServiceProcess], free_port: int
 ) -> None:
     start_process(["python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", str(free_port)]).wait_line("Serving")
@@ -190,14 +190,14 @@ def test_tls_with_an_unknown_authority(daebus: Run) -> None:
     assert "ssl_ca_certs" in text
 
 
-def test_no_bus_named_and_none_to_be_started(daebus: Run) -> None:
+def test_no_bus_is_named_and_none_may_be_started(daebus: Run) -> None:
     done = daebus("doctor", env={"DAEBUS_EMBEDDED": "never"})
     text = only_failure(done, "bus")
     assert "DAEBUS_EMBEDDED=never forbids" in text
     assert "set DAEBUS_REDIS_URL" in text
 
 
-def test_a_bus_of_ones_own_is_told(daebus: Run) -> None:
+def test_an_embedded_bus_is_reported(daebus: Run) -> None:
     done = daebus("doctor", env={"DAEBUS_EMBEDDED": "always"})
     assert done.returncode == 0
     assert "a service starts " in finding(done, "warn", "bus")

@@ -1,4 +1,4 @@
-"""What the command says of itself: help that teaches, the version, exit codes, usage errors."""
+"""The command about itself: help with examples, the version, exit codes, usage errors."""
 
 from __future__ import annotations
 

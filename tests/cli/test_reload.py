@@ -1,4 +1,4 @@
-"""Serving again when a file changes: `daebus run --reload`, and `app.run(debug=True)`."""
+"""Restarting the service when a file changes: `daebus run --reload`, and `app.run(debug=True)`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def start(
     shared_redis: RedisServer,
     tmp_path: Path,
 ) -> Start:
-    """Starts `garden.py` in the one way or the other, and waits until it serves."""
+    """Starts `garden.py` in one of the two ways, and waits until it serves."""
     how = (
         [*COMMAND, "run", "--reload", "garden.py"] if request.param == "run --reload" else [sys.executable, "garden.py"]
     )
@@ -58,14 +58,14 @@ def start(
 
 
 def write(folder: Path, word: str) -> None:
-    # In one step, as editors do: emptied first and filled later is two changes when the machine is slow.
+    # Replaced in one step, as editors do: emptying the file and then filling it can count as two changes.
     new = folder / "garden.new"
     new.write_text(textwrap.dedent(SERVICE).replace("{word}", word))
     new.replace(folder / "garden.py")
 
 
 def served(process: ServiceProcess, word: str) -> int:
-    """The pid of the child that serves this word, once it has started."""
+    """Waits for a child that serves this word; its pid."""
     return int(process.wait_line(rf"serving {word} (\d+)").group(1))
 
 
@@ -107,7 +107,9 @@ def test_ctrl_c_and_sigterm_end_both_in_order(start: Start, number: signal.Signa
     assert "Traceback" not in process.output
 
 
-def test_a_child_that_cannot_start_is_reported_and_the_next_change_mends_it(start: Start, tmp_path: Path) -> None:
+def test_a_child_that_cannot_start_is_reported_and_started_again_at_the_next_change(
+    start: Start, tmp_path: Path
+) -> None:
     process = start("one")
     (tmp_path / "garden.py").write_text("import no_such_thing\n")
     process.wait_line("no_such_thing")
@@ -118,7 +120,7 @@ def test_a_child_that_cannot_start_is_reported_and_the_next_change_mends_it(star
     assert process.terminate() == 0
 
 
-def test_a_change_below_the_folder_counts_and_one_of_no_code_does_not(start: Start, tmp_path: Path) -> None:
+def test_a_change_in_a_subfolder_counts_and_one_of_another_file_type_does_not(start: Start, tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     process = start("one")
     (tmp_path / "notes.txt").write_text("no code")
@@ -130,7 +132,7 @@ def test_a_change_below_the_folder_counts_and_one_of_no_code_does_not(start: Sta
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel tells a child of its parent's end")
-def test_a_killed_parent_takes_the_service_along(start: Start) -> None:
+def test_killing_the_parent_ends_the_service(start: Start) -> None:
     process = start("one")
     child = last_child(process)
     process.kill()

@@ -1,4 +1,4 @@
-"""`daebus run`: which application is meant, that it serves, and what is said when it cannot."""
+"""`daebus run`: which application it takes, that it serves, and the errors when it cannot."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Serve = Callable[..., ServiceProcess]
 
 @pytest.fixture
 def serve(start_process: Callable[..., ServiceProcess], shared_redis: RedisServer) -> Serve:
-    """`serve(*arguments)`: `daebus run`, once it has said that it started."""
+    """`serve(*arguments)` starts `daebus run` and returns once it has logged that it started."""
 
     def start(*arguments: str, env: Mapping[str, str] | None = None) -> ServiceProcess:
         process = start_process(
@@ -57,7 +57,7 @@ def write(path: Path, text: str) -> None:
 
 
 def hello(daebus: Run, url: str, service: str) -> str:
-    """What the service answers, once it does."""
+    """Waits until the service answers; its answer."""
     return wait_until(lambda: daebus("call", service, "hello", "--redis-url", url).stdout.strip(), 20)
 
 
@@ -105,7 +105,7 @@ def test_a_file_that_runs_itself_runs_once(serve: Serve, tmp_path: Path) -> None
     assert process.count("service garden started") == 1
 
 
-def test_what_the_target_imports_is_cooperative(serve: Serve, tmp_path: Path) -> None:
+def test_the_targets_imports_are_cooperative(serve: Serve, tmp_path: Path) -> None:
     write(
         tmp_path / "garden.py",
         "from ssl import SSLContext\nprint('context', SSLContext.__module__)" + ONE.replace("\n    ", "\n"),
@@ -113,7 +113,7 @@ def test_what_the_target_imports_is_cooperative(serve: Serve, tmp_path: Path) ->
     serve("garden.py").wait_line("context gevent.ssl")
 
 
-def test_ctrl_c_is_a_good_end(serve: Serve, tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_with_exit_code_0(serve: Serve, tmp_path: Path) -> None:
     write(tmp_path / "garden.py", ONE)
     process = serve("garden.py")
     process.signal(signal.SIGINT)
@@ -145,7 +145,7 @@ def test_ctrl_c_is_a_good_end(serve: Serve, tmp_path: Path) -> None:
         ("a.py", "from daebus import Daebus\napp = Daebus('__main__')", "a.py", 1, "the service has no name"),
     ],
 )
-def test_what_cannot_be_run_is_said_in_one_line(
+def test_a_target_that_cannot_run_is_an_error_of_one_line(
     daebus: Run, tmp_path: Path, file: str, text: str, target: str, code: int, said: str
 ) -> None:
     write(tmp_path / file, text)
@@ -155,7 +155,7 @@ def test_what_cannot_be_run_is_said_in_one_line(
     assert done.stdout == ""
 
 
-def test_the_place_of_a_fault_is_named_and_debug_shows_the_way_there(tmp_path: Path) -> None:
+def test_an_error_in_the_target_is_named_with_its_line_and_debug_shows_the_traceback(tmp_path: Path) -> None:
     write(tmp_path / "helper.py", "\n\nraise KeyError('lost')\n")
     write(tmp_path / "a.py", "import helper\n")
     command = [*COMMAND, "run", "a.py"]

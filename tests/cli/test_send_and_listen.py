@@ -1,4 +1,4 @@
-"""`daebus send` and `daebus listen`: broadcasts, out and in."""
+"""`daebus send` and `daebus listen`: sending and receiving broadcasts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Listen = Callable[..., ServiceProcess]
 
 @pytest.fixture
 def listen(start_process: Callable[..., ServiceProcess], garden: Garden) -> Listen:
-    """`listen(*arguments)`: the command, once its subscriptions are confirmed."""
+    """`listen(*arguments)` starts the command and returns once its subscriptions are confirmed."""
 
     def start(*arguments: str, env: dict[str, str] = garden.env) -> ServiceProcess:
         process = start_process([*COMMAND, "listen", *arguments], env=env)
@@ -48,7 +48,7 @@ def test_a_broadcast_reaches_a_service_and_comes_back(daebus: Run, listen: Liste
     ]
 
 
-def test_a_broadcast_that_nobody_hears_is_said(daebus: Run, garden: Garden) -> None:
+def test_a_broadcast_without_receivers_is_reported(daebus: Run, garden: Garden) -> None:
     done = daebus("send", "silence", "-", input='{"x": 1}', env=garden.env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "nobody listens on silence\n")
 
@@ -75,7 +75,7 @@ def test_a_message_above_the_limit_is_refused(daebus: Run, garden: Garden) -> No
     assert "DAEBUS_MESSAGE_LIMIT" in done.stderr
 
 
-def test_listening_ends_well_with_ctrl_c(daebus: Run, listen: Listen, garden: Garden) -> None:
+def test_listening_ends_with_exit_code_0_on_ctrl_c(daebus: Run, listen: Listen, garden: Garden) -> None:
     listening = listen("sensors.roof")
     daebus("send", "sensors.roof", '{"celsius": 21}', env=garden.env)
     wait_until(lambda: messages(listening), 10)
@@ -87,7 +87,7 @@ def test_listening_ends_well_with_ctrl_c(daebus: Run, listen: Listen, garden: Ga
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux sends a signal to one thread of another process")
 def test_ctrl_c_just_before_a_wait_is_not_lost(listen: Listen) -> None:
-    """Python notes such a signal, but its waiting thread is not woken by it: as when another thread receives it."""
+    """A signal just before the main thread waits, or in another thread, is only noted by Python: it wakes nobody."""
     listening = listen("sensors.roof")
     threads = [int(path.name) for path in Path(f"/proc/{listening.pid}/task").iterdir()]
     other = max(thread for thread in threads if thread != listening.pid)
@@ -102,11 +102,11 @@ def test_too_few_messages_in_time_are_exit_code_4(daebus: Run, garden: Garden) -
     assert done.stderr.endswith("0 of 3 messages came within 0.2 s\n")
 
 
-def test_time_alone_ends_it_well(daebus: Run, garden: Garden) -> None:
+def test_the_end_of_its_time_is_exit_code_0(daebus: Run, garden: Garden) -> None:
     assert daebus("listen", "silence", "--timeout", "0.1", env=garden.env).returncode == 0
 
 
-def test_what_is_no_json_is_shown_raw(listen: Listen, garden: Garden) -> None:
+def test_a_message_that_is_not_json_is_shown_raw(listen: Listen, garden: Garden) -> None:
     listening = listen("noise", "--count", "2")
     with garden.server.client() as client:
         client.publish("noise", "crackle")
@@ -122,7 +122,7 @@ def test_the_requests_of_a_service_can_be_watched(daebus: Run, listen: Listen, g
     assert messages(listening)[0]["payload"]["action"] == "water"
 
 
-def test_losing_the_bus_is_said_and_survived(listen: Listen) -> None:
+def test_losing_the_bus_is_reported_and_listening_goes_on(listen: Listen) -> None:
     with RedisServer() as server:
         listening = listen("weather", "--count", "1", env={"DAEBUS_REDIS_URL": server.url})
         server.kill()

@@ -1,4 +1,4 @@
-"""What comes from elsewhere is shown on any terminal, and does nothing to it: an escape in its place, no traceback."""
+"""Text from other programs is shown on any terminal and cannot control it: it is escaped and causes no traceback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENCODINGS = ("ascii", "latin-1")
 
 
 def run(shell: str, env: dict[str, str], input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    """`daebus` in the shell's line is the command."""
+    """Run a shell line in which `daebus` is the command."""
     line = shell.replace("daebus ", " ".join(COMMAND) + " ")
     done = subprocess.run(["bash", "-c", line], env=environment(env), input=input, capture_output=True, timeout=60)
     assert b"Traceback" not in done.stderr, done.stderr
@@ -41,7 +41,7 @@ def test_a_reply_is_valid_json_whatever_the_encoding(garden: Garden, encoding: s
     assert harmless(done.stdout)
 
 
-def test_an_error_is_one_harmless_line(garden: Garden) -> None:
+def test_an_error_is_one_escaped_line(garden: Garden) -> None:
     done = run(f"daebus call garden $'{HOSTILE}'", {**garden.env, "PYTHONIOENCODING": "latin-1"})
     assert done.returncode == 1
     assert done.stderr.isascii()
@@ -94,7 +94,7 @@ def test_standard_input_is_utf_8_whatever_the_terminal_is(garden: Garden) -> Non
     ],
 )
 @pytest.mark.parametrize("charset", ENCODINGS)
-def test_what_was_typed_is_shown_back_harmlessly(arguments: tuple[str, ...], charset: str) -> None:
+def test_arguments_are_escaped_when_an_error_repeats_them(arguments: tuple[str, ...], charset: str) -> None:
     done = CliRunner(charset=charset).invoke(main, arguments)
     assert done.exit_code in (1, 2), done.exception
     assert isinstance(done.exception, SystemExit)
@@ -102,14 +102,14 @@ def test_what_was_typed_is_shown_back_harmlessly(arguments: tuple[str, ...], cha
     assert harmless(done.stderr_bytes)
 
 
-def test_debug_switched_off_shows_no_traceback(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_without_debug_there_is_no_traceback(tmp_path_factory: pytest.TempPathFactory) -> None:
     broken = tmp_path_factory.mktemp("broken") / "broken_service.py"
     broken.write_text("1 / 0\n")
     done = run(f"daebus doctor {broken}", {"DAEBUS_DEBUG": " false ", "DAEBUS_EMBEDDED": "never"})
     assert b"ZeroDivisionError" in done.stdout
 
 
-def test_a_probe_says_what_is_wrong_on_any_terminal() -> None:
+def test_the_health_command_names_the_fault_on_any_terminal() -> None:
     command = [sys.executable, "-m", "daebus_runtime.health", "--url", "€\x1b[2J"]
     done = subprocess.run(command, env=environment({"PYTHONIOENCODING": "latin-1"}), capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (2, b"")

@@ -1,4 +1,4 @@
-"""Programs that live through an outage and say so, and the instruments that look at them meanwhile."""
+"""Programs that go through an outage and print what they notice, and the tools that observe them."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ CALLER = """
 
 
 def after(process: ServiceProcess, word: str, moment: float, outcome: str = "ok") -> list[float]:
-    """When the process said that `word` had this outcome, later than `moment` (time.time())."""
+    """The times after `moment` (time.time()) at which the process printed that `word` had this outcome."""
     times = []
     for line in process.lines:
         kind, _, rest = line.partition(" ")
@@ -132,14 +132,14 @@ def after(process: ServiceProcess, word: str, moment: float, outcome: str = "ok"
 
 
 def wait_after(process: ServiceProcess, word: str, moment: float, timeout: float = 10.0) -> float:
-    """The first time later than `moment` at which `word` went well."""
+    """Waits until `word` succeeds after `moment`; the first time at which it did."""
     text = f"{word!r} to go well in:\n"
     wait_until(lambda: after(process, word, moment), timeout, lambda: text + "\n".join(process.lines[-20:]))
     return min(after(process, word, moment))
 
 
 def start_and_time(server: RedisServer) -> float:
-    """Start a server; when (time.time()) it first accepted a connection."""
+    """Start a server; the time (time.time()) at which it first accepted a connection."""
     port = server.port
 
     def watch() -> float:
@@ -153,7 +153,7 @@ def start_and_time(server: RedisServer) -> float:
 
 
 def first_answer(client: redis.Redis, service: str, timeout: float = 15.0) -> float:
-    """When (time.time()) the service first answers a request, asked anew every 20 ms on a connection of our own."""
+    """The time (time.time()) of the service's first answer; asks every 20 ms on a separate connection."""
     inbox = "caller:first-answer"
     with wire.Listener(client, inbox) as replies:
         deadline = time.monotonic() + timeout
@@ -166,9 +166,10 @@ def first_answer(client: redis.Redis, service: str, timeout: float = 15.0) -> fl
 
 
 def best_of(rounds: int, measure: Callable[[], Mapping[str, float]], limit: float, *, all_rounds: bool) -> str:
-    """Measure until every figure of a round is within `limit` seconds, at most `rounds` times; the medians as text.
+    """Repeat the measurement, at most `rounds` times, until all figures of a round are within `limit` seconds.
 
-    Other work on the machine disturbs one round, seldom three. Fails when every round was too slow.
+    Fails when every round was too slow: other work on the machine may disturb one round, but seldom three. Returns the
+    medians as text.
     """
     seen: list[Mapping[str, float]] = []
     while len(seen) < rounds:
@@ -187,7 +188,7 @@ def open_connections(client: redis.Redis) -> list[str]:
 
 
 class Management:
-    """The management port of a service, asked as an orchestrator asks it."""
+    """A client of a service's management port that asks as an orchestrator does."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -214,7 +215,7 @@ class Management:
         wait_until(told, timeout, lambda: f"{reason!r} in {self.get('/readyz')}")
 
     def metric(self, name: str) -> float:
-        """The value of the first line of that family."""
+        """The value of the first sample of that metric."""
         lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith(name)]
         return float(lines[0].split()[-1])
 
@@ -237,11 +238,11 @@ def settings(url: str | None = None, *, management: int | None = None, **more: A
 
 
 def lines_with(process: ServiceProcess, *words: str) -> list[str]:
-    """The lines printed so far that hold all of the words."""
+    """The lines printed so far that contain all of these words."""
     return [line for line in process.lines if all(word in line for word in words)]
 
 
 def wait_for_subscribers(client: redis.Redis, channels: Iterable[str], timeout: float = 5.0) -> None:
-    """Each channel has exactly one subscriber: nobody is deaf, nobody hears twice."""
+    """Waits until each channel has exactly one subscriber: no subscription is missing, none is doubled."""
     for channel in channels:
         wire.wait_for_subscriber(client, channel, 1, timeout)

@@ -1,4 +1,4 @@
-"""A service under mixed load for as long as wanted, and what it holds: memory, threads, descriptors, greenlets."""
+"""A service under mixed load for any time, and its resources: memory, threads, file descriptors, greenlets."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ CALLER = """
 
 
 class Failure(NamedTuple):
-    """A request that went wrong: of which kind, from when to when (`time.monotonic()`)."""
+    """A failed request: its kind, when it began and ended (`time.monotonic()`), and the error."""
 
     kind: str
     begun: float
@@ -130,7 +130,7 @@ class Failure(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """What the service holds at rest. Pools keep what was needed at once, so a few more are no leak: see `SLACK`."""
+    """The service's resources at rest. Pools keep what peak load needed, so a few more are no leak: see `SLACK`."""
 
     greenlets: int
     threads: int
@@ -174,14 +174,14 @@ class Load:
                 gevent.sleep(0.1)
 
     def _count(self, kind: str, pause: float) -> bool:
-        """One more went well. After the pause: whether to go on."""
+        """Count a success and pause; then whether to go on."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         gevent.sleep(pause)
         return self._on
 
     def _bus(self, action: str) -> None:
         with self._server.client() as client:
-            # What is sent before the service is back on the bus is lost, and waited for in vain.
+            # A request that is sent before the service has subscribed again is lost; its reply would never come.
             wire.wait_for_subscriber(client, "soak")
             for number in range(50):
                 (reply,) = wire.request(client, "soak", action, {"n": number}, timeout=5)
@@ -222,14 +222,14 @@ class Load:
 
 
 class Outages:
-    """Times in which Redis was away, up to when everybody must be back."""
+    """The outages of Redis, each until the moment at which all clients must work again."""
 
     def __init__(self, server: RedisServer, grace: float) -> None:
         self._server, self._grace = server, grace
         self.spans: list[tuple[float, float]] = []
 
     def one(self, seconds: float) -> None:
-        """kill -9 and a clean stop in turn; returns when Redis is back."""
+        """One outage, by kill -9 and by a clean stop in turn; returns when Redis is back."""
         begun = time.monotonic()
         if len(self.spans) % 2:
             self._server.stop()
@@ -240,14 +240,14 @@ class Outages:
         self.spans.append((begun, time.monotonic() + self._grace))
 
     def excuse(self, failure: Failure) -> bool:
-        """Whether it was under way in an outage. Those that need no Redis have no excuse."""
+        """Whether an outage explains the failure: the request needs Redis and was under way during the outage."""
         return failure.kind in (*PAUSES, "caller") and any(
             failure.begun < end and failure.ended > begun for begun, end in self.spans
         )
 
 
 class Callers:
-    """Two programs with a real DaebusCaller; one of them is killed and started anew from time to time."""
+    """Two programs with a real DaebusCaller; one of them is killed and restarted from time to time."""
 
     def __init__(self, start: Start, env: dict[str, str]) -> None:
         self._start, self._env = start, env
@@ -270,7 +270,7 @@ class Callers:
         return [line.split(" ", 3) for line in lines if line.startswith("asked")]
 
     def count(self) -> int:
-        """How many calls went well, in hundreds."""
+        """How many calls succeeded; a line stands for 100."""
         return 100 * sum(not text for *_, text in self.lines())
 
     def failures(self) -> list[Failure]:
@@ -278,14 +278,14 @@ class Callers:
 
 
 def levels(client: redis.Redis) -> dict[str, Any]:
-    """What the service says of itself."""
+    """The service's resources, as it reports them itself."""
     (reply,) = wire.request(client, "soak", "levels", timeout=10)
     found: dict[str, Any] = reply["payload"]
     return found
 
 
 def at_rest(client: redis.Redis, most: Levels | None = None, timeout: float = 30.0) -> Levels:
-    """The levels once two questions in a row get one answer; with `most`, once none is above."""
+    """The levels once three questions in a row got the same answer; with `most`, once no level is above it."""
     seen: list[Levels] = []
 
     def settled() -> bool:
@@ -300,6 +300,6 @@ def at_rest(client: redis.Redis, most: Levels | None = None, timeout: float = 30
 
 
 def resident(pid: int) -> float:
-    """MiB of memory that a process has now."""
+    """The resident memory of a process, in MiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * 4096 / 2**20

@@ -1,4 +1,4 @@
-"""Real services whose handlers start children: their other clients notice nothing, and the service can be ended."""
+"""Real services whose handlers start child processes: other clients notice nothing, and a signal ends the service."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize("http", [False, True], ids=["alone", "under gunicorn"])
-def test_children_of_handlers_hold_nobody_up_and_do_not_keep_the_service_from_ending(
+def test_child_processes_of_handlers_delay_no_other_client_and_do_not_prevent_the_end(
     http: bool, start_process: Callable[..., ServiceProcess], shared_redis: RedisServer
 ) -> None:
     port = free_port()
@@ -73,7 +73,9 @@ def test_children_of_handlers_hold_nobody_up_and_do_not_keep_the_service_from_en
         for action in ("run", "run_blocking"):
             assert caller.send_request(action) == ["out\n", 3]
         assert [call.get(timeout=15) for call in calls] == [[0, 1, 4, 9]] * 2
-        others.assert_unharmed(1.5, floor=0.75)  # four forks hold the loop for a while each, on a busy machine for long
+        others.assert_unharmed(
+            1.5, floor=0.75
+        )  # each of the four forks blocks the loop for a while, longer on a busy machine
     last = gevent.spawn(caller.send_request, "pool")
     wait_until(lambda: process.count("^pool$") == 3, 20)
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The end of a service without HTTP: in order, within its bounds, with exit code 0."""
+"""The drain of a service without HTTP: in order, within its time limit, with exit code 0."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def garden(start_process: Start, shared_redis: RedisServer) -> Callable[..., Ser
 
 
 def end(process: ServiceProcess, how: signal.Signals = signal.SIGTERM) -> float:
-    """Send the signal; how long the process took to end, in seconds."""
+    """Send the signal; the seconds until the process has ended."""
     begun = time.monotonic()
     os.kill(process.pid, how)
     process.process.wait(30)
@@ -105,7 +105,7 @@ def test_work_in_flight_finishes_and_is_answered(
     assert process.process.returncode == 0
 
 
-def test_work_that_takes_too_long_is_cut_off_and_said(
+def test_work_that_takes_too_long_is_cut_off_and_logged(
     garden: Callable[..., ServiceProcess], shared_redis: RedisServer
 ) -> None:
     process = garden(DAEBUS_DRAIN_SECONDS="1")
@@ -120,7 +120,7 @@ def test_work_that_takes_too_long_is_cut_off_and_said(
     assert cut.value.code == "stopping"
 
 
-def test_new_work_is_not_taken_while_it_drains(
+def test_new_work_is_not_accepted_while_it_drains(
     garden: Callable[..., ServiceProcess], shared_redis: RedisServer
 ) -> None:
     process = garden(DAEBUS_DRAIN_SECONDS="2")
@@ -135,7 +135,7 @@ def test_new_work_is_not_taken_while_it_drains(
     assert process.output.count("digging") == 1
 
 
-def test_asked_twice_it_does_not_wait(garden: Callable[..., ServiceProcess], shared_redis: RedisServer) -> None:
+def test_a_second_signal_ends_it_at_once(garden: Callable[..., ServiceProcess], shared_redis: RedisServer) -> None:
     process = garden(DAEBUS_DRAIN_SECONDS="60")
     DaebusCaller("garden", redis_url=shared_redis.url).send_to_service({"payload": {"seconds": 60}}, "dig")
     process.wait_line("digging")

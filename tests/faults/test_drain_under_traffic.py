@@ -1,4 +1,4 @@
-"""A service ends in the middle of traffic: every request that Redis handed to it is answered."""
+"""A service ends under traffic: every request that Redis delivered to it is answered."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_request_that_had_a_receiver_is_answered(shared_redis: RedisServer
     listening.close()
 
 
-def test_without_a_bus_nothing_is_waited_for(redis_server: RedisServer, start_process: Start) -> None:
+def test_without_a_bus_the_end_waits_for_nothing(redis_server: RedisServer, start_process: Start) -> None:
     service = start_process(IDLE, env=settings(redis_server.url))
     service.wait_line("is connected")
     redis_server.kill()

@@ -1,4 +1,4 @@
-"""A real service that is given more than it can do at once: its other clients notice nothing."""
+"""A real service gets more work at once than it can do: its other clients notice nothing."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def publish(client: redis.Redis, channel: str, message: str, count: int) -> None
 
 
 @pytest.mark.parametrize("kind", ["requests", "broadcasts"])
-def test_49_handlers_of_20_ms_that_are_queued_hold_no_other_client_up(
+def test_49_queued_handlers_of_20_ms_delay_no_other_client(
     mill: tuple[ServiceProcess, int, RedisServer], kind: str
 ) -> None:
     _, port, server = mill
@@ -110,17 +110,19 @@ def test_49_handlers_of_20_ms_that_are_queued_hold_no_other_client_up(
         others.assert_unharmed(0.6, floor=0.4)
 
 
-def test_98_tasks_of_20_ms_that_are_due_together_hold_no_other_client_up(
+def test_98_tasks_of_20_ms_that_are_due_together_delay_no_other_client(
     mill: tuple[ServiceProcess, int, RedisServer],
 ) -> None:
     process, port, server = mill
     with Bystanders(http_port=port) as others:
         publish(server.client(), "begin", "{}", 1)
         process.wait_line("tasks have ended", 30)
-        others.assert_unharmed(1.6, floor=1.5)  # all runs in one turn take 2 s; a busy machine stretches each
+        others.assert_unharmed(
+            1.6, floor=1.5
+        )  # all runs in one turn of the loop would take 2 s; on a busy machine each run takes longer
 
 
-def test_broadcasts_that_take_every_worker_they_may_leave_requests_answered(
+def test_broadcasts_on_all_workers_that_they_may_take_leave_requests_answered(
     mill: tuple[ServiceProcess, int, RedisServer],
 ) -> None:
     process, port, server = mill
@@ -130,7 +132,7 @@ def test_broadcasts_that_take_every_worker_they_may_leave_requests_answered(
     assert process.terminate() == 0
 
 
-def test_calls_that_are_cut_off_when_the_service_ends_are_told(
+def test_callers_that_are_cut_off_when_the_service_ends_get_an_error(
     mill: tuple[ServiceProcess, int, RedisServer],
 ) -> None:
     process, _, server = mill

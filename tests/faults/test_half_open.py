@@ -1,6 +1,6 @@
-"""Connections that look open and carry nothing: a router that forgot them, a machine that lost its power.
+"""Half-open connections: they look open but carry no data, because a router forgot them or a machine lost power.
 
-redis-py's own subscriptions never notice. Here silence is asked after, and a connection without an answer is given up.
+redis-py's own subscriptions never notice. Ours send a PING into silence and drop a connection that does not answer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LIMIT_SECONDS = 3.0
 
 @pytest.fixture
 def proxy(shared_redis: RedisServer) -> Iterator[FaultProxy]:
-    """The network between the programs and Redis."""
+    """A proxy that stands for the network between the programs and Redis."""
     with FaultProxy("127.0.0.1", shared_redis.port) as proxy:
         yield proxy
 
@@ -44,7 +44,7 @@ def url(proxy: FaultProxy) -> str:
 
 
 def darken(proxy: FaultProxy) -> float:
-    """Let every connection of this moment carry nothing more; when."""
+    """Make all present connections half-open; the time at which it was done."""
     proxy.black_hole()
     return time.time()
 
@@ -76,7 +76,7 @@ def test_a_service_notices_within_3_s_and_serves_again(
     client.close()
 
 
-def test_an_idle_service_notices_as_well(
+def test_an_idle_service_notices_too(
     shared_redis: RedisServer, proxy: FaultProxy, url: str, start_process: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service = start_process(IDLE, env=settings(url))
@@ -84,7 +84,7 @@ def test_an_idle_service_notices_as_well(
     client = shared_redis.client()
 
     def measure() -> Mapping[str, float]:
-        gevent.sleep(1.0)  # so that nothing is on its way: the silence before it is what is tested
+        gevent.sleep(1.0)  # not a wait for something: the connection must have been idle before it goes dark
         moment = darken(proxy)
         figures = {"an idle service serves": first_answer(client, "idle") - moment}
         proxy.cut()
@@ -97,7 +97,7 @@ def test_an_idle_service_notices_as_well(
     client.close()
 
 
-def test_a_caller_notices_within_3_s_and_a_call_on_its_way_is_not_lost_in_silence(
+def test_a_caller_notices_within_3_s_and_a_call_under_way_fails_with_an_error(
     shared_redis: RedisServer, proxy: FaultProxy, url: str, start_process: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
     garden = start_process(GARDEN, env=settings(shared_redis.url), name="garden.py")
@@ -107,7 +107,7 @@ def test_a_caller_notices_within_3_s_and_a_call_on_its_way_is_not_lost_in_silenc
 
     def measure() -> Mapping[str, float]:
         moment = darken(proxy)
-        # An answer that was already here when it became dark does not count.
+        # An answer that had already arrived when the connections went dark does not count.
         figures = {"a caller calls": wait_after(caller, "call", moment + 0.1) - moment}
         proxy.cut()
         wait_after(caller, "call", time.time())
@@ -121,7 +121,7 @@ def test_a_caller_notices_within_3_s_and_a_call_on_its_way_is_not_lost_in_silenc
         print(f"\nafter its connections went dark {medians}")
 
 
-def test_cut_connections_are_made_again_at_once(
+def test_cut_connections_are_reopened_at_once(
     shared_redis: RedisServer, proxy: FaultProxy, url: str, start_process: Start, free_port: int
 ) -> None:
     garden = start_process(GARDEN, env=settings(url, management=free_port))

@@ -1,4 +1,4 @@
-"""/livez, /readyz and the health command while a service drains: alive, and not to be sent anything more."""
+"""/livez, /readyz and the health command while a service drains: it is alive, but no longer ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis is stopped (SIGSTOP) for 8 s: connections stay open, the port accepts, nothing answers."""
+"""Redis is paused (SIGSTOP) for 8 s: connections stay open, the port accepts new ones, nothing answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAUSE_SECONDS = 8.0
 
 
 @pytest.mark.slow
-def test_all_tell_the_truth_while_redis_is_stopped_and_work_again_after(
+def test_all_report_the_outage_while_redis_is_paused_and_work_again_after(
     redis_server: RedisServer, start_process: Start, free_port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     management = Management(free_port)
@@ -64,5 +64,5 @@ def test_all_tell_the_truth_while_redis_is_stopped_and_work_again_after(
     with capsys.disabled():
         print(f"\nSIGSTOP noticed after {noticed:.2f} s; after SIGCONT served {served:.2f} s, called {called:.2f} s")
     assert noticed < 3.5
-    assert served < 2.5  # an attempt to connect may be waiting for its answer just then
+    assert served < 2.5  # an attempt to connect may be waiting for its answer at that moment
     assert called < 3.5

@@ -1,6 +1,6 @@
-"""Redis is killed and comes back: services and callers work again at once, without a restart, and hear nothing twice.
+"""Redis is killed and comes back: services and callers work again at once, are not restarted, and get no message twice.
 
-The original is deaf for ever after 8 s (api.md, "What the original gets wrong", 1).
+After 8 s without Redis the original never receives anything again (api.md, "What the original gets wrong", 1).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Traffic:
         self.working_after(0.0)
 
     def working_after(self, moment: float) -> dict[str, float]:
-        """How long after `moment` each of them works again."""
+        """The seconds from `moment` until each of them works again."""
         return {
             "caller": wait_after(self.caller, "call", moment) - moment,
             "service that calls": wait_after(self.shed, "ask", moment) - moment,
@@ -54,9 +54,9 @@ class Traffic:
         }
 
     def outage(self, seconds: float) -> Mapping[str, float]:
-        """Kill Redis, start it again; how long after it accepts connections each works again."""
+        """Kill Redis and start it again; the seconds from its first accepted connection until each works again."""
         self.server.kill()
-        gevent.sleep(seconds)  # the length of the outage, not a wait for something
+        gevent.sleep(seconds)  # the outage itself, not a wait for something
         back = start_and_time(self.server)
         return self.working_after(back)
 
@@ -114,7 +114,7 @@ def test_many_short_outages_leave_nothing_doubled(traffic: Traffic) -> None:
     for _ in range(5):
         traffic.outage(0.1)
     traffic.check_nothing_doubled(before)
-    # One line for each change, however many connections and attempts there were.
+    # One log line for each change, however many connections and attempts there were.
     for process in (traffic.garden, traffic.shed):
         assert process.count("is away") == 5, process.output
         assert process.count("is connected") == 6, process.output
@@ -122,12 +122,12 @@ def test_many_short_outages_leave_nothing_doubled(traffic: Traffic) -> None:
 
 
 def test_a_broadcast_during_a_short_outage_arrives_after_it(traffic: Traffic) -> None:
-    """`DAEBUS_SEND_SECONDS` is how long a publish waits for a lost bus: a task that broadcasts need not know of it."""
+    """A publish waits `DAEBUS_SEND_SECONDS` for a lost bus, so a task that broadcasts need not handle the outage."""
     server = traffic.server
     server.kill()
     wait_until(lambda: traffic.garden.count("is away"))
     back = start_and_time(server)
     traffic.working_after(back)
-    # One that Redis had received and not answered may have failed; none that began while there was no Redis.
+    # A call may fail that Redis had received but not answered. No call may fail that began while there was no Redis.
     assert "there was no connection to the bus" not in traffic.garden.output
     assert traffic.garden.count("task 'tick' failed") <= 1, traffic.garden.output

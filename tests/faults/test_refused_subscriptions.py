@@ -1,5 +1,5 @@
-"""A server whose rules (ACL, rename-command) forbid a subscription or a message: one line says which right is missing,
-everything else works, and what is allowed later is taken up."""
+"""A server whose rules (ACL, rename-command) forbid a subscription or a message: one log line names the missing
+permission, everything else works, and a permission that is granted later is used."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TWO = """
 
 
 def rules(server: RedisServer, *rules: str) -> str:
-    """A user with these rules; the address to use it."""
+    """Create a user with these ACL rules; the address with which to connect as this user."""
     client = server.client()
     client.execute_command("ACL", "SETUSER", "bob", "reset", "on", ">pw", "+@all", "~*", *rules)  # type: ignore[no-untyped-call]
     client.close()
@@ -58,7 +58,7 @@ def transport_to() -> Iterator[Make]:
         one.close()
 
 
-def test_one_forbidden_channel_leaves_the_rest_of_the_service_at_work(
+def test_with_one_forbidden_channel_the_rest_of_the_service_works(
     redis_server: RedisServer, start_process: Start, free_port: int
 ) -> None:
     url = rules(redis_server, "resetchannels", "&garden", "&allowed.*", "&caller:*")
@@ -73,7 +73,9 @@ def test_one_forbidden_channel_leaves_the_rest_of_the_service_at_work(
         garden.wait_line("heard yes")
         assert management.get("/readyz")[0] == 503
         assert "'forbidden.news' is refused" in management.get("/readyz")[1]
-        wait_until(lambda: client.info("commandstats")["cmdstat_subscribe"]["rejected_calls"] >= 2, 5)  # it tries again
+        wait_until(
+            lambda: client.info("commandstats")["cmdstat_subscribe"]["rejected_calls"] >= 2, 5
+        )  # it has tried again
     others.assert_unharmed()
     line = garden.wait_line("is refused")[0] and next(line for line in garden.lines if "is refused" in line)
     assert "ACL SETUSER bob +subscribe &forbidden.news" in line
@@ -129,9 +131,7 @@ def test_the_pause_between_attempts_grows(
     client.close()
 
 
-def test_an_error_belongs_to_one_name_whatever_is_asked_around_it(
-    redis_server: RedisServer, transport_to: Make
-) -> None:
+def test_an_error_is_matched_to_its_channel_among_other_commands(redis_server: RedisServer, transport_to: Make) -> None:
     transport = transport_to(rules(redis_server, "resetchannels", "&ok*"))
     subscriptions = [transport.subscribe(f"{'ok' if number % 3 else 'no'}{number}", print) for number in range(60)]
     for subscription in subscriptions[1::3]:
@@ -142,7 +142,7 @@ def test_an_error_belongs_to_one_name_whatever_is_asked_around_it(
 
 
 # --- calls and messages ----------------------------------------------------------------------------------------------
-def test_a_call_without_permission_fails_at_once_and_names_the_right(redis_server: RedisServer) -> None:
+def test_a_call_without_permission_fails_at_once_and_names_the_permission(redis_server: RedisServer) -> None:
     url = rules(redis_server, "resetchannels", "&caller:*", "&other")
     caller = DaebusCaller("garden", redis_url=url)
     begun = time.monotonic()
@@ -162,7 +162,7 @@ def test_a_call_without_permission_fails_at_once_and_names_the_right(redis_serve
     assert caller.send_message("other", {}) == 0
 
 
-def test_a_call_whose_reply_could_not_be_heard_fails_at_once_until_it_is_allowed(
+def test_a_call_whose_reply_cannot_be_received_fails_at_once_until_it_is_allowed(
     redis_server: RedisServer, start_process: Start
 ) -> None:
     garden = start_process(TWO, env=settings(redis_server.url))
@@ -177,14 +177,14 @@ def test_a_call_whose_reply_could_not_be_heard_fails_at_once_until_it_is_allowed
     assert caller.send_request("ping", 1, 5) == 1
 
 
-def test_a_server_that_answers_otherwise_than_with_a_refusal_of_rights(redis_server: RedisServer) -> None:
+def test_a_renamed_publish_command_is_refused_at_once_and_named(redis_server: RedisServer) -> None:
     with RedisServer(arguments=["--rename-command", "PUBLISH", ""]) as server:
         with pytest.raises(BusRefused, match="Daebus needs PUBLISH") as raised:
             DaebusCaller("garden", redis_url=server.url).send_request("ping", {}, 30)
         assert raised.value.code == "bus_refused"
 
 
-def test_a_reply_that_the_rules_forbid_is_counted_and_said_once(
+def test_a_reply_that_the_rules_forbid_is_counted_and_logged_once(
     redis_server: RedisServer, start_process: Start, free_port: int
 ) -> None:
     url = rules(redis_server, "resetchannels", "&garden", "&allowed.*", "&forbidden.*")

@@ -1,6 +1,7 @@
-"""One rule for signals at any moment, with and without HTTP, under app.run() and under gunicorn's command line.
+"""Signals mean the same at any moment, with and without HTTP, under app.run() and under gunicorn's command line.
 
-SIGTERM, SIGINT, SIGQUIT and SIGHUP: drain, end with code 0. Asked a second time: end at once. Others change nothing.
+SIGTERM, SIGINT, SIGQUIT and SIGHUP drain the service, which ends with code 0. A second one ends it at once. Other
+signals change nothing.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ LINE = [sys.executable, "-m", "gunicorn", "-c", "python:daebus_runtime.gunicorn"
 
 @pytest.fixture
 def shop(start_process: Start, shared_redis: RedisServer, free_port: int, tmp_path: Path) -> Callable[..., Any]:
-    """Starts the shop in one of its ways: alone, http, gunicorn."""
+    """Starts the shop in one of three ways: alone, http, gunicorn."""
 
     def start(way: str, ready: bool = True, **settings: str) -> ServiceProcess:
         env = {"DAEBUS_REDIS_URL": shared_redis.url, "DAEBUS_HTTP_PORT": str(free_port), **settings}
@@ -106,7 +107,7 @@ def ended_in_order(process: ServiceProcess, timeout: float = 10.0) -> None:
         ("http", signal.SIGQUIT),
     ],
 )
-def test_what_is_at_work_is_answered_and_the_service_ends(
+def test_work_in_flight_is_answered_and_the_service_ends(
     shop: Callable[..., Any], shared_redis: RedisServer, free_port: int, way: str, number: signal.Signals
 ) -> None:
     process = shop(way)
@@ -120,11 +121,11 @@ def test_what_is_at_work_is_answered_and_the_service_ends(
     assert way == "gunicorn" or process.lines[-1] == "run has returned"
 
 
-def test_the_terminal_closes(shop: Callable[..., Any], shared_redis: RedisServer) -> None:
+def test_a_closing_terminal_drains_the_service(shop: Callable[..., Any], shared_redis: RedisServer) -> None:
     process = shop("http")
     answer = gevent.spawn(DaebusCaller("shop", redis_url=shared_redis.url).send_request, "work", {})
     process.wait_line("at work")
-    for _ in range(2):  # the kernel tells the whole foreground group, and so does the shell
+    for _ in range(2):  # both the kernel and the shell signal the whole foreground process group
         os.killpg(process.pid, signal.SIGHUP)
         process.wait_line("draining")
     assert answer.get(timeout=10) == "done"
@@ -143,7 +144,7 @@ def test_under_nohup_a_closed_terminal_changes_nothing(shop: Callable[..., Any])
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP], ids=lambda number: number.name
 )
-def test_before_anything_is_served_the_program_ends_there_and_then(
+def test_before_the_service_starts_a_signal_ends_the_program_at_once(
     shop: Callable[..., Any], number: signal.Signals
 ) -> None:
     process = shop("http", ready=False, EARLY=str(int(number)))
@@ -161,7 +162,7 @@ def test_before_anything_is_served_the_program_ends_there_and_then(
         ("gunicorn", signal.SIGTERM),
     ],
 )
-def test_when_the_port_opens_signals_are_heeded_already(
+def test_signals_are_handled_before_the_port_opens(
     shop: Callable[..., Any], free_port: int, way: str, number: signal.Signals
 ) -> None:
     settings = {
@@ -177,7 +178,7 @@ def test_when_the_port_opens_signals_are_heeded_already(
 
 # --- asked twice ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("way", "what"), [("alone", "BUSY"), ("http", "HANGS"), ("gunicorn", "HANGS")])
-def test_asked_a_second_time_it_ends_at_once(shop: Callable[..., Any], way: str, what: str) -> None:
+def test_a_second_signal_ends_the_service_at_once(shop: Callable[..., Any], way: str, what: str) -> None:
     process = shop(way, **{what: "yes"})
     process.signal(signal.SIGTERM)
     process.wait_line("on_stop")
@@ -190,7 +191,9 @@ def test_asked_a_second_time_it_ends_at_once(shop: Callable[..., Any], way: str,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["alone", "http"])
-def test_a_hook_that_holds_the_loop_ends_the_process_late_but_surely(shop: Callable[..., Any], way: str) -> None:
+def test_a_stop_hook_that_blocks_the_loop_delays_the_end_but_does_not_prevent_it(
+    shop: Callable[..., Any], way: str
+) -> None:
     process = shop(way, BUSY="yes")
     process.signal(signal.SIGTERM)
     assert process.wait(20) == (1 if way == "alone" else 0)
@@ -199,7 +202,7 @@ def test_a_hook_that_holds_the_loop_ends_the_process_late_but_surely(shop: Calla
 
 
 # --- the others -----------------------------------------------------------------------------------------------------
-def test_what_gunicorn_does_on_other_signals_harms_nobody(
+def test_gunicorns_actions_on_other_signals_harm_no_client(
     shop: Callable[..., Any], shared_redis: RedisServer, free_port: int
 ) -> None:
     process = shop("gunicorn")
@@ -217,7 +220,7 @@ def test_what_gunicorn_does_on_other_signals_harms_nobody(
     ended_in_order(process)
 
 
-def test_a_service_without_http_survives_them_too(shop: Callable[..., Any], shared_redis: RedisServer) -> None:
+def test_a_service_without_http_survives_other_signals_too(shop: Callable[..., Any], shared_redis: RedisServer) -> None:
     process = shop("alone")
     with Bystanders(redis_url=shared_redis.url, service="shop") as others:
         for number in (signal.SIGUSR1, signal.SIGUSR2):

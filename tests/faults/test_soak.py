@@ -1,6 +1,6 @@
-"""Mixed load for a long time, with an outage of Redis again and again: the service holds no more at its end.
+"""Mixed load for a long time, with repeated outages of Redis: the service uses no more resources at the end.
 
-`SOAK_SECONDS` shortens the long one (1200 seconds).
+`SOAK_SECONDS` shortens the long test (1200 seconds).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tests.support.redis_server import RedisServer
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the levels are read from /proc")
 
 OUTAGE_SECONDS = 0.5
-GRACE_SECONDS = 3.0  # after an outage; everybody is back within 2 s, and a loaded machine is slower
-SLOPE_MIB = 4.0  # more memory in the last quarter than in the second one
-GROWTH_MIB = 16.0  # more memory at the end than after the warm-up; fragments included
+GRACE_SECONDS = 3.0  # time to recover after an outage: 2 s, and more on a loaded machine
+SLOPE_MIB = 4.0  # allowed growth of memory from the second quarter to the last
+GROWTH_MIB = 16.0  # allowed growth of memory from the warm-up to the end, fragmentation included
 
 
 class Soak:
-    """The service with everybody who uses it, warmed up: all was used once, and Redis was away once."""
+    """The service and all its clients after a warm-up: every feature was used once, and Redis was away once."""
 
     def __init__(self, server: RedisServer, start: Start) -> None:
         port, management = free_port(), free_port()
@@ -45,7 +45,7 @@ class Soak:
             self.rest = soak.at_rest(client)
 
     def _run(self, seconds: float, cycle: float = 10.0, on_second: Callable[[], object] = lambda: None) -> None:
-        """Load for so long after a first outage; one more, and a new caller, in every cycle."""
+        """Load for `seconds`, with an outage and a new caller at its start and in every cycle."""
         self.load.start()
         until = time.monotonic() + seconds
         following = 0.0
@@ -63,7 +63,7 @@ class Soak:
         self.callers.stop()
 
     def check(self) -> str:
-        """Fails when anything has grown or failed; returns the figures."""
+        """Fails when a resource has grown or a request has failed; returns the figures."""
         failures = [*self.load.failures, *self.callers.failures()]
         unexcused = [failure for failure in failures if not self.outages.excuse(failure)]
         assert not unexcused, f"{len(unexcused)} failed while Redis was there: {unexcused[:5]}"

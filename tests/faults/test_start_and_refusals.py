@@ -1,4 +1,4 @@
-"""The bus at the start: away, still loading, asking for a password, or no bus at all."""
+"""The bus at the start of a service: unreachable, still loading, asking for a password, or not configured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WRONG = "battery-staple"
 
 
 # --- away -----------------------------------------------------------------------------------------------------------
-def test_a_service_starts_without_its_redis_keeps_trying_and_says_so_once(start_process: Start, free_port: int) -> None:
+def test_a_service_starts_without_its_redis_keeps_trying_and_logs_it_once(start_process: Start, free_port: int) -> None:
     server = RedisServer()
     management = Management(free_port)
     try:
@@ -34,7 +34,7 @@ def test_a_service_starts_without_its_redis_keeps_trying_and_says_so_once(start_
         assert management.get("/livez")[0] == 200
         assert management.health()[0] == 1
         begun = time.monotonic()
-        wait_until(lambda: time.monotonic() - begun > 1.5 or garden.count("is away") > 1)  # some ten attempts
+        wait_until(lambda: time.monotonic() - begun > 1.5 or garden.count("is away") > 1)  # about ten attempts
         assert garden.count("is away") == 1, garden.output
         assert garden.count("on_start has run") == 0
 
@@ -51,7 +51,7 @@ def test_a_service_starts_without_its_redis_keeps_trying_and_says_so_once(start_
         server.close()
 
 
-def test_a_service_that_never_met_its_redis_ends_at_once(start_process: Start, free_port: int) -> None:
+def test_a_service_that_never_reached_its_redis_ends_at_once(start_process: Start, free_port: int) -> None:
     garden = start_process(IDLE, env=settings(f"redis://127.0.0.1:{free_port}"))
     garden.wait_line("is away")
     begun = time.monotonic()
@@ -60,7 +60,7 @@ def test_a_service_that_never_met_its_redis_ends_at_once(start_process: Start, f
 
 
 def test_a_host_name_that_does_not_resolve_is_an_outage(start_process: Start) -> None:
-    """In a cluster a name may come to life after the service."""
+    """In a cluster the bus's name may be created after the service has started."""
     garden = start_process(GARDEN, env=settings("redis://no-such-host.invalid:6379"))
     garden.wait_line("service garden started")
     garden.wait_line("is away.*no-such-host.invalid")
@@ -88,7 +88,7 @@ def test_a_redis_that_is_loading_its_data_is_waited_for(redis_server: RedisServe
 
 # --- refusals -------------------------------------------------------------------------------------------------------
 def refused(program: str, directory: Path, env: dict[str, str]) -> str:
-    """What a program that must not start says; it ends by itself with code 1."""
+    """The output of a program that must not start: it ends by itself with code 1."""
     with ServiceProcess(program, directory=directory, env=env) as process:
         assert process.wait(20) == 1, process.output
         assert "Traceback" not in process.output
@@ -97,7 +97,7 @@ def refused(program: str, directory: Path, env: dict[str, str]) -> str:
 
 
 def refused_here(capsys: pytest.CaptureFixture[str], **arguments: Any) -> str:
-    """The same in this process, for what is refused before anything begins."""
+    """The same in this process, for errors that are found before anything starts."""
     with pytest.raises(SystemExit) as end:
         Daebus("garden").run(**arguments)
     assert end.value.code == 1
@@ -132,7 +132,7 @@ def test_the_right_password_is_never_shown(locked_redis: RedisServer, start_proc
     assert PASSWORD not in garden.output
 
 
-def test_a_password_that_is_changed_meanwhile_is_an_outage_with_its_reason(
+def test_a_password_that_changes_while_it_runs_is_an_outage_with_its_reason(
     redis_server: RedisServer, start_process: Start
 ) -> None:
     garden = start_process(GARDEN, env=settings(redis_server.url))
@@ -190,7 +190,7 @@ def test_a_wrong_argument_of_run_stops_the_start_and_is_named(
     assert f"argument {list(arguments)[-1]}:" in said
 
 
-def test_no_address_where_no_server_of_ones_own_is_allowed(tmp_path: Path) -> None:
+def test_without_an_address_and_with_no_embedded_server_allowed_the_start_is_refused(tmp_path: Path) -> None:
     said = refused(GARDEN, tmp_path, settings())
     assert "DAEBUS_EMBEDDED=never" in said
     assert "DAEBUS_REDIS_URL" in said

@@ -1,5 +1,5 @@
-"""The wall clock of a running service is set: by an hour, by days, by the 20 years of a board before NTP. Tasks go on,
-and nobody else notices."""
+"""The wall clock of a running service jumps: by an hour, by days, by the 20 years of a board that had no NTP. Tasks go
+on, and no client notices."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ TIMES = """
 
 
 class Times:
-    """The running service, and what it says of itself."""
+    """The running service, and what it reports about itself."""
 
     def __init__(self, process: ServiceProcess, redis: RedisServer, management: int) -> None:
         self.process, self._management = process, management
@@ -114,14 +114,14 @@ class Times:
         return f"daebus_clock_steps_total {steps}.0".encode() in self.get("/metrics")
 
     def peak(self) -> int:
-        """The most memory that a process of the service has used so far, in bytes."""
+        """The highest memory use of any process of the service so far, in bytes."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return max(
             int(re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{one}/status").read_text())[0]) * 1024 for one in children
         )
 
     def later(self, wanted: int) -> dict[str, Any]:
-        """What it says once `tick` has run so often more."""
+        """Waits until `tick` has run this many more times; the service's report."""
         before = len(self.look()["ticks"])
         wait_until(lambda: len(self.look()["ticks"]) >= before + wanted, 10)
         return self.look()
@@ -139,7 +139,7 @@ def times(shared_redis: RedisServer, start_process: Start, wall_clock: WallClock
 
 
 @pytest.mark.slow
-def test_nobody_notices_that_the_wall_clock_is_set(
+def test_no_client_notices_that_the_wall_clock_jumps(
     times: Callable[..., Times], wall_clock: WallClock, shared_redis: RedisServer, measured: Callable[[str], None]
 ) -> None:
     port = free_port()
@@ -159,12 +159,12 @@ def test_nobody_notices_that_the_wall_clock_is_set(
     others.assert_unharmed()
     assert service.process.count("the wall clock was set") == len(STEPS)
     ticks = seen["ticks"]
-    assert max(after[0] - before[0] for before, after in pairwise(ticks)) < 1.2  # on it goes, within an interval
-    assert len(ticks) - 1 <= (ticks[-1][0] - ticks[0][0]) / 0.2 + 1  # nothing is made up for
+    assert max(after[0] - before[0] for before, after in pairwise(ticks)) < 1.2  # it goes on within an interval
+    assert len(ticks) - 1 <= (ticks[-1][0] - ticks[0][0]) / 0.2 + 1  # no missed run is made up for
     assert all(0 <= now - planned < 1 for _, planned, now in ticks)
     runs = [tuple(run) for run in seen["minutes"]]
     assert len(set(runs)) == len(runs)
-    assert 2 <= [name for name, _ in runs].count("night") <= 4  # once after each week and each 20 years
+    assert 2 <= [name for name, _ in runs].count("night") <= 4  # once after each jump of a week and of 20 years
     (client,) = seen["clients"]
     assert 0 <= client["idle_seconds"] < 2
     assert 0 < client["uptime_seconds"] < 60
@@ -187,7 +187,9 @@ def test_a_board_that_starts_in_1970_goes_on_once_it_knows_the_time(
     assert service.process.terminate() == 0
 
 
-def test_a_drain_lasts_as_long_as_its_requests(times: Callable[..., Times], wall_clock: WallClock) -> None:
+def test_a_drain_waits_for_its_requests_whatever_the_wall_clock_does(
+    times: Callable[..., Times], wall_clock: WallClock
+) -> None:
     port = free_port()
     service = times(DAEBUS_HTTP_PORT=str(port))
     answers: list[int] = []

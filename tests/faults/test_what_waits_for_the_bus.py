@@ -1,5 +1,5 @@
-"""What waits for a connection ends by its own deadline, in whatever order it came, and is not sent once its sender
-knows that it failed. What is on its way ends with its connection."""
+"""Messages that wait for a connection: each expires at its own deadline, in any order, and one whose sender got
+an error is never sent later. What is already being sent fails with its connection."""
 
 from __future__ import annotations
 
@@ -84,15 +84,13 @@ def test_a_short_deadline_behind_a_long_one_is_kept_and_nothing_is_sent_after_it
     client.close()
 
 
-def test_a_call_that_was_given_up_while_the_bus_was_away_is_not_sent_later(
-    redis_server: RedisServer, member: Make
-) -> None:
+def test_a_call_that_failed_while_the_bus_was_away_is_not_sent_later(redis_server: RedisServer, member: Make) -> None:
     transport = member(redis_server.port, 5.0)
     transport.open()
     wait_until(lambda: transport.state is State.UP)
     inbox = transport.bus.inbox
     with pytest.raises(TimeoutError):
-        ask(transport, 0.2)  # so that the inbox is there
+        ask(transport, 0.2)  # creates the inbox
     assert transport.bus.is_confirmed(inbox.name)
     transport.bus._commands.stream.end("for this test")  # type: ignore[attr-defined]
     redis_server.kill()
@@ -114,7 +112,7 @@ def test_a_call_that_was_given_up_while_the_bus_was_away_is_not_sent_later(
     client.close()
 
 
-def test_replies_that_expire_while_the_bus_is_away_are_counted_and_said_once(
+def test_replies_that_expire_while_the_bus_is_away_are_counted_and_logged_once(
     free_port: int, member: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     metrics = Metrics()
@@ -127,7 +125,7 @@ def test_replies_that_expire_while_the_bus_is_away_are_counted_and_said_once(
 
 
 class HalfClosing:
-    """Speaks just enough RESP3 to be taken for a server; closes its sending half at the first PUBLISH, and reads no
+    """Speaks just enough RESP3 to be taken for a server. At the first PUBLISH it closes its sending half and reads no
     more."""
 
     def __init__(self) -> None:
@@ -183,12 +181,12 @@ def test_a_large_message_to_a_peer_that_half_closes_leaves_no_greenlet_behind(
     gc.collect()
     alive = [one for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and not one.dead]
     link = hex(id(transport.bus._commands))[2:]  # type: ignore[attr-defined]
-    # The one that makes the next connection may be there.
+    # The greenlet that opens the next connection may exist.
     assert len([one for one in alive if link in repr(one)]) <= 1, alive
 
 
 def test_a_program_that_only_calls_is_not_aborted_by_it(half_closing: HalfClosing) -> None:
-    """There the connection is one of the standard library's: nothing of gevent's knows that it is being closed."""
+    """In such a program the socket is the standard library's, so gevent does not know that it is being closed."""
     program = f"""
 from daebus import DaebusCaller
 caller = DaebusCaller("garden", redis_url="redis://127.0.0.1:{half_closing.port}/0", timeout=5)
@@ -222,7 +220,7 @@ HOLDER = """
 """
 
 
-def test_messages_that_wait_for_a_bus_that_is_away_or_half_closed_harm_nobody_else(
+def test_messages_that_wait_for_an_absent_or_half_closed_bus_delay_no_other_client(
     start_process: Callable[..., Any], shared_redis: RedisServer, half_closing: HalfClosing, free_port: int
 ) -> None:
     start_process(HOLDER, env={"DAEBUS_HTTP_PORT": str(free_port), "DAEBUS_REDIS_URL": shared_redis.url})

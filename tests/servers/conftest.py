@@ -26,14 +26,14 @@ class Service:
 
 
 def started(process: ServiceProcess, port: int) -> Service:
-    """The service, once it has printed its first lines."""
+    """Waits until the process has printed its first lines; the service."""
     process.wait_line(r"service \S+ started")
     return Service(process, port)
 
 
 @pytest.fixture
 def app() -> Daebus:
-    """With HTTP and WebSockets, for a test that adds its handlers and serves it in this process."""
+    """An application with HTTP and WebSockets. The test adds handlers and serves it in this process."""
     app = Daebus("sockets")
     app.attach(DaebusHttp())
     app.attach(DaebusWebSocket())

@@ -1,4 +1,4 @@
-"""HTTP and WebSocket by hand, byte for byte: what well-behaved client libraries would never send."""
+"""HTTP and WebSocket byte by byte: clients that send what a well-behaved library never would."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT = 10.0
 
 
 class Answer:
-    """One HTTP answer; `headers` by lower-case name."""
+    """One HTTP response; the names in `headers` are in lower case."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
@@ -46,7 +46,7 @@ class RawConnection(Closing):
         self.socket.shutdown(socket.SHUT_WR)
 
     def read(self, size: int) -> bytes:
-        """Exactly so many bytes; EOFError when the connection ends before."""
+        """Exactly `size` bytes; EOFError when the connection ends earlier."""
         while len(self._buffer) < size:
             self._more()
         data, self._buffer = self._buffer[:size], self._buffer[size:]
@@ -79,7 +79,7 @@ class RawConnection(Closing):
     def request(
         self, method: str, target: str, *fields: str, body: bytes = b"", version: str = "HTTP/1.1", host: bool = True
     ) -> None:
-        """Sends a request; with a body also its Content-Length, unless a field says how long it is."""
+        """Sends a request. A body gets a Content-Length, unless a field gives its length already."""
         lines = [f"{method} {target} {version}", *(["Host: localhost"] if host else []), *fields]
         framed = any(field.lower().startswith(("content-length:", "transfer-encoding:")) for field in fields)
         if body and not framed:
@@ -87,7 +87,7 @@ class RawConnection(Closing):
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
     def answer(self, head: bool = False) -> Answer:
-        """The next answer; `head`: to a HEAD request, which has no body."""
+        """The next response; `head` says that it answers a HEAD request, so it has no body."""
         status = int(self.read_line().split(" ")[1])
         headers = {}
         while line := self.read_line():
@@ -104,7 +104,7 @@ class RawConnection(Closing):
 
     @property
     def ended(self) -> bool:
-        """Whether the server has closed the connection, within the timeout; unread bytes are an error."""
+        """True when the server closes the connection within the timeout and sends nothing more before."""
         return self.wait_end() == b""
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ def frame(
     length_bytes: int | None = None,
     announced: int | None = None,
 ) -> bytes:
-    """A client's frame, right or wrong. length_bytes: 0, 2 or 8 instead of the least; announced: another length."""
+    """A client's frame. `length_bytes` (0, 2 or 8) and `announced` replace the shortest and the true length."""
     size = len(data) if announced is None else announced
     wide = length_bytes if length_bytes is not None else 0 if size < 126 else 2 if size < 65_536 else 8
     field = {0: size, 2: 126, 8: 127}[wide]
@@ -148,7 +148,7 @@ def close_frame(code: int | None, reason: bytes = b"") -> bytes:
 
 
 class RawWebSocket(RawConnection):
-    """A WebSocket after its handshake, frame by frame."""
+    """A WebSocket that has completed its handshake, frame by frame."""
 
     def __init__(self, port: int, path: str = "/ws", *fields: str, timeout: float = TIMEOUT) -> None:
         super().__init__(port, timeout)
@@ -159,7 +159,7 @@ class RawWebSocket(RawConnection):
         return self.ask("GET", path, *handshake_fields(), *fields)
 
     def frame(self) -> tuple[int, bytes]:
-        """(opcode, data) of the next frame, which must be whole and unmasked."""
+        """(opcode, data) of the next frame, which must be complete and unmasked."""
         first, second = self.read(2)
         assert first & 0xF0 == 0x80, f"fragmented or with reserved bits: {first:#x}"
         assert second < 128, "a server's frame is masked"
@@ -179,7 +179,7 @@ class RawWebSocket(RawConnection):
         return json.loads(data)
 
     def closing(self) -> tuple[int | None, str, float]:
-        """(code, reason, seconds until the connection then ended) of the server's close frame; others are skipped."""
+        """Skips to the server's close frame; (code, reason, seconds from it to the end of the connection)."""
         opcode, data = self.frame()
         while opcode != CLOSE:
             opcode, data = self.frame()
@@ -189,7 +189,7 @@ class RawWebSocket(RawConnection):
         return code, data[2:].decode(), time.monotonic() - begun
 
     def close_in_order(self, code: int = 1000) -> int | None:
-        """Closes; the code of the server's answer."""
+        """Closes with a close frame; the code of the server's answer."""
         self.send(close_frame(code))
         return self.closing()[0]
 

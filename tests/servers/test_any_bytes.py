@@ -1,4 +1,5 @@
-"""Whatever bytes a client sends: a head, a body and frames are taken or refused, in one way only, and nothing else."""
+"""Random bytes from a client: a head, a body or a frame is accepted or refused, without any other exception and
+with the same result however the bytes are cut into pieces."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ CUTS = st.lists(st.integers(1, 20), max_size=30)
 
 
 class Pieces(io.RawIOBase):
-    """The bytes as a socket may bring them: in pieces of these sizes."""
+    """The bytes in pieces of these sizes, as a socket may deliver them."""
 
     def __init__(self, data: bytes, cuts: list[int]) -> None:
         self._data, self._cuts = data, list(cuts)
@@ -70,7 +71,7 @@ def buffered(data: bytes, cuts: list[int]) -> Any:
 
 
 def outcome(read: Callable[[], object], *refusals: type[Exception]) -> object:
-    """What a reader makes of its bytes; a refusal as its text. Any other exception is a fault."""
+    """The reader's result, or the name and text of its refusal. Any other exception is a bug."""
     try:
         return read()
     except refusals as refusal:
@@ -94,7 +95,7 @@ def test_a_head_is_unambiguous_or_refused_however_it_arrives(sent: bytes, cuts: 
     data = sent + b"\r\n\r\n"
     taken = head_of(data, [])
     assert head_of(data, cuts) == taken
-    assert head_of(data, cuts, "a") == taken  # a connection that has seen a Host before takes and refuses the same
+    assert head_of(data, cuts, "a") == taken  # the same on a connection that has seen a Host before
     if isinstance(taken, tuple) and len(taken) == 7:
         method, target, version, fields, length, chunked, _ = taken
         assert re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", method)
@@ -109,7 +110,7 @@ def test_a_head_is_unambiguous_or_refused_however_it_arrives(sent: bytes, cuts: 
 
 @QUICK
 @given(st.sampled_from(STARTS), lines(LONG).filter(bool))
-def test_a_head_without_end_is_refused_within_its_bounds(sent: bytes, again: bytes) -> None:
+def test_an_endless_head_is_refused_at_its_limits(sent: bytes, again: bytes) -> None:
     file = io.BytesIO(sent + again * (3 * MOST_HEADER // len(again)))
     outcome(lambda: Head(file.readline), Refused)
     assert file.tell() <= MOST_HEADER + 4 * (MOST_LINE + 2)
@@ -122,7 +123,7 @@ def body_of(data: bytes, cuts: list[int], length: int | None = None) -> object:
 
 @QUICK
 @given(CHUNKS, CUTS)
-def test_a_chunked_body_is_whole_or_refused_however_it_arrives(sent: bytes, cuts: list[int]) -> None:
+def test_a_chunked_body_is_complete_or_refused_however_it_arrives(sent: bytes, cuts: list[int]) -> None:
     data = sent + b"\r\n0\r\n\r\nnext"
     taken = body_of(data, [])
     assert body_of(data, cuts) == taken
@@ -132,14 +133,14 @@ def test_a_chunked_body_is_whole_or_refused_however_it_arrives(sent: bytes, cuts
 
 @QUICK
 @given(st.binary(max_size=60), st.integers(0, 80), CUTS)
-def test_a_body_of_a_length_is_that_long_or_refused(data: bytes, length: int, cuts: list[int]) -> None:
+def test_a_body_has_its_announced_length_or_is_refused(data: bytes, length: int, cuts: list[int]) -> None:
     whole = (data[:length], data[length:])
     assert body_of(data, cuts, length) == (whole if length <= len(data) else ("BrokenBody", "the body ends early"))
 
 
 @QUICK
 @given(st.binary(max_size=60), st.sampled_from([0, 0x40, 0x70]), st.lists(st.integers(1, 9), max_size=20))
-def test_frames_are_read_or_refused_and_reserved_bits_need_an_agreement(
+def test_frames_are_read_or_refused_and_reserved_bits_need_an_extension(
     data: bytes, reserved: int, cuts: list[int]
 ) -> None:
     stream = buffered(data, cuts)

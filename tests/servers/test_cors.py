@@ -1,4 +1,4 @@
-"""CORS: who is allowed, what the browser is told, and which configurations stop the start."""
+"""CORS: which origins are allowed, which headers the browser gets, and which configurations stop the start."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def allowed(answer: HttpResult) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("config", [None, {}])
-def test_without_a_configuration_nothing_is_said(config: dict[str, Any] | None) -> None:
+def test_without_a_configuration_there_are_no_cors_headers(config: dict[str, Any] | None) -> None:
     answer = ask(config, ORIGIN)
     assert allowed(answer) == {}
     assert "vary" not in answer.headers
 
 
-def test_an_allowed_origin_is_named_and_caches_are_told() -> None:
+def test_an_allowed_origin_is_named_with_vary_for_caches() -> None:
     config = {"allowed_origins": [ORIGIN, "http://localhost:3000"], "allow_credentials": True}
     answer = ask(config, ORIGIN)
     assert allowed(answer) == {"allow-origin": ORIGIN, "allow-credentials": "true"}
@@ -53,7 +53,7 @@ def test_an_allowed_origin_is_named_and_caches_are_told() -> None:
 
 
 @pytest.mark.parametrize("origin", [OTHER, "null", ORIGIN + ".evil.example", "http://app.example", None])
-def test_another_origin_is_told_nothing_but_the_answer_still_varies(origin: str | None) -> None:
+def test_another_origin_gets_no_cors_headers_but_still_vary(origin: str | None) -> None:
     answer = ask({"allowed_origins": [ORIGIN], "allow_credentials": True}, origin)
     assert answer.status == 200
     assert allowed(answer) == {}
@@ -68,7 +68,7 @@ def test_a_star_is_answered_with_a_star() -> None:
 
 
 @pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/x?n=0", 500)])
-def test_errors_can_be_read_too(path: str, status: int) -> None:
+def test_error_responses_have_cors_headers_too(path: str, status: int) -> None:
     answer = ask({"allowed_origins": [ORIGIN]}, ORIGIN, path=path)
     assert (answer.status, allowed(answer)) == (status, {"allow-origin": ORIGIN})
 
@@ -125,7 +125,7 @@ def test_without_lists_a_preflight_gets_the_paths_methods_and_what_it_asked_for(
         (["*"], "cors_config is a dict"),
     ],
 )
-def test_a_configuration_that_cannot_be_meant_stops_the_start(config: Any, text: str) -> None:
+def test_a_contradictory_configuration_stops_the_start(config: Any, text: str) -> None:
     app = make_app(config)
     with pytest.raises(ConfigurationError, match=text):
         check(app.running())

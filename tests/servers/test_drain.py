@@ -1,4 +1,4 @@
-"""The end of a service that serves HTTP and WebSockets: nothing in flight is cut, nothing idle delays it."""
+"""The drain of a service with HTTP and WebSockets: work in flight is finished, idle connections delay nothing."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Start = Callable[..., Service]
 
 @pytest.fixture
 def start(start_process: Callable[..., ServiceProcess], free_port: int) -> Start:
-    """Starts the service, with further settings."""
+    """Starts the service; keyword arguments are additional settings."""
 
     def start(**settings: str) -> Service:
         environment = {"DAEBUS_HTTP_PORT": str(free_port), "DAEBUS_EMBEDDED": "never", **settings}
@@ -71,7 +71,7 @@ def message(kind: str, data: Any) -> bytes:
 
 
 def in_flight(service: Service, seconds: float) -> RawConnection:
-    """A connection with a request that takes so long, begun."""
+    """A connection with a request in flight that takes this many seconds."""
     connection = RawConnection(service.port, timeout=30)
     connection.request("GET", f"/sleep/{seconds}")
     service.process.wait_line("request begun")
@@ -79,14 +79,14 @@ def in_flight(service: Service, seconds: float) -> RawConnection:
 
 
 def idle(service: Service) -> RawConnection:
-    """A connection that has had an answer and waits."""
+    """A kept connection that has had an answer and is idle."""
     connection = RawConnection(service.port)
     assert connection.ask("GET", "/now").json == "now"
     return connection
 
 
 def ended(service: Service, begun: float, within: float) -> None:
-    """The process has ended in order, so soon after `begun`, and has run its stop hook."""
+    """The process must have ended with code 0, within the limit after `begun`, and run its stop hook."""
     assert service.process.wait(within + 10) == 0, service.process.output
     assert time.monotonic() - begun < within, service.process.output
     assert service.process.count("on_stop ran") == 1
@@ -152,7 +152,7 @@ def test_a_request_that_arrived_before_the_signal_is_answered(start: Start) -> N
     assert service.process.wait() == 0
 
 
-def test_what_takes_too_long_is_cut_and_the_rest_of_the_end_still_happens(start: Start) -> None:
+def test_work_beyond_the_drain_limit_is_cut_off_and_the_stop_hook_still_runs(start: Start) -> None:
     service = start(DAEBUS_DRAIN_SECONDS="1")
     connection = in_flight(service, 60)
     begun = time.monotonic()
@@ -162,18 +162,18 @@ def test_what_takes_too_long_is_cut_and_the_rest_of_the_end_still_happens(start:
     assert service.process.count("did not end within DAEBUS_DRAIN_SECONDS and are cut") == 1
 
 
-def test_ctrl_c_drains_as_well(start: Start) -> None:
+def test_ctrl_c_drains_too(start: Start) -> None:
     service = start()
     client = RawWebSocket(service.port)
     worker = worker_of(service)
     begun = time.monotonic()
     service.process.signal(signal.SIGINT)
-    worker_signal(worker, signal.SIGINT)  # a terminal signals the whole group
+    worker_signal(worker, signal.SIGINT)  # a terminal signals the whole process group
     assert client.closing()[0] == 1001
     ended(service, begun, 3)
 
 
-def test_the_worker_does_not_outlive_a_killed_master(start: Start) -> None:
+def test_the_worker_ends_when_its_master_is_killed(start: Start) -> None:
     service = start()
     client, connection = RawWebSocket(service.port), idle(service)
     worker = worker_of(service)

@@ -1,4 +1,4 @@
-"""Frames as a pure format: whatever the pieces in which they arrive, the messages are the same."""
+"""The format of frames: the messages are the same, whatever pieces the frames arrive in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers import raw
 
 
 def reader_of(data: bytes, cuts: list[int]) -> Callable[[int], bytes]:
-    """A stream that gives the data in pieces of these sizes, then ends."""
+    """A stream that delivers the data in pieces of these sizes, then ends."""
     position, sizes = 0, list(cuts)
 
     def read(most: int) -> bytes:
@@ -46,7 +46,7 @@ def test_frames_are_the_same_however_they_arrive(sent: list[tuple[int, bytes]], 
 
 
 @pytest.mark.parametrize("size", [125, 126, 65_535, 65_536, 200_000])
-def test_every_length_is_read_and_written(size: int) -> None:
+def test_frames_of_every_length_are_read_and_written(size: int) -> None:
     data = bytes(i % 251 for i in range(size))
     assert FrameReader(reader_of(raw.frame(2, data), [3] * 1000)).next(size) == (True, 2, data)
     written = Frame(2, data).data
@@ -58,7 +58,7 @@ def test_every_length_is_read_and_written(size: int) -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=200), st.lists(st.integers(0, 30), max_size=30))
-def test_a_text_may_be_cut_anywhere(text: str, cuts: list[int]) -> None:
+def test_a_text_may_be_split_anywhere(text: str, cuts: list[int]) -> None:
     data, message = text.encode(), Fragments(frames.TEXT)
     for cut in cuts:
         message.add(data[:cut], last=False)
@@ -70,7 +70,7 @@ def test_a_text_may_be_cut_anywhere(text: str, cuts: list[int]) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=300))
-def test_any_bytes_are_a_frame_a_violation_or_too_few(data: bytes) -> None:
+def test_any_bytes_are_a_frame_a_violation_or_incomplete(data: bytes) -> None:
     reader = FrameReader(reader_of(data, []))
 
     def read_all() -> None:
@@ -84,6 +84,6 @@ def test_any_bytes_are_a_frame_a_violation_or_too_few(data: bytes) -> None:
     assert getattr(caught.value, "code", 1002) in (1002, 1009)
 
 
-def test_a_long_reason_is_cut_between_characters() -> None:
+def test_a_long_close_reason_is_cut_between_characters() -> None:
     assert frames.close_payload(1000, "ü" * 100) == b"\x03\xe8" + "ü".encode() * 61
     assert frames.close_payload(1005, "ignored") == b""

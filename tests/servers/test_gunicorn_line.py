@@ -50,7 +50,7 @@ GUNICORN = [sys.executable, "-m", "gunicorn", "-c", "python:daebus_runtime.gunic
 
 
 class Shop:
-    """The service behind the command line, and how to reach it."""
+    """The service under gunicorn, and its addresses."""
 
     def __init__(self, process: ServiceProcess, port: int, management: int, redis_url: str) -> None:
         self.process, self.port, self.management, self.redis_url = process, port, management, redis_url
@@ -88,7 +88,7 @@ def test_routes_actions_sockets_and_probes_are_served(shop: Shop) -> None:
     assert shop.process.terminate() == 0, shop.process.output
 
 
-def test_the_port_is_the_one_that_the_application_names(shop: Shop) -> None:
+def test_the_port_is_the_one_of_the_application(shop: Shop) -> None:
     assert f":{shop.port}" in shop.process.output
 
 

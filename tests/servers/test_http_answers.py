@@ -1,4 +1,4 @@
-"""What becomes of what HTTP handlers return, send and raise."""
+"""HTTP responses: what a handler's return value, `response.*` and exceptions become."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_app(*handlers: Any) -> Daebus:
 
 
 def answer_of(result: Any) -> HttpResult:
-    """The answer of a handler that returns this."""
+    """The response to a handler that returns this value."""
     with TestApp(make_app(("/x", None, lambda req: result))) as service:
         return service.http("GET", "/x")
 
@@ -65,7 +65,7 @@ def test_no_content_has_no_body() -> None:
     assert (answer.status, answer.content) == (204, b"")
 
 
-def test_a_content_type_of_ones_own_sends_text_and_bytes_as_they_are() -> None:
+def test_with_another_content_type_text_and_bytes_are_sent_unchanged() -> None:
     page = answer_of(("<p>ü</p>", 200, {"Content-Type": "text/html; charset=utf-8"}))
     assert (page.text, page.headers["content-type"]) == ("<p>ü</p>", "text/html; charset=utf-8")
     assert answer_of((b"\x00x", 200, {"content-type": "image/x"})).content == b"\x00x"
@@ -157,7 +157,7 @@ def test_send_answers_whether_it_is_returned_or_not() -> None:
         assert (teapot.status, teapot.json) == (418, {"status": "error", "error": "v"})
 
 
-def test_the_classes_work_by_themselves() -> None:
+def test_the_classes_work_without_a_service() -> None:
     assert HttpResponse().send({"a": 1}, 201) == ({"a": 1}, 201)
     assert HttpResponse().send(1) == (1, 200)
     for wrong in (False, "200", 99, 600, None):
@@ -174,7 +174,7 @@ def test_the_classes_work_by_themselves() -> None:
 # --- what fails
 
 
-def test_an_exception_is_told_to_the_log_and_not_to_the_client(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_is_logged_and_not_shown_to_the_client(caplog: pytest.LogCaptureFixture) -> None:
     def handler(req: HttpRequest) -> None:
         raise ValueError("the password is 1234")
 
@@ -273,7 +273,7 @@ def test_a_reset_has_no_body() -> None:
     assert (answer.status, answer.content) == (205, b"")
 
 
-def test_a_timeout_that_a_handler_lets_out_ends_its_request_alone() -> None:
+def test_a_gevent_timeout_that_leaves_a_handler_ends_only_its_request() -> None:
     def handler(req: HttpRequest) -> None:
         with gevent.Timeout(0.001):
             gevent.sleep(5)

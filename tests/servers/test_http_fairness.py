@@ -1,4 +1,4 @@
-"""One HTTP client that always has more to send, or never reads, holds nobody up."""
+"""One HTTP client that floods the service, or never reads, does not delay the others."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ FLOODS = {
 
 @contextlib.contextmanager
 def flooding(port: int, *floods: bytes) -> Iterator[list[int]]:
-    """One client for each, which sends it again and again and reads whatever comes. Yields the answers of each."""
+    """Starts a client for each flood, which sends it again and again and reads. Yields the answer counts."""
     over = threading.Event()
     answers = [0] * len(floods)
 
@@ -96,7 +96,7 @@ def flooding(port: int, *floods: bytes) -> Iterator[list[int]]:
 @pytest.mark.parametrize(
     ("floods", "answers"), [(list(FLOODS)[:1], 200), (list(FLOODS)[1:], 1)], ids=["pipelined", "everything at once"]
 )
-def test_a_client_that_always_has_more_holds_nobody_up(service: Service, floods: list[str], answers: int) -> None:
+def test_a_flooding_client_does_not_delay_the_others(service: Service, floods: list[str], answers: int) -> None:
     with Bystanders(http_port=service.port) as others, flooding(service.port, *(FLOODS[one] for one in floods)) as seen:
         ask(service.port, "GET", "/turns")
         wait_until(lambda: min(seen) >= answers, 20, lambda: f"each client is served too: {seen}")
@@ -106,7 +106,7 @@ def test_a_client_that_always_has_more_holds_nobody_up(service: Service, floods:
     assert "is held" not in service.process.output
 
 
-def test_who_never_reads_is_no_burden(service: Service) -> None:
+def test_clients_that_never_read_do_not_delay_the_others(service: Service) -> None:
     with Bystanders(http_port=service.port) as others, contextlib.ExitStack() as stack:
         for _ in range(50):
             connection = stack.enter_context(RawConnection(service.port))

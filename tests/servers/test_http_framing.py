@@ -1,4 +1,4 @@
-"""Where an answer ends, and whether the connection goes on after it: every way of answering says so rightly."""
+"""Every kind of response shows correctly where it ends and whether the connection stays open."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ ANSWERS = [
 
 @pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
 @pytest.mark.parametrize(("websocket", "target", "fields", "status"), ANSWERS)
-def test_head_has_no_body_and_the_next_answer_is_in_step(
+def test_head_has_no_body_and_the_next_response_follows_at_once(
     service: Service, websocket: bool, target: str, fields: tuple[str, ...], status: int, version: str
 ) -> None:
     keep = ["Connection: keep-alive", *fields] if version == "HTTP/1.0" and not fields else fields
     with RawConnection(port_of(service, websocket)) as connection:
         head = connection.ask("HEAD", target, *keep, version=version)
-        if fields:  # a handshake is a GET, and GET alone
+        if fields:  # a WebSocket handshake can only be a GET
             assert (head.status, head.headers["allow"]) == (405, "GET")
         else:
             assert head.status == status
@@ -102,7 +102,7 @@ UNREAD = [
 @pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
 @pytest.mark.parametrize("expect", [(), ("Expect: 100-continue",)], ids=["at once", "with leave"])
 @pytest.mark.parametrize(("method", "websocket", "target", "status"), UNREAD)
-def test_an_answer_that_leaves_a_large_body_unread_says_so(
+def test_a_response_that_leaves_a_large_body_unread_closes_the_connection(
     service: Service, method: str, websocket: bool, target: str, status: int, expect: tuple[str, ...], version: str
 ) -> None:
     keep = ["Connection: keep-alive"] if version == "HTTP/1.0" else []
@@ -141,7 +141,7 @@ def test_a_small_body_is_skipped_and_the_connection_goes_on(
         assert connection.ask("GET", "/got").status == (426 if websocket else 200)
 
 
-def test_a_refused_handshake_that_brings_a_body_does_not_put_the_next_answer_out_of_step(service: Service) -> None:
+def test_a_refused_handshake_with_a_body_does_not_break_the_next_response(service: Service) -> None:
     with RawConnection(WEBSOCKET_PORT) as connection:
         connection.request("GET", "/got", *HANDSHAKE, "Content-Length: 5", body=b"12345")
         assert connection.answer().status == 400

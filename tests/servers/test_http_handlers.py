@@ -1,4 +1,4 @@
-"""What HTTP handlers get, which paths and methods lead to them, and what cannot be served."""
+"""What HTTP handlers receive, how paths and methods are routed to them, and what cannot be served."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def make_app(*handlers: Any) -> Daebus:
     return app
 
 
-# --- what handlers get
+# --- what handlers receive
 
 
-def test_a_request_says_all_about_itself() -> None:
+def test_a_request_has_all_its_attributes() -> None:
     seen: dict[str, Any] = {}
 
     def handler(req: HttpRequest, name: str) -> None:
@@ -63,7 +63,7 @@ def test_a_request_says_all_about_itself() -> None:
     assert len(seen["id"]) == 16
 
 
-def test_a_handler_that_takes_the_body_itself_has_a_reader_of_which_nothing_is_read() -> None:
+def test_a_responder_that_reads_the_body_itself_gets_an_untouched_reader() -> None:
     body, app = io.BytesIO(b"0123456789"), make_app(("/x", ["POST"], lambda req: req.json))
     places: list[int] = []
 
@@ -118,7 +118,7 @@ def test_a_form_has_a_bounded_number_of_fields(separator: bytes) -> None:
     [b"f%d=1&" * 900_000, b"&" * 10_000_000, b"a=" + b"%41" * 3_000_000, b"%" * 1_000_000, b"a=" + b"+" * 10_000_000],
     ids=["many fields", "no field", "all encoded", "nothing encoded well", "all spaces"],
 )
-def test_no_form_holds_the_loop(body: bytes) -> None:
+def test_no_form_blocks_the_loop(body: bytes) -> None:
     kind = {"content-type": "application/x-www-form-urlencoded"}
     turns = []  # CPU seconds of each
 
@@ -134,12 +134,12 @@ def test_no_form_holds_the_loop(body: bytes) -> None:
         gevent.sleep(0.001)
         watch.kill()
     assert answer.status in (200, 400)
-    assert max(turns) < 0.25  # 1.6 s for the first one, once; coverage and busy machines cost
+    assert max(turns) < 0.25  # parsed in one piece, the first body took 1.6 s; coverage and a busy machine add some
 
 
-def test_no_multipart_body_holds_the_loop() -> None:
+def test_no_multipart_body_blocks_the_loop() -> None:
     begin, end = b'--b\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\n', b"\r\n--b--\r\n"
-    body = begin + b"\r\n--" * 2_000_000 + end  # nearly a boundary, at every place
+    body = begin + b"\r\n--" * 2_000_000 + end  # a near boundary at every position
     turns = []  # CPU seconds of each
 
     def clock() -> None:
@@ -155,13 +155,13 @@ def test_no_multipart_body_holds_the_loop() -> None:
     watch.kill()
     assert len(content.files["f"].data) == 8_000_000
     assert len(turns) > 5
-    assert max(turns) < 0.05  # 0.09 s in one piece; coverage and busy machines cost
+    assert max(turns) < 0.05  # parsed in one piece it took 0.09 s; coverage and a busy machine add some
 
 
-def test_forms_are_decoded_whole() -> None:
+def test_characters_across_pieces_of_a_form_are_decoded() -> None:
     kind = {"content-type": "application/x-www-form-urlencoded"}
     with TestApp(make_app(("/x", ["POST"], lambda req: req.form))) as service:
-        for size in range(1360, 1370):  # pieces of 4096 bytes: three for each letter
+        for size in range(1360, 1370):  # pieces have 4096 bytes; each letter takes three
             text = "ü" * size + "%"
             body = urllib.parse.urlencode({"ä+": text, "": "x"})
             for start in ("", "b=1&", "cc=%&"):
@@ -189,7 +189,7 @@ def test_multipart_is_read_with_its_files() -> None:
         assert service.http("POST", "/x", body=body, headers=no_boundary).status == 400
 
 
-def test_what_is_not_utf_8_is_refused() -> None:
+def test_a_form_that_is_not_utf_8_is_refused() -> None:
     with TestApp(make_app(("/<x>", ["GET", "POST"], lambda req, x: "handled"))) as service:
         assert service.http("GET", "/%ff").status == 400
         assert service.http("GET", "/x?a=%ff").status == 400
@@ -236,7 +236,7 @@ def test_a_blocking_handler_runs_in_a_thread_with_its_request() -> None:
         assert service.http("GET", "/x/y?a=b").json == ["y", "b", True]
 
 
-def test_headers_are_a_dict_that_knows_no_case() -> None:
+def test_headers_are_a_case_insensitive_dict() -> None:
     headers = Headers({"content-type": "a", "X-TEST": "b"})
     assert list(headers) == ["Content-Type", "X-Test"]
     headers["CONTENT-type"] = "c"
@@ -278,7 +278,7 @@ def test_headers_are_a_dict_that_knows_no_case() -> None:
 # --- paths and methods
 
 
-def test_paths_of_one_shape_may_name_their_parameters_differently() -> None:
+def test_paths_of_the_same_shape_may_name_their_parameters_differently() -> None:
     app = make_app(
         ("/a/<x>", ["GET"], lambda req, x: ["get", x]),
         ("/a/<thing>", ["DELETE"], lambda req, thing: ["delete", thing]),
@@ -300,7 +300,7 @@ def test_paths_of_one_shape_may_name_their_parameters_differently() -> None:
         assert service.http("GET", "/no/1%2f2").json["path"] == "/no/1%2F2"
 
 
-def test_another_path_is_404_and_a_trailing_slash_makes_another_path() -> None:
+def test_an_unknown_path_is_404_and_a_trailing_slash_is_another_path() -> None:
     with TestApp(make_app(("/a/<x>", None, lambda req, x: x), ("/b/", None, lambda req: "b"))) as service:
         for path in ("/", "/a", "/a/", "/a/1/", "/a//1", "//a/1", "/b", "/nowhere"):
             answer = service.http("GET", path)
@@ -308,7 +308,7 @@ def test_another_path_is_404_and_a_trailing_slash_makes_another_path() -> None:
         assert service.http("GET", "/b/").json == "b"
 
 
-def test_another_method_is_405_and_says_which_there_are() -> None:
+def test_another_method_is_405_with_the_allowed_ones() -> None:
     app = make_app(("/x", ["GET"], lambda req: "got"), ("/x", ["POST", "PUT"], lambda req: req.method))
     with TestApp(app) as service:
         for method in ("DELETE", "PATCH"):
@@ -330,12 +330,12 @@ def test_head_and_options_are_answered() -> None:
         assert service.http("HEAD", "/p").status == 405
 
 
-def test_an_options_handler_of_ones_own_goes_first() -> None:
+def test_a_declared_options_handler_takes_precedence() -> None:
     with TestApp(make_app(("/x", ["GET", "OPTIONS"], lambda req: req.method))) as service:
         assert service.http("OPTIONS", "/x").json == "OPTIONS"
 
 
-def test_a_blueprint_brings_its_routes_also_later() -> None:
+def test_routes_added_to_a_registered_blueprint_are_served() -> None:
     app = make_app()
     blueprint = Blueprint("plants", url_prefix="/plants")
     app.register_blueprint(blueprint)
@@ -393,7 +393,7 @@ def test_port_and_host_are_as_given(monkeypatch: pytest.MonkeyPatch) -> None:
         DaebusHttp(port=70000)
 
 
-def test_without_http_every_request_is_told_to_upgrade() -> None:
+def test_without_http_every_request_is_426_upgrade_required() -> None:
     app = Daebus("sockets")
     app.attach(DaebusWebSocket(port=9000))
     result = falcon.testing.TestClient(make_wsgi(app.running())).simulate_get("/x")

@@ -1,4 +1,4 @@
-"""HTTP as bytes: what is refused before a handler runs, and what becomes of the connection."""
+"""HTTP byte by byte: what is refused before a handler runs, and whether the connection stays open."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_broken_chunked_body_is_refused_and_never_executed(service: Service, c
     with RawConnection(service.port) as connection:
         connection.request("POST", target, JSON, "Transfer-Encoding: chunked", body=chunks)
         connection.end_sending()
-        # What no handler would read need not have an end.
+        # A body that no handler would read need not have an end.
         unread = target == "/nowhere" and chunks in UNFINISHED_CHUNKS
         answer = connection.answer()
         assert (answer.status, answer.headers["connection"]) == (404 if unread else 400, "close")
@@ -160,7 +160,7 @@ def test_a_chunk_that_turns_out_malformed_later_is_refused_as_well(service: Serv
         "1" * 9000,
     ],
 )
-def test_what_stands_beside_the_chunks_is_bounded(service: Service, endless: str) -> None:
+def test_chunk_extensions_and_trailers_are_limited(service: Service, endless: str) -> None:
     with RawConnection(service.port) as connection:
         connection.request("POST", "/run", JSON, "Transfer-Encoding: chunked", body=endless.encode())
         # The body has no end yet: the answer must not wait for it.
@@ -229,7 +229,7 @@ def test_a_body_at_the_limit_is_accepted(service: Service) -> None:
     assert ask(service.port, "POST", "/run", JSON, body=body + b" ").status == 413
 
 
-def test_the_leave_to_send_is_given_only_for_a_body_that_is_wanted(service: Service) -> None:
+def test_100_continue_is_sent_only_for_a_body_that_is_wanted(service: Service) -> None:
     with RawConnection(service.port) as connection:
         connection.request("POST", "/run", JSON, "Expect: 100-continue", "Content-Length: 8")
         assert connection.read_line() == "HTTP/1.1 100 Continue"
@@ -266,7 +266,7 @@ def test_the_leave_to_send_is_given_only_for_a_body_that_is_wanted(service: Serv
         ([f"X-{i}: " + "y" * 8000 for i in range(9)], 431),
     ],
 )
-def test_a_header_with_two_meanings_or_no_end_is_refused(service: Service, fields: list[str], status: int) -> None:
+def test_an_ambiguous_or_endless_header_is_refused(service: Service, fields: list[str], status: int) -> None:
     before = runs(service)
     with RawConnection(service.port) as connection:
         connection.request("POST", "/run", *fields, body=b"{}")
@@ -333,7 +333,7 @@ def test_an_absolute_target_is_understood(service: Service) -> None:
 @pytest.mark.parametrize(
     "host", ["", "localhost", "a.example:8080", "a:", "127.0.0.1:80", "[::1]:80", "[::]", "a_b", "x%20y"]
 )
-def test_a_good_host_is_taken(service: Service, host: str) -> None:
+def test_a_valid_host_is_accepted(service: Service, host: str) -> None:
     assert ask(service.port, "GET", "/runs", f"Host: {host}", host=False).status == 200
 
 
@@ -356,7 +356,9 @@ def test_http_1_0_needs_no_host(service: Service) -> None:
         ("/seen?a=%25&b=|{}", "/seen", {"a": "%", "b": "|{}"}),
     ],
 )
-def test_a_target_reaches_the_handler_untouched(service: Service, target: str, path: str | None, query: object) -> None:
+def test_the_raw_target_reaches_the_handler_unchanged(
+    service: Service, target: str, path: str | None, query: object
+) -> None:
     answer = ask(service.port, "GET", target)
     if path is None:
         assert (answer.status, answer.json["path"]) == (404, "/seen/http://a/b")
@@ -379,13 +381,13 @@ def test_a_large_answer_arrives_whole(service: Service) -> None:
     assert ask(service.port, "GET", "/big").json == "x" * 1_000_000
 
 
-def test_bytes_arrive_as_they_are(service: Service) -> None:
+def test_bytes_arrive_unchanged(service: Service) -> None:
     answer = ask(service.port, "GET", "/picture")
     assert (answer.body, answer.headers["content-type"]) == (bytes(range(256)), "image/x")
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PROPFIND", "TRACE", "CONNECT", "FOO"])
-def test_any_other_method_is_405_and_says_which_there_are(service: Service, method: str) -> None:
+def test_any_other_method_is_405_with_the_allowed_ones(service: Service, method: str) -> None:
     answer = ask(service.port, method, "/runs")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 

@@ -1,4 +1,4 @@
-"""Nothing is held beyond its time limit: neither on the service's port nor on the management port."""
+"""No connection is kept beyond its time limit, neither on the service's port nor on the management port."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 
 TABLE = {"new": 0.8, "idle": 1.5, "header": 0.8, "body": 0.8, "answer": 0.8, "linger": 0.8}
 SWEEP = 0.2
-SPARE = 2.0  # for a busy machine
+SPARE = 2.0  # seconds that a busy machine may add
 
 PROGRAM = f"""
     import math
@@ -104,7 +104,7 @@ def runs(service: Service) -> int:
 
 
 def connections(process: ServiceProcess) -> int:
-    """TCP connections that the processes of a service hold, closed ones that still have bytes to send among them."""
+    """How many sockets a service's processes have open, including closed connections that still have bytes to send."""
     group = [Path("/proc", str(pid), "fd") for pid in (process.pid, *children(process.pid))]
     links = []
     for folder in group:
@@ -148,7 +148,7 @@ def test_half_of_anything_is_answered_in_time_and_never_executed(service: Servic
     assert runs(service) == before
 
 
-def test_a_silent_client_is_cut_in_time_in_whatever_phase(service: Service) -> None:
+def test_a_silent_client_is_cut_off_in_time_in_every_phase(service: Service) -> None:
     quiet = connections(service.process)
     with contextlib.ExitStack() as stack:
         begun = time.monotonic()
@@ -157,12 +157,12 @@ def test_a_silent_client_is_cut_in_time_in_whatever_phase(service: Service) -> N
             stack.callback(connection.close)
             start(connection)
         wait_until(lambda: connections(service.process) >= quiet + 4, 1, "connections that are held")
-        # A phase may follow another: an unread body ends with an answer's linger.
+        # One limit may follow another: after the time for an unread body comes the linger after the response.
         wait_until(lambda: connections(service.process) <= quiet, 3 * SWEEP + 3 + SPARE, "the end of every connection")
         assert time.monotonic() - begun > 0.7
 
 
-def test_a_body_that_trickles_gets_its_time_and_no_more(service: Service) -> None:
+def test_a_trickling_body_gets_its_time_limit_and_no_more(service: Service) -> None:
     before, begun = runs(service), time.monotonic()
     with RawConnection(service.port, timeout=0.05) as connection:
         connection.request("POST", "/run", JSON, "Content-Length: 100000")
@@ -175,16 +175,16 @@ def test_a_body_that_trickles_gets_its_time_and_no_more(service: Service) -> Non
     assert runs(service) == before
 
 
-def test_a_slow_body_that_keeps_up_is_taken(service: Service) -> None:
+def test_a_slow_body_above_the_lowest_rate_is_accepted(service: Service) -> None:
     with RawConnection(service.port) as connection:
         connection.request("POST", "/run", "Content-Length: 25000")
         for _ in range(25):
             connection.send(b"x" * 1000)
-            time.sleep(0.06)  # the rate is what is tested: four times the least one
+            time.sleep(0.06)  # not a wait for something: it makes the rate four times the lowest allowed one
         assert connection.answer().json == 25_000
 
 
-def test_a_slow_reader_that_keeps_up_gets_all(service: Service) -> None:
+def test_a_slow_reader_above_the_lowest_rate_gets_the_whole_response(service: Service) -> None:
     with RawConnection(service.port) as connection:
         connection.request("GET", "/big")
         begun = time.monotonic()
@@ -228,7 +228,7 @@ def probed(session_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         assert process.terminate() == 0, process.output
 
 
-def test_half_headers_do_not_lock_the_probes_out(probed: Service, session_redis: RedisServer) -> None:
+def test_unfinished_headers_do_not_lock_out_the_probes(probed: Service, session_redis: RedisServer) -> None:
     quiet = connections(probed.process)
     with (
         Bystanders(http_port=probed.port, path="/readyz", redis_url=session_redis.url, service="probed") as others,

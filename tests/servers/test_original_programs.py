@@ -1,4 +1,4 @@
-"""Programs as the guides of the original have them start and serve, and its names do what they did."""
+"""Programs from the original's guides start and serve, and the original's names do what they did there."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_program_of_the_guides_starts_and_serves(tmp_path: Path, session_redis
             ids = {}
             for name, client in (("ada", ada), ("bob", bob)):
                 assert client.message()["data"] == {"status": "connected"}
-                assert client.message()["data"]["status"] == "registered"  # once it is open
+                assert client.message()["data"]["status"] == "registered"  # sent once the connection is open
                 say(client, "register", {"name": name})
                 answer = client.message()
                 assert answer["type"] == "response"

@@ -1,4 +1,4 @@
-"""What waits for one client: in order, whole, bounded, and given back."""
+"""The outbox of one client: frames leave in order and whole, its memory is limited and released."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Pair:
         self.full += 1
 
     def put(self, data: bytes) -> None:
-        """A frame of these bytes, without a header."""
+        """Queue a frame of exactly these bytes, without a header."""
         frame = Frame(BINARY, b"")
         frame.data = data
         self.outbox.put(frame)
 
     def fill(self) -> int:
-        """Sends until something waits; how many bytes that were."""
+        """Sends until the socket is full and something waits; the number of bytes sent."""
         size = 0
         while not self.outbox._size:
             self.put(b"." * 50_000)
@@ -74,7 +74,7 @@ def test_bytes_arrive_in_order_through_a_full_socket(pair: Pair) -> None:
     assert pair.read(8) == b"directly"
 
 
-def test_more_than_may_wait_is_reported(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_waiting_bytes_than_allowed_are_reported(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.fill()
     monkeypatch.setattr(module, "MOST_BYTES", 200_000)
     pair.put(b"x" * 100_000)
@@ -91,13 +91,13 @@ def test_many_small_frames_count_for_more_than_their_bytes(pair: Pair, monkeypat
     assert pair.full > 0
 
 
-def test_one_frame_may_be_larger_than_the_bound(pair: Pair) -> None:
+def test_one_frame_may_be_larger_than_the_limit(pair: Pair) -> None:
     pair.put(b"x" * (module.MOST_BYTES * 2))
     assert pair.full == 0
     assert len(pair.read(module.MOST_BYTES * 2)) == module.MOST_BYTES * 2
 
 
-def test_all_clients_together_have_a_bound(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_clients_together_have_a_limit(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.fill()
     pair.put(b"x" * 100_000)
     assert pair.full == 0
@@ -106,9 +106,9 @@ def test_all_clients_together_have_a_bound(pair: Pair, monkeypatch: pytest.Monke
     assert pair.full == 1
 
 
-def test_what_has_begun_to_leave_is_finished_when_the_rest_is_forgotten(pair: Pair) -> None:
+def test_a_frame_that_is_partly_sent_is_finished_when_the_rest_is_dropped(pair: Pair) -> None:
     size = pair.fill()
-    gevent.sleep(0)  # the writer has the first entry in its hands
+    gevent.sleep(0)  # lets the writer begin with the first entry
     for _ in range(100):
         pair.put(b"x" * 1000)
     pair.outbox.put(Frame(PING, b"kept"))
@@ -119,7 +119,7 @@ def test_what_has_begun_to_leave_is_finished_when_the_rest_is_forgotten(pair: Pa
     wait_until(lambda: not pair.outbox._size)
 
 
-def test_nothing_more_leaves_once_the_client_has_gone(pair: Pair) -> None:
+def test_nothing_more_is_sent_once_the_client_has_gone(pair: Pair) -> None:
     pair.fill()
     pair.far.close()
     wait_until(lambda: pair.outbox.lost)

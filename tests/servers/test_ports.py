@@ -1,4 +1,4 @@
-"""Which ports a service opens, and what a taken one means."""
+"""Which ports a service opens; a taken one stops the start."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Start = Callable[..., ServiceProcess]
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that another program has."""
+    """A port on which another program listens."""
     with socket.socket() as other:
         other.bind(("0.0.0.0", 0))
         other.listen()
@@ -138,7 +138,7 @@ LINE = [sys.executable, "-m", "gunicorn", "-c", "python:daebus_runtime.gunicorn"
 
 
 @pytest.mark.parametrize("way", ["run", "gunicorn"])
-def test_any_address_of_ipv6_serves_both_families_on_every_port(
+def test_the_ipv6_wildcard_address_serves_both_families_on_every_port(
     start_process: Start, free_port: int, tmp_path: Path, way: str
 ) -> None:
     management = find_free_port()

@@ -1,4 +1,4 @@
-"""What a service does with its clients: sending, knowing, limiting, ending."""
+"""A service and its WebSocket clients: sending to them, looking them up, limiting and disconnecting them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def app() -> Daebus:
 
 @contextlib.contextmanager
 def connected(service: TestApp, *names: str) -> Iterator[list[TestSocket]]:
-    """Clients of these names, each of them served."""
+    """Clients with these names; the service has accepted each of them."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(service.websocket(f"/ws?name={name}")) for name in names]
         for client in clients:
@@ -52,7 +52,7 @@ def test_messages_go_to_one_to_some_and_to_all(app: Daebus) -> None:
         assert b.receive() == {"type": "kind", "data": 2}
 
 
-def test_the_safe_names_are_the_same(app: Daebus) -> None:
+def test_the_safe_names_of_the_original_do_the_same(app: Daebus) -> None:
     with TestApp(app) as service, connected(service, "a") as (client,):
         assert app.websocket.safe_send_to_client("a", 1)
         assert app.websocket.safe_broadcast_to_all(2) == 1
@@ -60,14 +60,14 @@ def test_the_safe_names_are_the_same(app: Daebus) -> None:
         assert [client.receive()["data"] for _ in range(3)] == [1, 2, 3]
 
 
-def test_what_has_no_json_form_is_an_error_of_the_sender(app: Daebus) -> None:
+def test_sending_a_value_without_a_json_form_raises(app: Daebus) -> None:
     with TestApp(app) as service, connected(service, "a"):
         for send in (app.websocket.broadcast_to_all, lambda data: app.websocket.send_to_client("a", data)):
             with pytest.raises(TypeError, match="object has no JSON form"):
                 send(object())
 
 
-def test_clients_are_known_by_id_and_by_what_is_known_of_them(app: Daebus) -> None:
+def test_clients_are_found_by_id_and_by_their_data(app: Daebus) -> None:
     websocket = app.websocket
     begun = time.time()
     with TestApp(app) as service, connected(service, "a", "b") as (a, _):
@@ -105,7 +105,7 @@ def test_clients_are_known_by_id_and_by_what_is_known_of_them(app: Daebus) -> No
     assert websocket.get_clients() == []
 
 
-def test_before_anything_is_attached_there_is_nobody() -> None:
+def test_before_anything_is_attached_there_are_no_clients() -> None:
     websocket = DaebusWebSocket()
     assert (websocket.get_clients(), websocket.clients, websocket.get_client_count()) == ([], {}, 0)
     assert websocket.broadcast_to_all(1) == 0
@@ -131,7 +131,7 @@ def test_clients_can_be_disconnected(app: Daebus) -> None:
         wait_until(lambda: websocket.get_client_count() == 0)
 
 
-def test_a_shutdown_tells_waits_and_closes(app: Daebus) -> None:
+def test_a_shutdown_notifies_the_clients_waits_and_closes(app: Daebus) -> None:
     websocket = app.websocket
     with TestApp(app) as service, connected(service, "polite", "deaf") as (polite, deaf):
         begun = time.monotonic()
@@ -145,14 +145,14 @@ def test_a_shutdown_tells_waits_and_closes(app: Daebus) -> None:
             pass
 
 
-def test_a_shutdown_does_not_wait_for_nobody(app: Daebus) -> None:
+def test_a_shutdown_without_clients_does_not_wait(app: Daebus) -> None:
     with TestApp(app):
         begun = time.monotonic()
         app.websocket.graceful_shutdown(timeout=5)
         assert time.monotonic() - begun < 1
 
 
-def test_a_client_that_sends_too_much_is_told_so(app: Daebus) -> None:
+def test_a_client_that_sends_too_much_gets_an_error(app: Daebus) -> None:
     app.websocket.enable_rate_limiting(max_messages=3, window_seconds=0.5)
     with TestApp(app) as service, service.websocket("/ws?name=a") as eager, service.websocket("/ws?name=b") as other:
         for _ in range(5):
@@ -166,7 +166,7 @@ def test_a_client_that_sends_too_much_is_told_so(app: Daebus) -> None:
             eager.send("echo", 3)
             return bool(eager.receive()["type"] == "response")
 
-        # What was refused does not count: there is room again once the first three are old enough.
+        # Refused messages do not count against the limit: once the first three are old enough, there is room again.
         wait_until(accepted, 2)
         app.websocket.disable_rate_limiting()
         for n in range(10):

@@ -1,4 +1,4 @@
-"""Many clients and many senders at once: nobody's stream is broken, nobody waits for another's client."""
+"""Many clients and many senders at once: no stream is corrupted, and no client waits for another one."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ PROGRAM = f"""
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory, session_redis: RedisServer) -> Iterator[Service]:
-    """The service, on a bus of its own."""
+    """The running service, on a real Redis."""
     port = free_port()
     environment = {"DAEBUS_HTTP_PORT": str(port), "DAEBUS_REDIS_URL": session_redis.url}
     folder: Path = tmp_path_factory.mktemp("crowd")
@@ -130,7 +130,7 @@ def message(kind: str, data: Any) -> bytes:
 
 
 def read_all(client: RawWebSocket) -> dict[str, list[int]]:
-    """The numbers that arrive from each sender, until there should be no more."""
+    """Reads until all messages should have arrived; the numbers received from each sender."""
     numbers: dict[str, list[int]] = {sender: [] for sender in SENDERS}
     while sum(map(len, numbers.values())) < MESSAGES * len(SENDERS):
         received = client.message()
@@ -141,7 +141,9 @@ def read_all(client: RawWebSocket) -> dict[str, list[int]]:
     return numbers
 
 
-def test_senders_of_every_kind_break_no_frame_and_keep_their_order(crowd: Service, session_redis: RedisServer) -> None:
+def test_senders_of_every_kind_corrupt_no_frame_and_keep_their_order(
+    crowd: Service, session_redis: RedisServer
+) -> None:
     clients = [RawWebSocket(crowd.port, timeout=60) for _ in range(CLIENTS)]
     readers = [gevent.spawn(read_all, client) for client in clients]
     redis = session_redis.client()
@@ -175,7 +177,7 @@ def test_a_client_that_never_reads_delays_nobody_and_is_dropped(crowd: Service) 
     assert longest < 1
     wait_until(lambda: ask(crowd.port, "GET", "/state").json == {"clients": 1, "dropped": {"slow_client": 1}})
     assert crowd.process.count("does not read what it is sent, and is dropped") == 1
-    # What it had been sent before is whole, and the connection has ended.
+    # The frames that it had been sent before are complete, and the connection has ended.
     opcode = TEXT
     while opcode == TEXT:
         try:
@@ -187,7 +189,7 @@ def test_a_client_that_never_reads_delays_nobody_and_is_dropped(crowd: Service) 
 
 
 @pytest.mark.parametrize("kind", ["slow", "block"])
-def test_a_slow_handler_delays_its_own_client_alone(crowd: Service, kind: str) -> None:
+def test_a_slow_handler_delays_only_its_own_client(crowd: Service, kind: str) -> None:
     with RawWebSocket(crowd.port) as slow, RawWebSocket(crowd.port) as other:
         begun = time.monotonic()
         slow.send(message(kind, 1.5) + message("echo", "after"))

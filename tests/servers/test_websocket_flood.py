@@ -1,4 +1,4 @@
-"""One client that always has more to say holds nobody up: the loop's timers and the others' requests come in time."""
+"""One client that floods the service does not delay the others: timers and other clients' requests are on time."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ PROGRAM = """
 
 @pytest.fixture(scope="module")
 def flooded(tmp_path_factory: pytest.TempPathFactory, session_redis: RedisServer) -> Iterator[tuple[Service, str]]:
-    """The service, and its Redis' URL."""
+    """The service and the URL of its Redis."""
     port = free_port()
     environment = {"DAEBUS_HTTP_PORT": str(port), "DAEBUS_REDIS_URL": session_redis.url}
     folder: Path = tmp_path_factory.mktemp("flooded")
@@ -102,7 +102,7 @@ FLOODS = {
 
 
 def flood(port: int, data: bytes, seconds: float) -> None:
-    """Sends `data` again and again, as fast as the service takes it, and reads whatever comes."""
+    """Sends `data` again and again, as fast as the service accepts it, and reads all answers."""
     client = RawWebSocket(port)
 
     def read() -> None:
@@ -122,9 +122,9 @@ def flood(port: int, data: bytes, seconds: float) -> None:
         client.close()
 
 
-def test_a_client_at_full_rate_holds_nobody_up(flooded: tuple[Service, str]) -> None:
+def test_a_client_at_full_rate_does_not_delay_the_others(flooded: tuple[Service, str]) -> None:
     service, url = flooded
-    late = {}  # by flood
+    late = {}  # the lag of each flood
     with Bystanders(http_port=service.port, redis_url=url, service="flooded") as others:
         for name, data in FLOODS.items():
             ask(service.port, "GET", "/late")
@@ -135,7 +135,7 @@ def test_a_client_at_full_rate_holds_nobody_up(flooded: tuple[Service, str]) -> 
     others.assert_unharmed(floor=BUSY)
 
 
-def test_several_of_them_share_what_one_would_get(flooded: tuple[Service, str]) -> None:
+def test_several_flooding_clients_share_what_one_would_get(flooded: tuple[Service, str]) -> None:
     service, url = flooded
     with Bystanders(http_port=service.port, redis_url=url, service="flooded") as others:
         ask(service.port, "GET", "/late")

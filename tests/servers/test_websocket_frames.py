@@ -1,4 +1,4 @@
-"""RFC 6455 as bytes: what a client may not send, which close code says so, and what it costs."""
+"""RFC 6455 byte by byte: what a client may not send, with which close code it is closed, and what it costs us."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_text_may_be_split_inside_a_character_with_pings_between(service: Serv
             client.send(frame(PING, b"%d" % i) + frame(PONG, b"unasked"))
         for i in range(len(data) - 1):
             assert client.frame() == (PONG, b"%d" % i)
-        # The last ping came after the end of the message: its pong comes after the answer, or before it.
+        # The last ping followed the end of the message, so its pong may come before or after the answer.
         rest = [client.frame(), client.frame()]
         assert sorted(opcode for opcode, _ in rest) == [TEXT, PONG]
         assert json.loads(min(rest)[1])["data"] == "grüße 🌍"
@@ -103,7 +103,7 @@ def test_a_binary_message_may_come_in_pieces_too_some_of_them_empty(service: Ser
         assert client.message()["data"] == 5000
 
 
-def test_bytes_may_dribble(service: Service) -> None:
+def test_frames_may_arrive_byte_by_byte(service: Service) -> None:
     with RawWebSocket(service.port) as client:
         for byte in frame(TEXT, message("echo", "slow")):
             client.send(bytes((byte,)))
@@ -149,7 +149,7 @@ def test_a_violation_is_closed_with_its_code_within_a_second(service: Service, n
     assert works(service)
 
 
-def test_a_violator_that_stays_is_cut_within_a_second_or_so(service: Service) -> None:
+def test_a_violator_that_keeps_the_connection_is_cut_off_within_about_a_second(service: Service) -> None:
     with RawWebSocket(service.port) as client:
         client.send(frame(TEXT, b"{}", masked=False))
         code, _, seconds = client.closing()
@@ -180,7 +180,7 @@ def test_the_server_closes_with_the_code_and_reason_it_is_given(service: Service
         assert client.wait_end() == b""
 
 
-def test_a_client_that_does_not_answer_a_close_is_cut_within_a_second_or_so(service: Service) -> None:
+def test_a_client_that_does_not_answer_a_close_is_cut_off_within_about_a_second(service: Service) -> None:
     with RawWebSocket(service.port) as client:
         client.send(frame(TEXT, message("leave", [1000])))
         code, _, seconds = client.closing()
@@ -288,7 +288,7 @@ def test_an_upgrade_to_something_else_is_plain_http(service: Service) -> None:
         assert connection.ask("GET", "/clients", "Upgrade: websocket").status == 200
 
 
-def test_the_words_of_a_handshake_may_be_in_any_case_and_in_lists(service: Service) -> None:
+def test_the_tokens_of_a_handshake_may_be_in_any_case_and_in_lists(service: Service) -> None:
     with RawWebSocket.__new__(RawWebSocket) as client:
         RawConnection.__init__(client, service.port)
         answer = client.ask("GET", "/any/path?x=1", *fields(upgrade="WebSocket", connection="keep-alive, UPGRADE"))
@@ -306,7 +306,7 @@ def test_frames_sent_together_with_the_handshake_are_not_lost(service: Service) 
         assert [client.message()["data"] for _ in range(3)] == [1, 1, 1]
 
 
-def test_a_client_that_always_has_a_message_ready_leaves_others_their_turn(service: Service) -> None:
+def test_a_client_that_always_has_a_message_ready_gives_others_a_turn(service: Service) -> None:
     with RawWebSocket(service.port) as chatty, RawConnection(service.port) as other:
         chatty.send(frame(TEXT, message("size", "x" * 50)) * 20_000)
         begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""A WebSocket client from its handshake to its end, and what is declared for it."""
+"""A WebSocket client from its handshake to its end, and the declaration of hooks and handlers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_connect_hook_may_refuse_before_the_upgrade(app: Daebus) -> None:
         wait_until(lambda: len(gone) == 1)
 
 
-def test_a_failing_connect_hook_refuses_with_500_and_says_nothing(app: Daebus) -> None:
+def test_a_failing_connect_hook_refuses_with_500_and_leaks_nothing(app: Daebus) -> None:
     @app.socket_connect()
     def fail(data: Any, client_id: str) -> None:
         raise ValueError("the password is 1234")
@@ -60,7 +60,7 @@ def test_a_failing_connect_hook_refuses_with_500_and_says_nothing(app: Daebus) -
     assert "1234" not in str(caught.value)
 
 
-def test_hooks_run_in_their_order_and_their_results_are_sent(app: Daebus) -> None:
+def test_hooks_run_in_order_and_their_results_are_sent(app: Daebus) -> None:
     seen: list[Any] = []
     websocket: DaebusWebSocket = app.websocket
 
@@ -139,7 +139,7 @@ def test_a_hook_may_be_declared_by_its_message_type(app: Daebus, way: str, place
     ]
 
 
-def test_a_failing_hook_after_the_upgrade_ends_nothing(app: Daebus) -> None:
+def test_a_failing_hook_after_the_upgrade_does_not_end_the_connection(app: Daebus) -> None:
     app.socket_register()(lambda data, client_id: 1 / 0)
     app.websocket.on_connect(lambda client_id: 1 / 0)
     app.socket("echo")(lambda data, client_id: data)
@@ -154,7 +154,7 @@ def test_a_client_may_register_again_with_data(app: Daebus) -> None:
         assert client.request("register", {"name": "me"}) == {"type": "response", "data": {"name": "me"}}
 
 
-def test_clients_are_named_by_the_generator(app: Daebus) -> None:
+def test_client_ids_come_from_the_generator(app: Daebus) -> None:
     app.websocket.set_client_id_generator(lambda websocket, path: f"{path}-{websocket.query['name']}")
     app.socket("who")(lambda data, client_id: client_id)
     with TestApp(app) as service, service.websocket("/chat?name=me") as client:
@@ -188,7 +188,7 @@ def test_a_client_that_comes_back_replaces_its_old_connection(app: Daebus) -> No
         assert app.websocket.get_client_count() == 0
 
 
-def test_the_newest_of_three_is_the_one_that_is_reached_while_a_hook_of_the_oldest_waits(app: Daebus) -> None:
+def test_the_newest_of_three_connections_is_served_while_a_hook_of_the_oldest_waits(app: Daebus) -> None:
     seen, wait = [], Event()
     app.websocket.set_client_id_generator(lambda websocket, path: "kiosk")
     app.socket("who")(lambda data, client_id: request.query["n"])
@@ -206,7 +206,7 @@ def test_the_newest_of_three_is_the_one_that_is_reached_while_a_hook_of_the_olde
         wait_until(lambda: seen == ["0", "1"])
         assert [socket.closed and socket.closed[0] for socket in sockets] == [4001, 4001, None]
         assert app.websocket.get_clients() == ["kiosk"]
-        assert sockets[2].request("who")["data"] == "2"  # its hooks and messages do not wait for ever
+        assert sockets[2].request("who")["data"] == "2"  # it does not wait for the older one's hook
         wait.set()
         for socket in sockets:
             drain(socket)
@@ -217,7 +217,7 @@ def test_the_newest_of_three_is_the_one_that_is_reached_while_a_hook_of_the_olde
 
 
 def drain(socket: TestSocket) -> list[Any]:
-    """What has arrived."""
+    """All messages that have arrived."""
     received = []
     with contextlib.suppress(TimeoutError):
         while True:
@@ -226,7 +226,7 @@ def drain(socket: TestSocket) -> list[Any]:
 
 
 def is_reached(app: Daebus, socket: TestSocket) -> bool:
-    """Whether the socket is the one that gets what is sent to the id."""
+    """Whether a message that is sent to the id reaches this socket, and nothing else had."""
     drain(socket)
     app.websocket.send_to_client("kiosk", "hello")
     return drain(socket) == ["hello"]

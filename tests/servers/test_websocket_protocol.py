@@ -27,7 +27,7 @@ from daebus_runtime.testing import TestApp
 
 
 def answers(handler: Callable[[Any, str], Any], data: Any = None) -> dict[str, Any]:
-    """The frame that answers one message."""
+    """Send one message to the handler; the frame that answers it."""
     app = Daebus("one")
     app.attach(DaebusHttp())
     app.attach(DaebusWebSocket())
@@ -46,7 +46,7 @@ def test_a_result_goes_back_as_a_response(value: Any) -> None:
     assert answers(lambda data, client_id: data, value) == {"type": "response", "data": value}
 
 
-def test_none_is_no_frame_and_messages_are_answered_in_their_order(app: Daebus) -> None:
+def test_none_sends_no_frame_and_messages_are_answered_in_order(app: Daebus) -> None:
     @app.socket("maybe")
     def maybe(data: Any, client_id: str) -> Any:
         gevent.sleep(0.01 / data["n"])
@@ -80,7 +80,7 @@ def test_data_is_an_empty_object_when_there_is_none(app: Daebus) -> None:
         assert client.receive()["data"] == [{}, {}]
 
 
-def test_a_message_can_be_read_in_both_ways() -> None:
+def test_a_message_can_be_read_as_its_data_or_as_a_request() -> None:
     def handler(req: Any, client_id: str) -> Any:
         assert type(req).__mro__[1] is dict
         assert req.get("message") == req.data.get("message") == req.data["message"]
@@ -92,7 +92,7 @@ def test_a_message_can_be_read_in_both_ways() -> None:
     assert answers(lambda data, client_id: [data], None)["data"] == [None]
 
 
-def test_protocol_errors_are_told(app: Daebus) -> None:
+def test_protocol_errors_are_answered(app: Daebus) -> None:
     app.socket("echo")(lambda data, client_id: data)
     app.socket_connect()(lambda data, client_id: None)
     with TestApp(app) as service, service.websocket() as client:
@@ -116,7 +116,7 @@ def test_protocol_errors_are_told(app: Daebus) -> None:
         assert client.request("echo", 1) == {"type": "response", "data": 1}
 
 
-def test_an_exception_is_told_to_the_log_and_not_to_the_client(app: Daebus, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_is_logged_and_not_shown_to_the_client(app: Daebus, caplog: pytest.LogCaptureFixture) -> None:
     @app.socket("fail")
     def fail(data: Any, client_id: str) -> None:
         raise ValueError("the password is 1234")
@@ -155,7 +155,7 @@ def test_a_handler_may_answer_through_response() -> None:
     }
 
 
-def test_several_answers_are_sent_in_their_order(app: Daebus) -> None:
+def test_several_answers_are_sent_in_order(app: Daebus) -> None:
     @app.socket("count")
     def count(data: Any, client_id: str) -> str:
         for n in range(3):
@@ -211,7 +211,7 @@ def test_the_handshake_stays_readable(app: Daebus) -> None:
         assert client.request("who")["data"] == ["me", {"token": "1"}, {"session": "abc"}, "/live", "who"]
 
 
-def test_the_classes_work_by_themselves() -> None:
+def test_the_classes_work_without_a_service() -> None:
     message = {"type": "x", "data": {"a": 1}, "id": 5}
     made = WebSocketRequest("me", message, None)
     assert (made.client_id, made.payload, made.data, made.message_type, made.request_id) == (
