@@ -53,6 +53,7 @@ from .servers.threads import Threads
 from .settings import Settings, redact
 from .transport import State, Transport, shared, topology
 from .transport.embedded import Bus
+from .transport.keeper import Keeper
 
 HOOK_POLL_SECONDS = 0.02
 STOP_HOOK_SECONDS = 5.0
@@ -99,6 +100,7 @@ class Runner:
         self.metrics = app.metrics
         self.transport = transport or self._open_bus()
         make_client = make_client or (topology.of(self.bus.url).client if self.bus is not None else None)
+        self.keeper = Keeper(self.bus) if self.bus is not None else None
         self.clients = Clients(make_client) if make_client is not None else None
         self.blocking = BlockingPool(app.max_workers)
         self.consumer = Consumer(app, self.service, self.transport, self.settings, self.blocking, self.metrics)
@@ -130,6 +132,8 @@ class Runner:
         context.running(app, True)
         self._measure()
         self.transport.watch(self._bus_changed)
+        if self.keeper is not None:
+            self.keeper.start()
         if uses_bus(app):
             self.transport.open()
         for item in app.registry.all(Declared):
@@ -191,6 +195,8 @@ class Runner:
         return self._started and not self.draining
 
     def _bus_changed(self, state: State, reason: str) -> None:
+        if self.keeper is not None:
+            self.keeper.changed(state, reason)
         where = redact(self.bus.url) if self.bus else "memory"
         if state is State.UP:
             runtime_logger.info("the bus at %s is connected", where)
@@ -235,6 +241,8 @@ class Runner:
         self.consumer.retire()
         self.scheduler.pause()
         self.threads.tell_all()
+        if self.keeper is not None:
+            self.keeper.retire()
 
     def finish(self, deadline: float, cutoff: Cutoff | None = None) -> None:
         """Wait for work in flight until `deadline` (time.monotonic), then let go of everything. Blocks.
@@ -251,6 +259,8 @@ class Runner:
         self.scheduler.stop()
         self.transport.flush(FLUSH_SECONDS)  # the last replies must have left
         self.transport.close()
+        if self.keeper is not None:
+            self.keeper.stop()
         if self.management is not None:
             self.management.stop()
         self._watchdog.stop()

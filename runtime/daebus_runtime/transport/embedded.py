@@ -36,16 +36,23 @@ NO_PROGRAM = (
     f"no Redis answers on localhost:{DEFAULT_REDIS_PORT} and there is no redis-server or valkey-server to start: "
     f"{INSTALL}"
 )
+# How an embedded server is told from others: by a setting that has no effect, since it does not write to the syslog.
+MARK, MARKED = "syslog-ident", "daebus-embedded"
 LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
 
 
 @dataclasses.dataclass(frozen=True)
 class Bus:
-    """Where the bus is. `server`: the one that this process started; `source`: how it was found, to be shown."""
+    """Where the bus is. `server`: the one that this process started; `source`: how it was found, to be shown.
+
+    `port`: that of a bus on this machine that nobody named. `embedded`: whether a program like this one started it.
+    """
 
     url: str = dataclasses.field(repr=False)
     server: EmbeddedServer | None
     source: str
+    port: int | None = None
+    embedded: bool = False
 
 
 class Greeting(enum.Enum):
@@ -80,20 +87,25 @@ def _found() -> Bus | None:
         )
     if met is not Greeting.REDIS:
         return None
-    return Bus(redis_url_of("localhost", DEFAULT_REDIS_PORT), server=None, source=where)
+    try:
+        ours = is_embedded("localhost", DEFAULT_REDIS_PORT)
+    except (OSError, hiredis.HiredisError):
+        return None  # it has just ended
+    url = redis_url_of("localhost", DEFAULT_REDIS_PORT)
+    return Bus(url, server=None, source=where, port=DEFAULT_REDIS_PORT, embedded=ours)
 
 
 def _started() -> Bus:
     """A server on the usual port, so that a second terminal meets it; on another one when that is taken."""
     try:
         return _own(EmbeddedServer(DEFAULT_REDIS_PORT))
-    except _PortTaken:
+    except PortTaken:
         # Two programs that start together both find nobody; the slower one meets the faster one's server now.
         return _found() or _own(EmbeddedServer.on_free_port())
 
 
 def _own(server: EmbeddedServer) -> Bus:
-    return Bus(server.url, server=server, source=str(server))
+    return Bus(server.url, server=server, source=str(server), port=server.port, embedded=True)
 
 
 def greet(host: str, port: int) -> Greeting:
@@ -107,6 +119,12 @@ def greet(host: str, port: int) -> Greeting:
     if isinstance(answer, Exception):
         return Greeting.PASSWORD if "NOAUTH" in str(answer) else Greeting.REDIS
     return Greeting.REDIS if answer == "PONG" else Greeting.OTHER
+
+
+def is_embedded(host: str, port: int) -> bool:
+    """Whether the server there was started by a program like this one. OSError or HiredisError when it is away."""
+    answer = _ask(host, port, "CONFIG", "GET", MARK)
+    return isinstance(answer, list) and MARKED in answer
 
 
 def _ask(host: str, port: int, *words: str) -> Any:
@@ -135,8 +153,8 @@ def find_program() -> str | None:
     return None
 
 
-class _PortTaken(ConfigurationError):
-    pass
+class PortTaken(ConfigurationError):
+    """Somebody else has the port."""
 
 
 class EmbeddedServer:
@@ -169,7 +187,7 @@ class EmbeddedServer:
         for _ in range(FREE_PORT_TRIES - 1):
             try:
                 return cls(_free_port())
-            except _PortTaken:
+            except PortTaken:
                 continue
         return cls(_free_port())
 
@@ -194,7 +212,18 @@ class EmbeddedServer:
 
     def _launch(self, program: str, directory: str) -> Child:
         command = [program, "--port", str(self.port), "--bind", f"{HOST} -::1", "--dir", directory]
-        command += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
+        command += [
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--daemonize",
+            "no",
+            "--loglevel",
+            "warning",
+            f"--{MARK}",
+            MARKED,
+        ]
         return Child(command, death=signal.SIGKILL, output=self._log.fileno(), detached=True)
 
     def _wait(self, child: Child, directory: str) -> None:
@@ -209,7 +238,7 @@ class EmbeddedServer:
         said = self._said()
         taken = any("in use" in line for line in said)
         text = f"{self.name} could not be started on port {self.port}: {said[-1]}"
-        raise (_PortTaken if taken else ConfigurationError)(text)
+        raise (PortTaken if taken else ConfigurationError)(text)
 
     def _answers(self, directory: str) -> bool:
         try:
