@@ -12,7 +12,7 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | sort | expand -t 14
 
 environment: ## the virtual environment in .venv, made from the locks when they changed
-	@$(PYTHON) scripts/environment.py $(VENV)
+	@$(PYTHON) -m scripts.environment $(VENV)
 
 demo: environment ## copy the template, start the service on an embedded bus, talk to it in four ways
 	@$(BIN)/python -m scripts.demo

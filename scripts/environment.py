@@ -9,14 +9,19 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
-import subprocess
+import os
+import shutil
+import signal
 import sys
+import time
 from pathlib import Path
+from typing import IO
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOCK = REPOSITORY / "requirements" / "dev.txt"
 RUNTIME = REPOSITORY / "runtime"
 OLDEST = (3, 11)
+ROOM = 64 << 20  # bytes; with less free space, a failure is put down to a full disk
 
 
 def complaint() -> str | None:
@@ -38,17 +43,68 @@ def fingerprint() -> str:
     digest = hashlib.sha256()
     for part in (LOCK.read_bytes(), (RUNTIME / "pyproject.toml").read_bytes()):
         digest.update(part)
-    digest.update(f"{sys.version} {sys.executable} {RUNTIME}".encode())
+    # Not sys.executable: in an active environment it is another one, of the same Python.
+    digest.update(f"{sys.version} {sys.base_prefix} {os.uname().machine} ".encode("utf-8", "surrogateescape"))
+    digest.update(os.fsencode(RUNTIME))
     return digest.hexdigest()
 
 
+def is_current(venv: Path) -> bool:
+    """False also when the Python that it was made with is gone: `bin/python` then leads nowhere."""
+    stamp = venv / "made-from"
+    return stamp.is_file() and stamp.read_text() == fingerprint() and (venv / "bin" / "python").exists()
+
+
 def make(venv: Path) -> None:
-    """Installs the locked requirements, each checked by its hash, and the runtime as an editable package."""
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
-    pip: list[str | Path] = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "--require-hashes", "--requirement", LOCK], check=True)
-    # The build backend is among the locked requirements: nothing is fetched unchecked.
-    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--editable", RUNTIME], check=True)
+    """Makes the environment. Raises InstallError when no installer could."""
+    from scripts.installer import install
+
+    install(venv, LOCK, RUNTIME)
+
+
+def wait_for(lock: IO[str]) -> None:
+    """Takes the lock, and says so when another run has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("environment: waiting for another run, which is making it", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    os.set_inheritable(lock.fileno(), True)
+
+
+def renew(venv: Path) -> None:
+    began = time.monotonic()
+    print(f"environment: installing the locked requirements into {venv.name}, once", flush=True)
+    stamp = venv / "made-from"
+    # Without its stamp, an environment that is interrupted half-way is made anew.
+    stamp.unlink(missing_ok=True)
+    make(venv)
+    stamp.write_text(fingerprint())
+    print(f"environment: ready after {time.monotonic() - began:.0f} s", flush=True)
+
+
+def failure(error: Exception, venv: Path) -> str:
+    free = shutil.disk_usage(venv.parent).free
+    if free < ROOM:
+        return f"{error}\nenvironment: the disk of {venv.parent} is full: {free >> 20} MB are free"
+    return str(error)
+
+
+def keep(venv: Path) -> int:
+    from scripts.installer import InstallError
+
+    try:
+        with open(f"{venv}.lock", "w") as lock:
+            wait_for(lock)
+            if not is_current(venv):
+                renew(venv)
+    except (InstallError, OSError) as error:
+        print(f"environment: this failed: {failure(error, venv)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("environment: interrupted; the next run begins anew", file=sys.stderr)
+        return 130
+    return 0
 
 
 def main() -> int:
@@ -59,20 +115,10 @@ def main() -> int:
     if problem:
         print(f"environment: {problem}", file=sys.stderr)
         return 1
-    with open(f"{venv}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        stamp = venv / "made-from"
-        expected = fingerprint()
-        if stamp.is_file() and stamp.read_text() == expected:
-            return 0
-        print(f"environment: installing the locked requirements into {venv.name} (once, about a minute)", flush=True)
-        try:
-            make(venv)
-        except subprocess.CalledProcessError as error:
-            print(f"environment: this failed: {' '.join(str(part) for part in error.cmd)}", file=sys.stderr)
-            return 1
-        stamp.write_text(expected)
-    return 0
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    return keep(venv)
 
 
 if __name__ == "__main__":
