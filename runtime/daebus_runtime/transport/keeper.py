@@ -46,7 +46,8 @@ class Keeper:
 
     def retire(self) -> None:
         """Start no server any more; one that was started goes on."""
-        gevent.kill(self._greenlet)
+        if self._greenlet is not None:
+            self._greenlet.kill(block=False)
 
     def stop(self) -> None:
         """End the server that was started here, if one was."""
