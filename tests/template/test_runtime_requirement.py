@@ -1,46 +1,16 @@
-"""How a generated service finds the runtime: in the repository and at the commit that it was copied from."""
+"""How a service that was made from a folder of this machine finds the runtime there, at the commit that it was copied
+from. Addresses of hosts are in test_sources.py.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import pytest
-import yaml
 from copier import run_copy
-from jinja2 import Environment, StrictUndefined
 
 from scripts.snapshot import git
-from tests.template.rendering import REPOSITORY, copier, copy_project
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-REMOTE = {
-    "gh:org/daebus-template": "git+https://github.com/org/daebus-template.git",
-    "gh:/org/daebus-template.git": "git+https://github.com/org/daebus-template.git",
-    "gl:org/daebus-template": "git+https://gitlab.com/org/daebus-template.git",
-    "https://github.com/org/daebus-template": "git+https://github.com/org/daebus-template",
-    "https://git.example.org/daebus-template.git": "git+https://git.example.org/daebus-template.git",
-    "git+https://git.example.org/daebus-template": "git+https://git.example.org/daebus-template",
-    "git@github.com:org/daebus-template.git": "git+ssh://git@github.com/org/daebus-template.git",
-    "git+ssh://git@example.org/daebus-template": "git+ssh://git@example.org/daebus-template",
-    "ssh://git@example.org/daebus-template.git": "git+ssh://git@example.org/daebus-template.git",
-}
-
-
-@pytest.mark.parametrize(("typed", "url"), REMOTE.items())
-def test_a_remote_address_in_the_words_of_pip(typed: str, url: str) -> None:
-    """These cannot be copied from here, so the answer and the file are rendered by themselves."""
-    environment = Environment(
-        extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"],
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    question = yaml.safe_load((REPOSITORY / "copier.yml").read_text())["template_url"]
-    template_url = environment.from_string(question["default"]).render(_copier_answers={"_src_path": typed})
-    file = environment.from_string((REPOSITORY / "template" / "requirements" / "dev.txt.jinja").read_text())
-    text = file.render(template_url=template_url, template_ref=COMMIT)
-    assert requirements(text)[0] == f"daebus-runtime[dev] @ {url}@{COMMIT}#subdirectory=runtime"
+from tests.template.rendering import copier, copy_project
 
 
 def test_a_local_repository_by_its_path(repository: Path, tmp_path: Path) -> None:
