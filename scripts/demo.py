@@ -23,6 +23,7 @@ from typing import Any
 import websocket
 from daebus_runtime.testing import embedded_redis
 
+from scripts.installer import configured, finish, translated, works
 from scripts.snapshot import source
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -48,10 +49,22 @@ def show(who: str, heard: str | bytes) -> None:
 def run(*command: str | Path, at: Path, env: dict[str, str] | None = None) -> str:
     """Runs a command to its end and returns what it printed. Raises DemoError with all of its words."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=at, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode != 0:
-        raise DemoError(f"{shlex.join(words)} ended with {done.returncode}:\n{done.stdout}")
-    return done.stdout.strip()
+    process = subprocess.Popen(
+        words, cwd=at, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    printed = finish(process, lambda seconds: say(f"still at it, {seconds:.0f} s so far"))
+    if process.returncode != 0:
+        raise DemoError(f"{shlex.join(words)} ended with {process.returncode}:\n{printed}")
+    return printed.strip()
+
+
+def installer() -> tuple[str, dict[str, str]]:
+    """The uv of this environment and pip's settings in its words; no uv where one of them has no counterpart."""
+    uv = Path(sys.executable).with_name("uv")
+    settings = translated(configured(Path(sys.prefix)))
+    if settings.options or settings.unknown or not works(uv):
+        return "", {}
+    return str(uv), settings.environment
 
 
 def copy_template(scratch: Path) -> Path:
@@ -62,7 +75,8 @@ def copy_template(scratch: Path) -> Path:
     copier = (sys.executable, "-m", "copier", "copy", "--defaults", "--quiet", "--vcs-ref", "HEAD")
     run(*copier, template, target, at=scratch)
     say(f"cd {SERVICE} && make install   (an environment of its own, the runtime from the same commit)")
-    run("make", "install", f"PYTHON={sys.executable}", at=target)
+    uv, settings = installer()
+    run("make", "install", f"PYTHON={sys.executable}", f"UV={uv}", at=target, env={**os.environ, **settings})
     return target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
@@ -187,24 +188,49 @@ def test_dependencies_that_are_not_in_the_lock_are_found_out(
 def test_install_puts_the_service_on_its_locked_requirements(
     generated: Generated, tmp_path: Path, recorder: Callable[..., Recorder]
 ) -> None:
-    """The runtime at another commit has the same version: pip would leave the old one where it is."""
+    """A runtime at another commit has the same version and would be left as it is: the environment is made anew."""
     generated, python = copied(generated, tmp_path), recorder("python")
     bin_folder = generated.project / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
     (bin_folder / "python").symlink_to(python.path)
-    generated.make("install", PYTHON=str(python.path))
+    generated.make("install", PYTHON=str(python.path), UV="")
     pip = "-m pip --disable-pip-version-check"
-    assert python.calls == [
-        "-m venv .venv",
-        f"{pip} uninstall -qq --yes daebus-runtime",
+    assert [call for call in python.calls if call != "-m ensurepip --default-pip"] == [
+        "-m venv --clear --without-pip .venv",
         f"{pip} install --quiet --requirement requirements/dev.txt",
         # Where the base's lock is; the recorder answers nothing.
         '-c import daebus_runtime as d; print(d.__path__[0] + "/constraints.txt")',
         f"{pip} install --quiet --require-hashes --requirement  --requirement requirements/service.txt",
         f"{pip} install --quiet --no-deps --editable .",
     ]
+    assert "-m ensurepip --default-pip" in python.calls
+    before = len(python.calls)
     generated.make("install", PYTHON=str(python.path))
-    assert len(python.calls) == 6, "nothing has changed"
+    assert len(python.calls) == before, "nothing has changed"
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({}, True), ({"PIP_INDEX_URL": "https://mirror.test/"}, False)])
+def test_uv_installs_where_pip_has_no_settings_that_it_would_not_read(
+    generated: Generated,
+    tmp_path: Path,
+    recorder: Callable[..., Recorder],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    expected: bool,
+) -> None:
+    generated, python, uv = copied(generated, tmp_path), recorder("python"), recorder("uv")
+    uv.path.write_text(uv.path.read_text() + "echo 'uv 0.13.9'\n")
+    bin_folder = generated.project / ".venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    (bin_folder / "python").symlink_to(python.path)
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), **settings}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{uv.path.parent}:{os.environ['PATH']}")
+    generated.make("install", PYTHON=str(python.path))
+    assert ("pip install --quiet --requirement requirements/dev.txt" in uv.calls) is expected
+    assert any("-m pip" in call for call in python.calls) is not expected
 
 
 def test_the_chart_is_checked_and_has_the_services_version(
