@@ -15,7 +15,15 @@ README = (REPOSITORY / "README.md").read_text()
 
 
 def test_it_is_short() -> None:
-    assert len(README.splitlines()) < 120
+    without_drawing = re.sub(r"```text\n.*?```\n", "", README, flags=re.DOTALL)
+    assert len(without_drawing.splitlines()) < 120
+
+
+def test_its_drawing_shows_what_one_has() -> None:
+    [drawing] = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    assert all(word in drawing for word in ("my_service", "bus: Redis", "Helm chart", "Kubernetes cluster"))
+    assert drawing.isascii()
+    assert max(map(len, drawing.splitlines())) <= 80
 
 
 def test_its_make_targets_exist() -> None:
