@@ -1,4 +1,4 @@
-"""Writes the tables of values in the charts' READMEs from the comments in their `values.yaml`.
+"""Writes the tables of values in the charts' READMEs from the comments in their files of values.
 
 python -m scripts.values_table            prints the tables
 python -m scripts.values_table --write    puts each into its page, between its two marks
@@ -15,14 +15,16 @@ from typing import Any
 
 import yaml
 
-CHARTS = [Path(__file__).resolve().parent.parent / "helm" / name for name in ("daebus", "daebus-bus")]
+HELM = Path(__file__).resolve().parent.parent / "helm"
+# The library's defaults are a file of its own: Helm would hand a values.yaml over as if a user had set it.
+VALUES = {HELM / "daebus": "defaults.yaml", HELM / "daebus-bus": "values.yaml"}
 BEGIN = "<!-- table: scripts/values_table.py writes it -->\n"
 END = "<!-- end of table -->\n"
 KEY = re.compile(r"^( *)([A-Za-z]+):")
 
 
 def described(text: str) -> dict[str, str]:
-    """The comment above each value of a `values.yaml`, by dotted path. A map whose members have comments has none."""
+    """The comment above each value of such a file, by dotted path. A map whose members have comments has none."""
     found: dict[str, str] = {}
     path: list[str] = []
     comment: list[str] = []
@@ -50,12 +52,13 @@ def leaves(values: dict[str, Any], commented: set[str], above: str = "") -> Iter
 
 def table(chart: Path) -> str:
     """One row for each value, in the order of the file. ValueError when a value has no comment."""
-    text = (chart / "values.yaml").read_text()
+    name = VALUES.get(chart, "values.yaml")
+    text = (chart / name).read_text()
     comments = described(text)
     rows = ["| value | default | what for |", "|---|---|---|"]
     for path, default in leaves(yaml.safe_load(text), set(comments)):
         if path not in comments:
-            raise ValueError(f"{chart.name}/values.yaml: {path} has no comment")
+            raise ValueError(f"{chart.name}/{name}: {path} has no comment")
         rows.append(f"| `{path}` | `{shown(default)}` | {comments[path]} |")
     return "\n".join(rows) + "\n"
 
@@ -81,7 +84,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--write", action="store_true", help="put each table into its chart's README.md")
     write = parser.parse_args().write
-    for chart in CHARTS:
+    for chart in VALUES:
         if write:
             (chart / "README.md").write_text(filled(chart))
         else:

@@ -23,17 +23,25 @@ def test_a_copy_holds_the_library_as_files_of_its_own(service_chart: Path) -> No
     assert not any(path.is_symlink() for path in service_chart.rglob("*"))
     for name in (
         "Chart.yaml",
-        "values.yaml",
+        "defaults.yaml",
         *(f"templates/{path.name}" for path in (LIBRARY / "templates").iterdir()),
     ):
         assert (service_chart / "charts" / "daebus" / name).read_text() == (LIBRARY / name).read_text()
 
 
-def test_a_service_has_ten_files_of_chart(service_chart: Path) -> None:
+def test_a_service_has_thirteen_files_of_chart(service_chart: Path) -> None:
     """What is not needed to install it, such as the library's README, stays with the template."""
     files = {str(path.relative_to(service_chart)) for path in service_chart.rglob("*") if path.is_file()}
-    own = {"Chart.yaml", "values.yaml", "values.schema.json", "templates/all.yaml", "templates/NOTES.txt"}
-    library = {"Chart.yaml", "values.yaml", *(f"templates/_{name}.tpl" for name in ("objects", "values", "workload"))}
+    own = {
+        ".helmignore",
+        "Chart.yaml",
+        "values.yaml",
+        "values.schema.json",
+        "templates/all.yaml",
+        "templates/NOTES.txt",
+    }
+    templates = ("checks", "objects", "pod", "values", "workload")
+    library = {"Chart.yaml", "defaults.yaml", *(f"templates/_{name}.tpl" for name in templates)}
     assert files == own | {f"charts/daebus/{name}" for name in library}
 
 
@@ -85,9 +93,9 @@ def test_the_table_of_values_is_that_of_the_comments(chart: Path) -> None:
 
 @pytest.mark.parametrize("chart", [LIBRARY, BUS], ids=lambda chart: chart.name)
 def test_every_value_has_a_sentence(chart: Path) -> None:
-    comments = values_table.described((chart / "values.yaml").read_text())
+    comments = values_table.described(values_of(chart).read_text())
     for path, comment in comments.items():
-        assert comment[0].isupper() or comment.startswith("`"), path
+        assert comment[0].isupper() or comment.startswith(("`", "null")), path
         assert comment.endswith("."), path
 
 
@@ -100,28 +108,31 @@ def test_a_value_without_a_comment_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("chart", [LIBRARY, BUS], ids=lambda chart: chart.name)
 def test_schema_and_defaults_know_the_same_values(chart: Path) -> None:
     schema = json.loads((chart / "values.schema.json").read_text())
-    values = yaml.safe_load((chart / "values.yaml").read_text())
-    known = set(schema_paths(schema, schema))
-    comments = set(values_table.described((chart / "values.yaml").read_text()))
+    values = yaml.safe_load(values_of(chart).read_text())
+    comments = set(values_table.described(values_of(chart).read_text()))
     there = {path for path, _ in values_table.leaves(values, comments)}
-    assert {path for path in known if not path.startswith(("daebus", "global"))} == there
+    known = set(schema_paths(schema, schema, comments))
+    assert known - there == {"daebus", "global", "tags"}
+    assert there - known == set()
 
 
 @pytest.mark.parametrize("chart", [LIBRARY, BUS], ids=lambda chart: chart.name)
-def test_the_schema_is_closed_at_every_level(chart: Path) -> None:
+def test_the_schema_is_closed_but_for_what_is_kubernetes_own(chart: Path) -> None:
     schema = json.loads((chart / "values.schema.json").read_text())
-    schema.get("definitions", {}).pop("complete", None)  # these two only add to closed ones
-    schema.get("definitions", {}).pop("completeResources", None)
-    open_maps = {"global", "payload"}
-    for name, part in objects_of("values", schema):
-        assert name in open_maps or part.get("additionalProperties", True) is not True, name
+    opened = {name for name, part in objects_of("values", schema) if part.get("additionalProperties", True) is True}
+    assert opened == {"daebus", "global", "tags", "open", "items"} | ({"payload", "strategy"} & opened)
 
 
-def schema_paths(schema: dict[str, Any], part: dict[str, Any], above: str = "") -> Iterator[str]:
-    """Every value that a schema names, by dotted path; what is defined once and used twice counts as one value."""
-    for name, inner in part.get("properties", {}).items():
-        if inner.get("properties"):
-            yield from schema_paths(schema, inner, f"{above}{name}.") if name != "resources" else [f"{above}{name}"]
+def values_of(chart: Path) -> Path:
+    return chart / values_table.VALUES[chart]
+
+
+def schema_paths(schema: dict[str, Any], part: dict[str, Any], comments: set[str], above: str = "") -> Iterator[str]:
+    """Every value that a schema names, by dotted path; one that has a comment is one value, whatever is in it."""
+    for name, inner in part["properties"].items():
+        found = schema["definitions"][inner["$ref"].rpartition("/")[2]] if "$ref" in inner else inner
+        if "properties" in found and f"{above}{name}" not in comments:
+            yield from schema_paths(schema, found, comments, f"{above}{name}.")
         else:
             yield f"{above}{name}"
 
@@ -130,8 +141,10 @@ def objects_of(name: str, part: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every part of a schema that describes a map, with the name it is known by."""
     if not isinstance(part, dict):
         return
-    if part.get("type") == "object":
+    if "object" in part.get("type", ()):
         yield name, part
+    if "items" in part:
+        yield from objects_of("items", part["items"])
     for key in ("properties", "definitions"):
         for inner_name, inner in part.get(key, {}).items():
             yield from objects_of(inner_name, inner)

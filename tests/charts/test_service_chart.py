@@ -179,13 +179,6 @@ def test_helm_test_goes_as_far_over_the_bus_as_it_can(
     assert test["spec"]["restartPolicy"] == "Never"
 
 
-def test_a_value_of_the_library_is_the_default_and_the_charts_own_wins(service_chart: Path) -> None:
-    pod = service_pod(render(service_chart, {"daebus": {"drainSeconds": 7}}))
-    assert pod["terminationGracePeriodSeconds"] == 19
-    pod = service_pod(render(service_chart, {"daebus": {"drainSeconds": 7}, "drainSeconds": 3}))
-    assert pod["terminationGracePeriodSeconds"] == 15
-
-
 def test_a_part_of_the_resources_may_be_changed_alone(service_chart: Path) -> None:
     [service] = service_pod(render(service_chart, {"resources": {"limits": {"memory": "1Gi"}}}))["containers"]
     assert service["resources"] == {"requests": {"cpu": "25m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}

@@ -30,6 +30,9 @@ def test_one_version_for_runtime_charts_and_image() -> None:
     ]
     of_charts = {chart[field] for chart in charts for field in ("version", "appVersion")}
     generated = (REPOSITORY / "template" / "helm" / "{{ chart_name }}" / "Chart.yaml.jinja").read_text()
+    library = (REPOSITORY / "helm" / "daebus" / "templates" / "_values.tpl").read_text()
+    of_charts.add(library.partition('define "daebus.version" -}}\n')[2].partition("\n")[0])
+    of_charts |= {needed["version"] for chart in charts for needed in chart.get("dependencies", [])}
     asked_for = set(re.findall(r"- name: daebus\n\s+version: (\S+)", generated))
     assert {PROJECT["version"], daebus_runtime.__version__} | of_charts | asked_for == {PROJECT["version"]}
     assert len(asked_for) == 1

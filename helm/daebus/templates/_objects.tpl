@@ -1,11 +1,15 @@
 {{- /* All that a service's chart consists of; its templates/all.yaml and templates/NOTES.txt are one line each. */ -}}
 {{- define "daebus.all" -}}
+{{- if ne (toString .Values.enabled) "false" -}}
+{{- include "daebus.once" . -}}
 {{- $context := include "daebus.context" . | fromJson -}}
 {{ include "daebus.deployment" $context }}
 ---
 {{ include "daebus.service" $context }}
+{{- with include "daebus.serviceAccount" $context }}
 ---
-{{ include "daebus.serviceAccount" $context }}
+{{ . }}
+{{- end }}
 {{- if $context.Values.config }}
 ---
 {{ include "daebus.configMap" $context }}
@@ -13,61 +17,51 @@
 ---
 {{ include "daebus.testPod" $context }}
 {{ end -}}
-
-{{- define "daebus.service" -}}
-apiVersion: v1
-kind: Service
-metadata:
-  name: {{ .name }}
-  labels:
-    {{- include "daebus.labels" . | nindent 4 }}
-spec:
-  selector:
-    {{- include "daebus.selector" . | nindent 4 }}
-  ports:
-    {{- if .Values.port }}
-    - name: http
-      port: {{ .Values.port }}
-      targetPort: http
-    {{- end }}
-    - name: management
-      port: 9000
-      targetPort: management
 {{- end -}}
 
-{{- define "daebus.serviceAccount" -}}
-apiVersion: v1
-kind: ServiceAccount
-metadata:
-  name: {{ .name }}
-  labels:
-    {{- include "daebus.labels" . | nindent 4 }}
-automountServiceAccountToken: false
+{{- /* A copy of a template renders its objects a second time. Values outlive a template, so they remember the first one. */ -}}
+{{- define "daebus.once" -}}
+{{- with .Values.daebus.renderedBy -}}
+{{- if ne . $.Template.Name -}}
+{{- fail (printf "%s and %s both render everything: remove the one that is a copy." . $.Template.Name) -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set .Values.daebus "renderedBy" .Template.Name -}}
+{{- end -}}
+
+{{- /* Who reaches the Service from outside the cluster shall not reach health and metrics. */ -}}
+{{- define "daebus.service" -}}
+{{- $ports := list -}}
+{{- if .Values.port -}}
+{{- $ports = append $ports (dict "name" "http" "port" (int .Values.port) "targetPort" "http") -}}
+{{- end -}}
+{{- if eq (default "ClusterIP" .Values.serviceObject.type) "ClusterIP" -}}
+{{- $ports = append $ports (dict "name" "management" "port" 9000 "targetPort" "management") -}}
+{{- end -}}
+{{- include "daebus.serviceObject" (dict "context" . "ports" $ports) -}}
 {{- end -}}
 
 {{- define "daebus.configMap" -}}
 apiVersion: v1
 kind: ConfigMap
 metadata:
-  name: {{ .name }}
-  labels:
-    {{- include "daebus.labels" . | nindent 4 }}
+  {{- include "daebus.metadata" (dict "context" .) | nindent 2 }}
 data:
-  {{- range $name, $value := .Values.config }}
-  {{ $name }}: {{ $value | quote }}
-  {{- end }}
+  {{- include "daebus.texts" (list .Values.config) | nindent 2 }}
 {{- end -}}
 
 {{- /* What Helm prints after an installation. */ -}}
 {{- define "daebus.notes" -}}
+{{- if ne (toString .Values.enabled) "false" -}}
 {{- $context := include "daebus.context" . | fromJson -}}
 {{- $values := $context.Values -}}
 {{- $namespace := $context.Release.Namespace -}}
+{{- $port := int $values.port -}}
 {{ $values.service }} {{ $context.tag }}, in the namespace {{ $namespace }}.
 
-{{ if $values.port -}}
-Reach it:   kubectl port-forward -n {{ $namespace }} service/{{ $context.name }} {{ $values.port }}
-            then http://localhost:{{ $values.port }}; inside the cluster http://{{ $context.name }}:{{ $values.port }}
+{{ if $port -}}
+Reach it:   kubectl port-forward -n {{ $namespace }} service/{{ $context.name }} {{ $port }}
+            then http://localhost:{{ $port }}; inside the cluster http://{{ $context.name }}:{{ $port }}
 {{ else -}}
 Reach it:   over its bus only; health and metrics are at http://{{ $context.name }}:9000
 {{ end -}}
@@ -81,3 +75,4 @@ Its bus:    the one in the Secret {{ $values.bus.shared.existingSecret }}, with 
 {{ end -}}
 Test it:    helm test -n {{ $namespace }} {{ $context.Release.Name }}
 {{ end -}}
+{{- end -}}

@@ -2,138 +2,141 @@
 What the other templates look at: the chart's values over the library's, checked. Nothing is rendered here.
 
 daebus.context gives, as JSON, `Values`, `Chart`, `Release`, `name` (of every object) and `tag` (of the image). The
-library's defaults arrive under `.Values.daebus`; what the chart or its user says at the top level wins.
+library's defaults are in its file defaults.yaml, not among Helm's values, so that all there is in `.Values` was set by
+the chart or by its user.
 */ -}}
 {{- define "daebus.context" -}}
-{{- $values := mustMergeOverwrite (deepCopy .Values.daebus) (omit (deepCopy .Values) "daebus") -}}
+{{- $context := include "daebus.bare" . | fromJson -}}
+{{- $values := fromYaml (.Subcharts.daebus.Files.Get "defaults.yaml") -}}
+{{- include "daebus.merge" (dict "below" $values "above" $context.Values) -}}
 {{- include "daebus.checked" $values -}}
-{{- $name := default ($values.service | replace "_" "-") $values.nameOverride -}}
-{{- $tag := default .Chart.AppVersion $values.image.tag -}}
+{{- $alias := ternary "" (.Chart.Name | lower | replace "_" "-") (and .Chart.IsRoot true) -}}
+{{- $named := coalesce $values.fullnameOverride $values.nameOverride $alias ($values.service | replace "_" "-") -}}
+{{- $tag := include "daebus.tag" (dict "image" $values.image "appVersion" .Chart.AppVersion) -}}
+{{- include "daebus.checkedTag" (dict "image" $values.image "tag" $tag) -}}
+{{- $context = merge (dict "Values" $values "name" $named "tag" $tag) (omit $context "Values") -}}
+{{- include "daebus.checkedWaysOut" $context -}}
+{{- toJson $context -}}
+{{- end -}}
+
+{{- /* What every chart on this library starts from, also one with values of its own: `Values`, `Chart`, `Release`. */ -}}
+{{- define "daebus.bare" -}}
+{{- include "daebus.checkedVersion" . -}}
+{{- range $name, $_ := omit (default dict .Values.daebus) "global" "renderedBy" -}}
+{{- fail (printf "daebus.%s would not be heeded: values stand at the top level, so set %s instead." $name $name) -}}
+{{- end -}}
 {{- $chart := dict "Name" .Chart.Name "Version" .Chart.Version -}}
 {{- $release := dict "Name" .Release.Name "Namespace" .Release.Namespace "Service" .Release.Service -}}
-{{- dict "Values" $values "Chart" $chart "Release" $release "name" $name "tag" $tag | toJson -}}
+{{- dict "Values" (omit .Values "daebus") "Chart" $chart "Release" $release | toJson -}}
 {{- end -}}
 
-{{- /* Values of a wrong form, and mixes that would be wired wrongly, stop here, each with its cure. */ -}}
-{{- define "daebus.checked" -}}
-{{- include "daebus.checkedForms" . -}}
-{{- if eq .bus.mode "sidecar" -}}
-{{- include "daebus.checkedSidecar" . -}}
+{{- define "daebus.version" -}}
+0.1.0
+{{- end -}}
+
+{{- /* Helm knows templates by their names alone, in a chart and all that it is made of: of two libraries one would render
+       both services. */ -}}
+{{- define "daebus.checkedVersion" -}}
+{{- $own := .Subcharts.daebus.Chart.Version -}}
+{{- $renders := include "daebus.version" . -}}
+{{- if ne $own $renders -}}
+{{- fail (printf "%s has version %s of the library daebus inside, but version %s, from another chart beside it, would render it. Bring the charts of one release to the same version, with \"copier update\" in their repositories, or install them as releases of their own." .Chart.Name $own $renders) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Puts `above` over `below`, in place. As in Helm, null takes away what is below; a map leaves an empty one. */ -}}
+{{- define "daebus.merge" -}}
+{{- $below := .below -}}
+{{- range $name, $value := .above -}}
+{{- $old := get $below $name -}}
+{{- if kindIs "invalid" $value -}}
+{{- if kindIs "map" $old -}}{{- $_ := set $below $name dict -}}{{- else -}}{{- $_ := unset $below $name -}}{{- end -}}
+{{- else if and (kindIs "map" $value) (kindIs "map" $old) -}}
+{{- include "daebus.merge" (dict "below" $old "above" $value) -}}
 {{- else -}}
-{{- include "daebus.checkedShared" .bus.shared -}}
-{{- end -}}
-{{- include "daebus.checkedMemory" (dict "path" "resources" "resources" .resources) -}}
-{{- include "daebus.checkedConfig" . -}}
-{{- if and .test.route (not .port) -}}
-{{- fail "test.route needs HTTP, and port is 0: set port, or leave test.route empty." -}}
-{{- end -}}
-{{- if and .test.payload (not .test.action) -}}
-{{- fail "test.payload is for test.action, which is empty: set test.action, or leave out test.payload." -}}
-{{- end -}}
-{{- end -}}
-
-{{- /* The schema would say "does not match pattern"; this says what is wanted. */ -}}
-{{- define "daebus.checkedForms" -}}
-{{- $repository := "[a-z0-9][a-z0-9.-]*(:[0-9]+/[a-z0-9]+([._-]+[a-z0-9]+)*)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*" -}}
-{{- $tag := "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}" -}}
-{{- $digest := "sha256:[0-9a-f]{64}" -}}
-{{- range list
-  (list "service" .service "[a-z]([a-z0-9_-]{0,38}[a-z0-9])?" "at most 40 lower-case letters, digits, - and _, a letter first and no - or _ last")
-  (list "nameOverride" .nameOverride "([a-z]([a-z0-9-]{0,51}[a-z0-9])?)?" "at most 53 lower-case letters, digits and -, a letter first and no - last")
-  (list "image.repository" .image.repository $repository "a name such as registry.local:5000/team/my-service, without tag or digest, which have values of their own")
-  (list "image.tag" .image.tag (printf "(%s)?" $tag) "at most 128 letters, digits, ., _ and -")
-  (list "image.digest" .image.digest (printf "(%s)?" $digest) "sha256: and 64 hexadecimal digits, as \"docker inspect\" shows them")
-  (list "bus.sidecar.image" .bus.sidecar.image (printf "%s(:%s)?(@%s)?" $repository $tag $digest) "an image such as valkey/valkey:8.1-alpine")
-  (list "bus.sidecar.maxmemory" .bus.sidecar.maxmemory "[1-9][0-9]*(kb|mb|gb)" "an amount as the server writes it, such as 32mb")
-  (list "bus.shared.url" .bus.shared.url "(rediss?://[^\\s/]+(/[0-9]*)?)?" "an address such as redis://daebus-bus:6379/0")
-  (list "test.action" .test.action "\\S*" "the name of an action, without white space")
-  (list "test.route" .test.route "(/[^\\s?#]*)?" "a path such as /plants/basil/water")
--}}
-{{- if not (regexMatch (printf "^(?:%s)$" (index . 2)) (index . 1)) -}}
-{{- fail (printf "%s is %q, but has to be %s." (index . 0) (index . 1) (index . 3)) -}}
-{{- end -}}
-{{- end -}}
-{{- if and .port (lt (int .port) 1024) -}}
-{{- fail (printf "port is %d, which only root may open: choose one from 1024 to 65535, or 0 for a service without HTTP and WebSocket." (int .port)) -}}
-{{- end -}}
-{{- if eq (int .port) 9000 -}}
-{{- fail "port is 9000, where health and metrics are served: choose another one." -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "daebus.checkedSidecar" -}}
-{{- if gt (int .replicaCount) 1 -}}
-{{- fail (printf "bus.mode \"sidecar\" gives each of the %d replicas a bus of its own, and they would never hear each other. Set replicaCount to 1, or install the chart daebus-bus and set bus.mode to \"shared\"." (int .replicaCount)) -}}
-{{- end -}}
-{{- if .bus.shared.url -}}
-{{- fail "bus.shared.url is set, but bus.mode is \"sidecar\", so nobody at that address would be heard: set bus.mode to \"shared\", or leave bus.shared.url empty." -}}
-{{- end -}}
-{{- $bus := .bus.sidecar -}}
-{{- $other := ternary "redis" "valkey" (eq $bus.server "valkey") -}}
-{{- if contains $other (base (first (splitList "@" $bus.image))) -}}
-{{- fail (printf "bus.sidecar.server is %q, but bus.sidecar.image is %s: set both to the same server, for example %s." $bus.server $bus.image (ternary "valkey and valkey/valkey:8.1-alpine" "redis and redis:8.2-alpine" (eq $bus.server "valkey"))) -}}
-{{- end -}}
-{{- include "daebus.checkedMemory" (dict "path" "bus.sidecar.resources" "resources" $bus.resources) -}}
-{{- if ge (include "daebus.bytes" $bus.maxmemory | int64) (include "daebus.bytes" $bus.resources.limits.memory | int64) -}}
-{{- fail (printf "bus.sidecar.maxmemory is %s, but the limit of its memory is %s, so the bus would be killed before it is full: set bus.sidecar.resources.limits.memory to about twice bus.sidecar.maxmemory." $bus.maxmemory $bus.resources.limits.memory) -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "daebus.checkedMemory" -}}
-{{- $requested := .resources.requests.memory -}}
-{{- $limit := .resources.limits.memory -}}
-{{- if gt (include "daebus.bytes" $requested | int64) (include "daebus.bytes" $limit | int64) -}}
-{{- fail (printf "%s.requests.memory is %s, more than the limit of %s: set %s.limits.memory too." .path $requested $limit .path) -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "daebus.checkedShared" -}}
-{{- if not (or .url .existingSecret) -}}
-{{- fail "bus.mode \"shared\" needs the address of that bus: set bus.shared.existingSecret (the chart daebus-bus makes the Secret daebus-bus), or bus.shared.url, for example redis://daebus-bus:6379/0." -}}
-{{- end -}}
-{{- if contains "@" .url -}}
-{{- fail "bus.shared.url holds a password, and values can be read by whoever reads the release: put the whole address into a Secret, name it in bus.shared.existingSecret and leave bus.shared.url empty." -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "daebus.checkedConfig" -}}
-{{- $cures := dict
-  "DAEBUS_SERVICE" "set service instead"
-  "DAEBUS_REDIS_URL" "set bus.mode to \"shared\" and bus.shared instead"
-  "DAEBUS_EMBEDDED" "bus.mode says which bus there is"
-  "DAEBUS_HTTP_PORT" "set port instead"
-  "DAEBUS_WEBSOCKET_PORT" "HTTP and WebSocket share the value port here"
-  "DAEBUS_MANAGEMENT_PORT" "it is 9000, which the probes and the Service rely on"
-  "DAEBUS_DRAIN_SECONDS" "set drainSeconds instead, and the grace period follows" -}}
-{{- range $name, $_ := .config -}}
-{{- with get $cures $name -}}
-{{- fail (printf "config.%s would not be heeded, because the chart sets that variable itself: %s." $name .) -}}
+{{- $_ := set $below $name $value -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* Bytes in a quantity of memory, as Kubernetes (64Mi, 64M) or the server (64mb) writes it. */ -}}
-{{- define "daebus.bytes" -}}
-{{- $units := dict "kb" 1024 "mb" 1048576 "gb" 1073741824 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "k" 1000 "M" 1000000 "G" 1000000000 -}}
-{{- mul (regexFind "^[0-9]+" . | int64) (get $units (regexFind "[A-Za-z]+$" .)) -}}
+{{- /* A text as it is, and a number or a truth as it would be typed: Helm has numbers of a million as 1e+06. */ -}}
+{{- define "daebus.text" -}}
+{{- if kindIs "string" . -}}{{ . }}{{- else if not (kindIs "invalid" .) -}}{{ toJson . }}{{- end -}}
 {{- end -}}
 
-{{- /* What finds the service's pods, and nothing else. It never changes: Kubernetes forbids that in a Deployment. */ -}}
+{{- /* Some maps, the later ones over the earlier ones, as one of texts. Null leaves a name out. */ -}}
+{{- define "daebus.texts" -}}
+{{- $texts := dict -}}
+{{- range . -}}
+{{- range $name, $value := . -}}
+{{- if not (kindIs "invalid" $value) -}}{{- $_ := set $texts $name (include "daebus.text" $value) -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $texts -}}{{ toYaml $texts }}{{- end -}}
+{{- end -}}
+
+{{- /* A quantity of Kubernetes as a number: 64Mi, 0.5Gi, 1e3, 100m, 128974848. */ -}}
+{{- define "daebus.amount" -}}
+{{- $text := include "daebus.text" . -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text -}}
+{{- if regexMatch "[eE][+-]?[0-9]+$" $text -}}
+{{- float64 $text -}}
+{{- else -}}
+{{- $units := dict "n" 1e-9 "u" 1e-6 "m" 1e-3 "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 -}}
+{{- mulf (trimSuffix $unit $text | float64) (get $units $unit) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* An amount of memory as Valkey and Redis write it: 64mb, 64M, 67108864. */ -}}
+{{- define "daebus.serverBytes" -}}
+{{- $text := include "daebus.text" . | lower -}}
+{{- $units := dict "" 1 "b" 1 "k" 1000 "kb" 1024 "m" 1000000 "mb" 1048576 "g" 1000000000 "gb" 1073741824 -}}
+{{- mulf (regexFind "^[0-9]+" $text | float64) (get $units (regexFind "[a-z]*$" $text)) -}}
+{{- end -}}
+
+{{- /* What finds the pods, and nothing else. It never changes: Kubernetes forbids that in a Deployment. */ -}}
 {{- define "daebus.selector" -}}
 app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- /* The labels of every object of a context. */ -}}
 {{- define "daebus.labels" -}}
-{{ include "daebus.selector" . }}
-{{ include "daebus.about" . }}
+{{- include "daebus.allLabels" (dict "context" . "name" .name) -}}
 {{- end -}}
 
-{{- define "daebus.about" -}}
-app.kubernetes.io/version: {{ regexReplaceAll "[^A-Za-z0-9]+$" (.tag | replace "+" "_" | trunc 63) "" | quote }}
-app.kubernetes.io/part-of: daebus
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 }}
+{{- /* The same with another `name`, for what the selector must not find, and with `more` labels. */ -}}
+{{- define "daebus.allLabels" -}}
+{{- $context := .context -}}
+{{- $chart := printf "%s-%s" $context.Chart.Name $context.Chart.Version -}}
+{{- $about := dict
+  "app.kubernetes.io/version" (include "daebus.labelValue" $context.tag)
+  "app.kubernetes.io/part-of" "daebus"
+  "app.kubernetes.io/managed-by" $context.Release.Service
+  "helm.sh/chart" (include "daebus.labelValue" $chart) -}}
+{{- $selector := dict "app.kubernetes.io/name" .name "app.kubernetes.io/instance" $context.Release.Name -}}
+{{- include "daebus.texts" (list $about $context.Values.commonLabels .more $selector) -}}
+{{- end -}}
+
+{{- /* Any text as what Kubernetes takes for a label's value: at most 63 letters, digits, -, _ and ., no sign at an end. */ -}}
+{{- define "daebus.labelValue" -}}
+{{- $letters := regexReplaceAll "[^A-Za-z0-9._-]" . "_" -}}
+{{- regexReplaceAll "[^A-Za-z0-9]+$" (regexReplaceAll "^[^A-Za-z0-9]+" $letters "" | trunc 63) "" -}}
+{{- end -}}
+
+{{- /* Name, labels and annotations of an object: `context`, and where they differ `name`, `labels`, `annotations`. */ -}}
+{{- define "daebus.metadata" -}}
+name: {{ default .context.name .name }}
+labels:
+  {{- include "daebus.allLabels" (dict "context" .context "name" .context.name "more" .labels) | nindent 2 }}
+{{- with include "daebus.texts" (list .context.Values.commonAnnotations .annotations) }}
+annotations:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "daebus.tag" -}}
+{{- coalesce (include "daebus.text" .image.tag) .appVersion -}}
 {{- end -}}
 
 {{- define "daebus.image" -}}

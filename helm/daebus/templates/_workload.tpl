@@ -1,95 +1,91 @@
-{{- /*
-The pods: the service with its bus beside it, and the one that `helm test` runs. Both keep to the Pod Security profile
-"restricted", and to a read-only root besides.
-*/ -}}
 {{- define "daebus.deployment" -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
-  name: {{ .name }}
-  labels:
-    {{- include "daebus.labels" . | nindent 4 }}
+  {{- include "daebus.metadata" (dict "context" .) | nindent 2 }}
 spec:
+  # Without a number, whoever scales the Deployment (an HPA, KEDA) keeps the number that they chose.
+  {{- if and (hasKey .Values "replicaCount") (ne (toString .Values.autoscaling.kind) "external") }}
   replicas: {{ int .Values.replicaCount }}
+  {{- end }}
+  {{- with get .Values "revisionHistoryLimit" | toString }}
+  revisionHistoryLimit: {{ . }}
+  {{- end }}
   selector:
     matchLabels:
       {{- include "daebus.selector" . | nindent 6 }}
-  # The old pod answers until the new one is ready, also when there is only one.
+  {{- with .Values.strategy }}
   strategy:
-    rollingUpdate:
-      maxSurge: 1
-      maxUnavailable: 0
+    {{- toYaml (eq (toString .type) "Recreate" | ternary (omit . "rollingUpdate") .) | nindent 4 }}
+  {{- end }}
   template:
     metadata:
       labels:
-        {{- include "daebus.labels" . | nindent 8 }}
+        {{- include "daebus.allLabels" (dict "context" . "name" .name "more" .Values.podLabels) | nindent 8 }}
+      {{- $sums := dict }}
       {{- with .Values.config }}
+      {{- /* A variable is read at the start only, so a changed one is a new pod. */ -}}
+      {{- $sums = dict "checksum/config" (toJson . | sha256sum) }}
+      {{- end }}
+      {{- with include "daebus.texts" (list .Values.commonAnnotations $sums .Values.podAnnotations) }}
       annotations:
-        # A variable is read at the start only, so a changed one is a new pod.
-        checksum/config: {{ toJson . | sha256sum }}
+        {{- . | nindent 8 }}
       {{- end }}
     spec:
       {{- include "daebus.pod" . | nindent 6 }}
-      # Three seconds before the drain and nine after it: hooks, the last replies, and the bus beside the service.
-      terminationGracePeriodSeconds: {{ add .Values.drainSeconds 12 }}
-      {{- if eq .Values.bus.mode "sidecar" }}
+      terminationGracePeriodSeconds: {{ include "daebus.grace" . }}
+      {{- if or (eq .Values.bus.mode "sidecar") .Values.extraInitContainers }}
       initContainers:
+        {{- if eq .Values.bus.mode "sidecar" }}
         {{- include "daebus.sidecar" . | nindent 8 }}
+        {{- end }}
+        {{- with include "daebus.extraContainers" (dict "context" . "which" "extraInitContainers") | trim }}{{ nindent 8 . }}{{ end }}
       {{- end }}
       containers:
         {{- include "daebus.container" . | nindent 8 }}
+        {{- with include "daebus.extraContainers" (dict "context" . "which" "extraContainers") | trim }}{{ nindent 8 . }}{{ end }}
       volumes:
         - name: tmp
-          emptyDir:
-            medium: Memory
-            sizeLimit: 16Mi
+          {{- include "daebus.emptyDir" .Values.tmp | nindent 10 }}
         {{- if eq .Values.bus.mode "sidecar" }}
         - name: bus
           emptyDir:
             medium: Memory
             sizeLimit: 1Mi
         {{- end }}
+        {{- with .Values.extraVolumes }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
 {{- end -}}
 
-{{- /* What both pods have in common. */ -}}
-{{- define "daebus.pod" -}}
-serviceAccountName: {{ .name }}
-# The service talks to its bus, never to the cluster's API.
-automountServiceAccountToken: false
-# A Service named daebus-bus would become variables named DAEBUS_BUS_…, among the settings.
-enableServiceLinks: false
-{{- with .Values.image.pullSecrets }}
-imagePullSecrets:
-  {{- range . }}
-  - name: {{ . }}
-  {{- end }}
-{{- end }}
-securityContext:
-  runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  fsGroup: 65532
-  seccompProfile:
-    type: RuntimeDefault
+{{- /* The seconds from SIGTERM to SIGKILL, from this one sum: the pod still answers for `preStopSeconds`, drains for
+       `drainSeconds`, its on_stop hooks have 5, and 4 more are for the last replies and the bus beside the service. */ -}}
+{{- define "daebus.grace" -}}
+{{- $sum := add (include "daebus.preStop" .) .Values.drainSeconds 5 4 -}}
+{{- $wished := int .Values.terminationGracePeriodSeconds -}}
+{{- if and $wished (lt $wished (int $sum)) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d, but the end of this service may take %d: set drainSeconds to at most %d, or leave terminationGracePeriodSeconds at 0." $wished (int $sum) (sub $wished (sub $sum .Values.drainSeconds))) -}}
+{{- end -}}
+{{- max $wished $sum -}}
 {{- end -}}
 
-{{- define "daebus.restricted" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop:
-    - ALL
+{{- define "daebus.preStop" -}}
+{{- ternary (int .Values.preStopSeconds) 0 (ne (int .Values.port) 0) -}}
 {{- end -}}
 
 {{- define "daebus.container" -}}
 - name: service
   image: {{ include "daebus.image" . | quote }}
-  imagePullPolicy: {{ .Values.image.pullPolicy }}
-  {{- with .Values.command }}
-  command:
+  {{- with .Values.image.pullPolicy }}
+  imagePullPolicy: {{ . }}
+  {{- end }}
+  {{- range $field := list "command" "args" }}
+  {{- with get $.Values $field }}
+  {{ $field }}:
     {{- range . }}
-    - {{ quote . }}
+    - {{ include "daebus.text" . | quote }}
     {{- end }}
+  {{- end }}
   {{- end }}
   env:
     - name: DAEBUS_SERVICE
@@ -101,12 +97,10 @@ capabilities:
     - name: DAEBUS_MANAGEMENT_PORT
       value: "9000"
     - name: DAEBUS_DRAIN_SECONDS
-      value: {{ .Values.drainSeconds | quote }}
-    {{- if .Values.port }}
-    - name: DAEBUS_HTTP_PORT
-      value: {{ .Values.port | quote }}
-    {{- end }}
-  {{- if or .Values.config .Values.secrets }}
+      value: {{ int .Values.drainSeconds | quote }}
+    {{- with include "daebus.portEnv" . | trim }}{{ nindent 4 . }}{{ end }}
+    {{- with include "daebus.extraEnv" . | trim }}{{ nindent 4 . }}{{ end }}
+  {{- if or .Values.config .Values.secrets .Values.extraEnvFrom }}
   envFrom:
     {{- if .Values.config }}
     - configMapRef:
@@ -116,15 +110,18 @@ capabilities:
     - secretRef:
         name: {{ . }}
     {{- end }}
+    {{- with .Values.extraEnvFrom }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- end }}
   ports:
     {{- if .Values.port }}
     - name: http
-      containerPort: {{ .Values.port }}
+      containerPort: {{ int .Values.port }}
     {{- end }}
     - name: management
       containerPort: 9000
-  {{- if .Values.port }}
+  {{- with include "daebus.preStop" . | int }}
   lifecycle:
     preStop:
       # Requests come here until every node has heard that the pod is going: they are answered for that long.
@@ -132,31 +129,13 @@ capabilities:
         command:
           - python
           - -c
-          - import time; time.sleep(3)
+          - import time; time.sleep({{ . }})
   {{- end }}
-  startupProbe:
-    httpGet:
-      path: /livez
-      port: management
-    periodSeconds: 1
-    timeoutSeconds: 3
-    failureThreshold: 60
-  livenessProbe:
-    httpGet:
-      path: /livez
-      port: management
-    periodSeconds: 10
-    timeoutSeconds: 3
-  readinessProbe:
-    httpGet:
-      path: /readyz
-      port: management
-    periodSeconds: 3
-    timeoutSeconds: 3
-  securityContext:
-    {{- include "daebus.restricted" . | nindent 4 }}
-  resources:
-    {{- toYaml .Values.resources | nindent 4 }}
+  {{- $live := dict "httpGet" (dict "path" "/livez" "port" "management") }}
+  {{- $ready := dict "httpGet" (dict "path" "/readyz" "port" "management") }}
+  {{- $asks := dict "startup" $live "liveness" $live "readiness" $ready }}
+  {{- with include "daebus.probes" (dict "context" . "asks" $asks) | trim }}{{ nindent 2 . }}{{ end }}
+  {{- with include "daebus.bounds" (dict "Values" .Values "resources" .Values.resources) | trim }}{{ nindent 2 . }}{{ end }}
   volumeMounts:
     # The one place that can be written to.
     - name: tmp
@@ -165,6 +144,29 @@ capabilities:
     - name: bus
       mountPath: /run/bus
     {{- end }}
+    {{- with .Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}
+
+{{- /* The one port, for HTTP and for WebSockets with or without it, on both families of addresses. Who names other hosts
+       in `config` or `extraEnv` is heeded. */ -}}
+{{- define "daebus.portEnv" -}}
+{{- $told := dict -}}
+{{- range .Values.extraEnv -}}{{- $_ := set $told .name true -}}{{- end -}}
+{{- $told = merge $told (default dict .Values.config) -}}
+{{- range $name := list "DAEBUS_HTTP_HOST" "DAEBUS_MANAGEMENT_HOST" }}
+{{- if not (hasKey $told $name) }}
+- name: {{ $name }}
+  value: "::"
+{{- end }}
+{{- end }}
+{{- if .Values.port }}
+{{- range $name := list "DAEBUS_HTTP_PORT" "DAEBUS_WEBSOCKET_PORT" }}
+- name: {{ $name }}
+  value: {{ int $.Values.port | quote }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- /* Where the service finds its bus. */ -}}
@@ -189,7 +191,9 @@ capabilities:
 {{- $bus := .Values.bus.sidecar -}}
 - name: bus
   image: {{ $bus.image | quote }}
-  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  {{- with .Values.image.pullPolicy }}
+  imagePullPolicy: {{ . }}
+  {{- end }}
   restartPolicy: Always
   command:
     - {{ $bus.server }}-server
@@ -198,7 +202,7 @@ capabilities:
     - --unixsocket
     - /run/bus/bus.sock
     - --maxmemory
-    - {{ $bus.maxmemory }}
+    - {{ include "daebus.text" $bus.maxmemory | quote }}
     - --maxmemory-policy
     - noeviction
     - --save
@@ -214,10 +218,7 @@ capabilities:
     {{- include "daebus.ping" $bus | nindent 4 }}
     periodSeconds: 10
     timeoutSeconds: 3
-  securityContext:
-    {{- include "daebus.restricted" . | nindent 4 }}
-  resources:
-    {{- toYaml $bus.resources | nindent 4 }}
+  {{- with include "daebus.bounds" (dict "Values" .Values "resources" $bus.resources) | trim }}{{ nindent 2 . }}{{ end }}
   volumeMounts:
     - name: bus
       mountPath: /run/bus
@@ -233,58 +234,94 @@ exec:
     - ping
 {{- end -}}
 
-{{- /* What `helm test` runs: as far over the bus as can be had from outside the pod. */ -}}
+{{- /* What `helm test` runs: as far over the bus as can be had from outside the pod, and the port where there is one. */ -}}
 {{- define "daebus.testPod" -}}
+{{- $test := .Values.test -}}
+{{- $calls := and $test.action (eq .Values.bus.mode "shared") -}}
+{{- /* A Service that is reached from outside has no port for health. */ -}}
+{{- $inside := eq (default "ClusterIP" .Values.serviceObject.type) "ClusterIP" -}}
 apiVersion: v1
 kind: Pod
 metadata:
+  {{- $hook := dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded" }}
   name: {{ .name }}-test
   labels:
     # Not the service's labels: the Service would send requests to this pod.
-    app.kubernetes.io/name: {{ .name }}-test
-    app.kubernetes.io/instance: {{ .Release.Name }}
-    {{- include "daebus.about" . | nindent 4 }}
+    {{- include "daebus.allLabels" (dict "context" . "name" (printf "%s-test" .name) "more" $test.labels) | nindent 4 }}
   annotations:
-    helm.sh/hook: test
-    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+    {{- include "daebus.texts" (list .Values.commonAnnotations $test.annotations $hook) | nindent 4 }}
 spec:
   {{- include "daebus.pod" . | nindent 2 }}
   restartPolicy: Never
+  {{- if and .Values.port (or $calls (not $test.route)) }}
+  initContainers:
+    - name: port
+      {{- include "daebus.testContainer" . | nindent 6 }}
+      command:
+        {{- include "daebus.askPort" . | nindent 8 }}
+  {{- end }}
   containers:
     - name: test
-      image: {{ include "daebus.image" . | quote }}
-      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      {{- include "daebus.testContainer" . | nindent 6 }}
+      {{- if $calls }}
       command:
-        {{- include "daebus.testCommand" . | nindent 8 }}
-      {{- if eq .Values.bus.mode "shared" }}
+        - daebus
+        - call
+        - {{ .Values.service | quote }}
+        - {{ include "daebus.text" $test.action | quote }}
+        - {{ toJson (default dict $test.payload) | quote }}
+      # What the way to the bus may need: certificates of an authority of one's own, for instance.
       env:
         {{- include "daebus.busEnv" . | nindent 8 }}
+        {{- with include "daebus.extraEnv" . | trim }}{{ nindent 8 . }}{{ end }}
+      {{- with .Values.extraVolumeMounts }}
+      volumeMounts:
+        {{- toYaml . | nindent 8 }}
       {{- end }}
-      securityContext:
-        {{- include "daebus.restricted" . | nindent 8 }}
-      resources:
-        {{- toYaml .Values.resources | nindent 8 }}
+      {{- else if $test.route }}
+      command:
+        - python
+        - -m
+        - daebus_runtime.health
+        - --post
+        - --url
+        - http://{{ .name }}:{{ int .Values.port }}{{ $test.route }}
+      {{- else if $inside }}
+      command:
+        - python
+        - -m
+        - daebus_runtime.health
+        - --url
+        - http://{{ .name }}:9000/readyz
+      {{- else }}
+      command:
+        {{- include "daebus.askPort" . | nindent 8 }}
+      {{- end }}
+  {{- if and $calls .Values.extraVolumes }}
+  volumes:
+    {{- toYaml .Values.extraVolumes | nindent 4 }}
+  {{- end }}
 {{- end -}}
 
-{{- define "daebus.testCommand" -}}
-{{- $test := .Values.test -}}
-{{- if and $test.action (eq .Values.bus.mode "shared") -}}
-- daebus
-- call
-- {{ .Values.service | quote }}
-- {{ $test.action | quote }}
-- {{ toJson $test.payload | quote }}
-{{- else -}}
-- python
-- -m
-- daebus_runtime.health
-{{- if $test.route }}
-- --post
-- --url
-- http://{{ .name }}:{{ .Values.port }}{{ $test.route }}
-{{- else }}
-- --url
-- http://{{ .name }}:9000/readyz
+{{- define "daebus.testContainer" -}}
+image: {{ include "daebus.image" . | quote }}
+{{- with .Values.image.pullPolicy }}
+imagePullPolicy: {{ . }}
 {{- end }}
+{{- with include "daebus.bounds" (dict "Values" .Values "resources" .Values.resources) | trim }}{{ nindent 0 . }}{{ end }}
 {{- end -}}
+
+{{- /* Whether the port is served: any answer below 500 shows that, whatever there is at that path. */ -}}
+{{- define "daebus.askPort" -}}
+- python
+- -c
+- |
+  import sys, urllib.error, urllib.request
+  try:
+      status = urllib.request.urlopen(sys.argv[1], timeout=5).status
+  except urllib.error.HTTPError as error:
+      status = error.code
+  print(sys.argv[1], status)
+  sys.exit(status >= 500)
+- http://{{ .name }}:{{ int .Values.port }}/
 {{- end -}}

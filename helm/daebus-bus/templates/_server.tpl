@@ -1,0 +1,192 @@
+{{- define "daebus-bus.deployment" -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  {{- include "daebus.metadata" (dict "context" .) | nindent 2 }}
+spec:
+  replicas: 1
+  {{- with get .Values "revisionHistoryLimit" | toString }}
+  revisionHistoryLimit: {{ . }}
+  {{- end }}
+  # Never two servers at a time: half of the services would be on each, and two would write to one file.
+  strategy:
+    type: Recreate
+  selector:
+    matchLabels:
+      {{- include "daebus.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "daebus.allLabels" (dict "context" . "name" .name "more" .Values.podLabels) | nindent 8 }}
+      {{- $sums := dict }}
+      {{- with .secretData }}
+      {{- /* The server reads its password at the start only. */ -}}
+      {{- $sums = dict "checksum/secret" (toJson . | sha256sum) }}
+      {{- end }}
+      {{- with include "daebus.texts" (list .Values.commonAnnotations $sums .Values.podAnnotations) }}
+      annotations:
+        {{- . | nindent 8 }}
+      {{- end }}
+    spec:
+      {{- include "daebus.pod" . | nindent 6 }}
+      {{- with get .Values "terminationGracePeriodSeconds" | toString }}
+      terminationGracePeriodSeconds: {{ . }}
+      {{- end }}
+      {{- with include "daebus.extraContainers" (dict "context" . "which" "extraInitContainers") | trim }}
+      initContainers:
+        {{- . | nindent 8 }}
+      {{- end }}
+      containers:
+        {{- include "daebus-bus.server" . | nindent 8 }}
+        {{- with include "daebus.extraContainers" (dict "context" . "which" "extraContainers") | trim }}{{ nindent 8 . }}{{ end }}
+      volumes:
+        - name: config
+          secret:
+            secretName: {{ .secret }}
+            defaultMode: 0440
+            items:
+              - key: server.conf
+                path: server.conf
+        - name: data
+          {{- if .Values.persistence.enabled }}
+          persistentVolumeClaim:
+            claimName: {{ .name }}
+          {{- else }}
+          emptyDir:
+            sizeLimit: 16Mi
+          {{- end }}
+        {{- with .Values.extraVolumes }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+{{- end -}}
+
+{{- define "daebus-bus.server" -}}
+- name: server
+  image: {{ include "daebus.image" . | quote }}
+  {{- with .Values.image.pullPolicy }}
+  imagePullPolicy: {{ . }}
+  {{- end }}
+  # The password is in the file, so that neither a process list nor the environment shows it.
+  command:
+    - {{ .Values.server }}-server
+    - /etc/bus/server.conf
+    - --port
+    - "6379"
+    - --maxmemory
+    - {{ include "daebus.text" .Values.maxmemory | quote }}
+    - --maxmemory-policy
+    - noeviction
+    - --save
+    - ""
+    - --appendonly
+    - {{ ternary "yes" "no" (default false .Values.persistence.enabled) | quote }}
+    - --dir
+    - /data
+    # The probes ask without the password, as a user who may do nothing else.
+    - --user
+    - probe
+    - "on"
+    - nopass
+    - resetkeys
+    - resetchannels
+    - -@all
+    - +ping
+  {{- with .Values.args }}
+  args:
+    {{- range . }}
+    - {{ include "daebus.text" . | quote }}
+    {{- end }}
+  {{- end }}
+  {{- with include "daebus.extraEnv" . | trim }}
+  env:
+    {{- . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.extraEnvFrom }}
+  envFrom:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  ports:
+    - name: redis
+      containerPort: 6379
+  {{- $ping := include "daebus-bus.ping" . | fromYaml }}
+  {{- $asks := dict "startup" $ping "liveness" $ping "readiness" $ping }}
+  {{- with include "daebus.probes" (dict "context" . "asks" $asks) | trim }}{{ nindent 2 . }}{{ end }}
+  {{- with include "daebus.bounds" (dict "Values" .Values "resources" .Values.resources) | trim }}{{ nindent 2 . }}{{ end }}
+  volumeMounts:
+    - name: config
+      mountPath: /etc/bus
+      readOnly: true
+    - name: data
+      mountPath: /data
+    {{- with .Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}
+
+{{- /* An error answer, such as LOADING while the append-only file is read, is not healthy: that is what -e is for. */ -}}
+{{- define "daebus-bus.ping" -}}
+exec:
+  command:
+    - {{ .Values.server }}-cli
+    - --no-auth-warning
+    - --user
+    - probe
+    - --pass
+    - none
+    - -e
+    - ping
+{{- end -}}
+
+{{- define "daebus-bus.claim" -}}
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  {{- /* Data outlives `helm uninstall`; the next installation finds it again. */ -}}
+  {{- include "daebus.metadata" (dict "context" . "annotations" (dict "helm.sh/resource-policy" "keep")) | nindent 2 }}
+spec:
+  accessModes:
+    - ReadWriteOnce
+  {{- with .Values.persistence.storageClass }}
+  storageClassName: {{ . }}
+  {{- end }}
+  resources:
+    requests:
+      storage: {{ include "daebus.text" .Values.persistence.size }}
+{{- end -}}
+
+{{- define "daebus-bus.testPod" -}}
+{{- $test := .Values.test -}}
+{{- $hook := dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded" -}}
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {{ .name }}-test
+  labels:
+    # Not the server's labels: the Service would send connections to this pod.
+    {{- include "daebus.allLabels" (dict "context" . "name" (printf "%s-test" .name) "more" $test.labels) | nindent 4 }}
+  annotations:
+    {{- include "daebus.texts" (list .Values.commonAnnotations $test.annotations $hook) | nindent 4 }}
+spec:
+  {{- include "daebus.pod" . | nindent 2 }}
+  restartPolicy: Never
+  containers:
+    - name: test
+      image: {{ include "daebus.image" . | quote }}
+      {{- with .Values.image.pullPolicy }}
+      imagePullPolicy: {{ . }}
+      {{- end }}
+      command:
+        - {{ .Values.server }}-cli
+        - -h
+        - {{ .name }}
+        - -e
+        - ping
+      env:
+        # Where the client looks for the password.
+        - name: REDISCLI_AUTH
+          valueFrom:
+            secretKeyRef:
+              name: {{ .secret }}
+              key: password
+      {{- with include "daebus.bounds" (dict "Values" .Values "resources" .Values.resources) | trim }}{{ nindent 6 . }}{{ end }}
+{{- end -}}
