@@ -43,13 +43,14 @@ class Cpu:
         self._begun: dict[int, float] = {}
 
     def start(self) -> None:
-        self._begun = {pid: self._clock(pid) for pid in processes_of(self._group)}
+        self._begun = {pid: self.clock(pid) for pid in processes_of(self._group)}
 
     def stop(self) -> float:
-        return sum(self._clock(pid) - begun for pid, begun in self._begun.items()) * 1e6
+        return sum(self.clock(pid) - begun for pid, begun in self._begun.items()) * 1e6
 
     @staticmethod
-    def _clock(pid: int) -> float:
+    def clock(pid: int) -> float:
+        """Seconds of CPU of one process since it began."""
         # Linux: the clock id of another process is its pid, inverted, above two bits that mean "by the scheduler".
         return time.clock_gettime((~pid << 3) | 2)
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
-
-from redis import Redis
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import logs, settings
 from .blueprint import Blueprint
 from .clients import Clients
 from .context.broadcasts import broadcast
-from .context.cache import cache
 from .context.proxies import request, response
 from .dispatch.blocking import BlockingPool
 from .errors import ConfigurationError, RegistrationError
@@ -25,6 +22,9 @@ from .registry import Declarations, Declared, Route
 from .running import Running
 from .settings import UNSET, Settings, given
 from .transport import Transport, home
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -81,7 +81,6 @@ class Application(Declarations):
         self.metrics = Metrics()
         self.logger = logs.logger
         self.request, self.response = request, response
-        self.cache = cache
         self.broadcast = broadcast
         self.http: Any = None
         self.websocket: Any = None
@@ -157,6 +156,13 @@ class Application(Declarations):
     def transport(self) -> Transport:
         """The bus the service runs on. ConfigurationError when it does not run."""
         return self._running("there is no bus to use").transport
+
+    @property
+    def cache(self) -> Any:
+        """The same as `daebus.cache`."""
+        from .context.cache import cache  # with redis-py's clients, which few services use
+
+        return cache
 
     @property
     def redis(self) -> Redis:

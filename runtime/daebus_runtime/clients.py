@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gevent import monkey
-from redis import Redis
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 # The system's own: gevent's `local` is one for each greenlet.
 _ThreadLocal = monkey.get_original("threading", "local")

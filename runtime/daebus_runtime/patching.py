@@ -10,14 +10,15 @@ already.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
-import importlib
+import importlib.metadata
 import logging
 import os
 import ssl
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gevent import get_hub, monkey
@@ -46,7 +47,7 @@ def _patch() -> None:
     if monkey.is_module_patched("socket") and monkey.is_module_patched("ssl"):
         return
     old = {name: getattr(ssl, name) for name in ("SSLContext", "SSLSocket")}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _one_scan_of_entry_points():
         warnings.simplefilter("ignore", monkey.MonkeyPatchWarning)
         monkey.patch_all()
     stubborn = _rebind(old) if ssl.SSLContext is not old["SSLContext"] else []
@@ -57,6 +58,28 @@ def _patch() -> None:
             RuntimeWarning,
             stacklevel=_programs_frame(),
         )
+
+
+@contextlib.contextmanager
+def _one_scan_of_entry_points() -> Iterator[None]:
+    """While it is entered, `importlib.metadata.entry_points` answers from one scan of the installed packages.
+
+    gevent asks for its plugins at each of the 25 steps of patching. Every question reads the files of every installed
+    package: together they cost more than the patching itself.
+    """
+    scan = importlib.metadata.entry_points
+    found: list[Any] = []
+
+    def entry_points(**params: Any) -> Any:
+        if not found:
+            found.append(scan())
+        return found[0].select(**params) if params else found[0]
+
+    importlib.metadata.entry_points = entry_points
+    try:
+        yield
+    finally:
+        importlib.metadata.entry_points = scan
 
 
 def carry_into_executors(carried: Callable[[Any], Any]) -> None:

@@ -29,9 +29,9 @@ import signal
 import time
 from collections.abc import Callable
 from types import CodeType
+from typing import TYPE_CHECKING
 
 import gevent
-import redis
 from gevent.event import Event
 
 from . import context
@@ -54,6 +54,9 @@ from .settings import Settings, redact
 from .transport import State, Transport, shared, topology
 from .transport.embedded import Bus
 from .transport.keeper import Keeper
+
+if TYPE_CHECKING:
+    import redis
 
 HOOK_POLL_SECONDS = 0.02
 STOP_HOOK_SECONDS = 5.0

@@ -11,7 +11,19 @@ import daebus_runtime
 
 PACKAGE = Path(daebus_runtime.__file__).parent
 ROOMS = (
-    {"errors", "settings", "keys", "metrics", "children", "clock", "turn", "signals", "cutoff", "descriptors"},
+    {
+        "errors",
+        "settings",
+        "keys",
+        "metrics",
+        "children",
+        "clock",
+        "turn",
+        "signals",
+        "cutoff",
+        "descriptors",
+        "partial",
+    },
     {"envelope", "codec", "logs", "losses", "printable"},
     {"transport"},
     {"dispatch"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import subprocess
 import sys
@@ -233,3 +234,26 @@ def test_logging_from_many_os_threads_does_not_hang() -> None:
         print("done")
     """)
     assert done.stdout.split() == ["done"]
+
+
+def test_the_plugins_of_gevent_are_looked_for_once_and_all_called(tmp_path: Path) -> None:
+    (tmp_path / "plugin.py").write_text("calls = []\ndef called(event): calls.append(type(event).__name__)\n")
+    information = tmp_path / "plugin-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1\n")
+    groups = ("will_patch_all", "will_patch_module", "did_patch_builtins", "did_patch_all")
+    lines = "".join(f"[gevent.plugins.monkey.{group}]\nplugin = plugin:called\n" for group in groups)
+    (information / "entry_points.txt").write_text(lines)
+    program = """
+        import importlib.metadata, plugin
+        scan, scans = importlib.metadata.entry_points, []
+        importlib.metadata.entry_points = count = lambda **given: scans.append(given) or scan(**given)
+        import daebus_runtime.app
+        assert scans == [{}], scans
+        assert importlib.metadata.entry_points is count
+        assert plugin.calls[0] == "GeventWillPatchAllEvent", plugin.calls
+        assert plugin.calls[-1] == "GeventDidPatchAllEvent", plugin.calls
+        assert plugin.calls.count("GeventWillPatchModuleEvent") > 5, plugin.calls
+    """
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=environment, check=True)

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import click
-import redis
 
 from .. import keys, settings
 from ..errors import BusError, ConfigurationError
-from ..transport import shared, topology
+from ..transport import redispy, shared, topology
 from ..transport.compatible import Compatible
 from ..transport.topology import CONNECT_SECONDS
 from .output import NO_ANSWER, UNREACHABLE, Failure
@@ -133,7 +132,7 @@ def check(url: str) -> Problem | None:
         return Problem(str(error), "correct DAEBUS_REDIS_URL")
     try:
         connection.connect()
-    except (redis.RedisError, OSError) as error:
+    except (redispy.RedisError, OSError) as error:
         return diagnose(error, url)
     finally:
         connection.disconnect()
@@ -143,13 +142,13 @@ def check(url: str) -> Problem | None:
 def diagnose(error: Exception, url: str) -> Problem:
     """Why a connection to `url` failed, and the cure. Knows redis-py's errors and those of the system beneath."""
     where = settings.redact(url)
-    if isinstance(error, redis.AuthenticationError):
+    if isinstance(error, redispy.AuthenticationError):
         return _refused(str(error), where)
-    if isinstance(error, redis.exceptions.BusyLoadingError):
+    if isinstance(error, redispy.BusyLoadingError):
         return Problem(f"the Redis at {where} is still loading its data", "wait until it is done")
-    if isinstance(error, redis.exceptions.InvalidResponse):
+    if isinstance(error, redispy.InvalidResponse):
         return Problem(f"what answers at {where} is no Redis", "correct host and port in DAEBUS_REDIS_URL")
-    if isinstance(error, redis.ResponseError):
+    if isinstance(error, redispy.ResponseError):
         return Problem(f"the Redis at {where} refuses the connection: {error}", "correct DAEBUS_REDIS_URL")
     return _unreachable(error, url, where)
 
@@ -178,7 +177,7 @@ def _unreachable(error: Exception, url: str, where: str) -> Problem:
         return Problem(f"the host name {parts.hostname!r} in {where} is not known", "correct it in DAEBUS_REDIS_URL")
     if parts.scheme == "unix":
         return Problem(f"no Redis behind {where}: {_words(system or error)}", "start it, or correct DAEBUS_REDIS_URL")
-    if isinstance(error, redis.TimeoutError) or isinstance(system, TimeoutError):
+    if isinstance(error, redispy.TimeoutError) or isinstance(system, TimeoutError):
         tls = " and does it speak TLS" if parts.scheme == "rediss" else ""
         cure = f"is it the right address{tls}? is the server stopped, or a firewall between?"
         return Problem(f"no answer from {where} within {CONNECT_SECONDS:g} s", cure)
@@ -193,7 +192,7 @@ def _unreachable(error: Exception, url: str, where: str) -> Problem:
 
 def _system_error(error: BaseException | None) -> OSError | None:
     while error is not None:
-        if isinstance(error, OSError) and not isinstance(error, redis.RedisError):
+        if isinstance(error, OSError) and not isinstance(error, redispy.RedisError):
             return error
         error = error.__cause__ or error.__context__
     return None

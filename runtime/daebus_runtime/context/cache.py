@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import redis  # noqa: F401  # here, so that no handler waits for it at its first use
+
 from . import get_daemon
 
 

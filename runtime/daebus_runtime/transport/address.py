@@ -14,10 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import redis.connection
-
 from ..errors import ConfigurationError
 from ..settings import redact
+from . import redispy
 
 TLS_VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -140,7 +139,7 @@ class Address:
         """ConfigurationError names the part or the option that cannot be used, never a secret."""
         checked = _options(url)
         try:
-            options: dict[str, Any] = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+            options: dict[str, Any] = redispy.parse_url(url)  # type: ignore[no-untyped-call]
         except (ValueError, TypeError) as error:
             raise ConfigurationError(f"the bus address {redact(url)} cannot be used: {error}") from None
         options.update(checked)

@@ -14,11 +14,11 @@ from typing import Any
 
 import gevent
 import hiredis
-import redis
 from gevent import monkey
 
 from ..errors import BusError, BusUnavailable
 from ..logs import runtime_logger
+from . import redispy
 from .holds import Hold, Holds
 from .home import Home
 from .stream import Callback, Stream, pack
@@ -100,7 +100,7 @@ class Link:
             return
         try:
             connection = self._connect()
-        except (OSError, redis.RedisError, hiredis.HiredisError) as error:
+        except (OSError, redispy.RedisError, hiredis.HiredisError) as error:
             self._again(str(error) or type(error).__name__)
         except Exception as error:
             runtime_logger.exception("no connection to the bus could be made")

@@ -10,16 +10,16 @@ from __future__ import annotations
 import abc
 import enum
 import os
-from typing import Any
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 from ..logs import runtime_logger
 from ..settings import redact
+from . import redispy
 from .address import Address
+
+if TYPE_CHECKING:
+    import redis
 
 CONNECT_SECONDS = 2.0
 CLIENT_SECONDS = 5.0
@@ -80,7 +80,7 @@ class SingleServer(Topology):
         self.user = address.user
         self.database = address.database
         self._url = address.url
-        self._class = options.pop("connection_class", redis.Connection)
+        self._class = options.pop("connection_class", redispy.Connection)
         for name in ("decode_responses", "encoding", "encoding_errors", "max_connections", "timeout"):
             options.pop(name, None)
         # A connection that waits for a reply while it is being made must not wait for ever; the link takes the
@@ -91,7 +91,7 @@ class SingleServer(Topology):
             "socket_timeout": CONNECT_SECONDS,
             **options,
             "protocol": 3,
-            "retry": Retry(NoBackoff(), 0),
+            "retry": redispy.Retry(redispy.NoBackoff(), 0),
             "driver_info": None,
         }
 
@@ -103,6 +103,8 @@ class SingleServer(Topology):
         return ""
 
     def client(self) -> redis.Redis:
+        import redis  # its clients: only for a service that uses `cache`
+
         pool = redis.BlockingConnectionPool.from_url(
             self._url,
             max_connections=50,
@@ -111,7 +113,7 @@ class SingleServer(Topology):
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=CLIENT_SECONDS,
             health_check_interval=15,
-            retry=Retry(NoBackoff(), 0),
+            retry=redispy.Retry(redispy.NoBackoff(), 0),
         )
         return redis.Redis(connection_pool=pool)
 
@@ -134,15 +136,15 @@ def check(url: str) -> None:
     connection = topology.connection(Role.COMMANDS)
     try:
         connection.connect()
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+    except (redispy.AuthenticationError, redispy.NoPermissionError) as error:
         raise ConfigurationError(
             f"the bus at {where} refused the user or password ({error}); correct them in DAEBUS_REDIS_URL"
         ) from None
-    except redis.ResponseError as error:
+    except redispy.ResponseError as error:
         raise ConfigurationError(
             f"the bus at {where} refuses the connection ({error}); correct DAEBUS_REDIS_URL"
         ) from None
-    except (redis.RedisError, OSError):
+    except (redispy.RedisError, OSError):
         pass
     finally:
         connection.disconnect()
