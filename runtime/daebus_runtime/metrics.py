@@ -1,4 +1,4 @@
-"""Counters of this process and their Prometheus text. Counting is a plain attribute increment: it sits on the hot path.
+"""Counters of this process. Counting is a plain attribute increment: it sits on the hot path.
 
 Families (labels): daebus_requests_total, daebus_request_errors_total, daebus_request_seconds (kind, name);
 daebus_queue_length, daebus_bus_up, daebus_bus_reconnects_total, daebus_messages_dropped_total (reason),
@@ -9,14 +9,11 @@ daebus_clock_steps_total.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
+if TYPE_CHECKING:
+    from .exposition import Exposition
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -54,11 +51,7 @@ class Metrics:
         self.loop_lag = 0.0
         self.clock_steps = 0
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
-        self.registry = CollectorRegistry()
-        self.registry.register(self)
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
+        self._exposition: Exposition | None = None
 
     def handler(self, kind: str, name: str) -> Work:
         """The counter of one handler; the same object each time. `kind` is action, listener, http, websocket or
@@ -77,44 +70,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """The Prometheus exposition, CONTENT_TYPE."""
-        return generate_latest(self.registry)
+        if self._exposition is None:
+            from .exposition import Exposition  # and with it prometheus_client: only where somebody asks
 
-    def collect(self) -> Iterator[Metric]:
-        """prometheus_client's collector protocol."""
-        yield from self._work_families()
-        dropped = CounterMetricFamily(
-            "daebus_messages_dropped", "Messages that were lost, whether received or to be sent.", labels=["reason"]
-        )
-        for reason, count in sorted(self.dropped.items()):
-            dropped.add_metric([reason], count)
-        yield dropped
-        yield CounterMetricFamily("daebus_messages_sent", "Messages published on the bus.", value=self.sent)
-        yield CounterMetricFamily(
-            "daebus_bus_reconnects", "Connections that had to be made again.", value=self.reconnects
-        )
-        yield CounterMetricFamily(
-            "daebus_clock_steps", "Times that the wall clock was set by a second or more.", value=self.clock_steps
-        )
-        # The worst since the last scrape: what is over when somebody looks would never be seen.
-        lag, self.loop_lag = self.loop_lag, 0.0
-        yield GaugeMetricFamily("daebus_loop_lag_seconds", "How late the event loop was at worst.", value=lag)
-        for name, (about, read) in sorted(self.gauges.items()):
-            yield GaugeMetricFamily(name, about, value=read())
-
-    def _work_families(self) -> Iterator[Metric]:
-        labels = ["kind", "name"]
-        requests = CounterMetricFamily("daebus_requests", "Handler runs.", labels=labels)
-        errors = CounterMetricFamily("daebus_request_errors", "Handler runs that failed.", labels=labels)
-        seconds = HistogramMetricFamily("daebus_request_seconds", "Time in handlers.", labels=labels)
-        for work in list(self.work.values()):
-            who = [work.kind, work.name]
-            requests.add_metric(who, work.count)
-            errors.add_metric(who, work.errors)
-            total, cumulated = 0, []
-            for bound, count in zip([*map(str, BUCKETS), "+Inf"], work.buckets, strict=True):
-                total += count
-                cumulated.append((bound, total))
-            seconds.add_metric(who, buckets=cumulated, sum_value=work.seconds)
-        yield requests
-        yield errors
-        yield seconds
+            self._exposition = Exposition(self)
+        return self._exposition.text()

@@ -137,12 +137,13 @@ def _free_logging() -> None:
 def _rebind(old: dict[str, Any]) -> list[str]:
     """Point names taken from ssl to the new classes; the modules that subclassed an old one, which nothing can
     repair."""
-    _repair(old["SSLContext"], ssl.SSLContext)
+    context, sock = old["SSLContext"], old["SSLSocket"]
+    _repair(context, ssl.SSLContext)
     for module in list(sys.modules.values()):
         if module is None or module is ssl or getattr(module, "__name__", "").startswith("gevent"):
             continue
         names = getattr(module, "__dict__", None)
-        for name in [n for n, value in list((names or {}).items()) if any(value is o for o in old.values())]:
+        for name in [n for n, value in list((names or {}).items()) if value is context or value is sock]:
             original = next(key for key, value in old.items() if value is names[name])  # type: ignore[index]
             setattr(module, name, getattr(ssl, original))
     new = set(map(id, (ssl.SSLContext, ssl.SSLSocket)))

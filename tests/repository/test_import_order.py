@@ -22,7 +22,7 @@ ROOMS = (
         "signals",
         "cutoff",
         "descriptors",
-        "partial",
+        *("partial", "exposition"),
     },
     {"envelope", "codec", "logs", "losses", "printable"},
     {"transport"},

@@ -6,8 +6,6 @@ import math
 from typing import Protocol, TypeGuard
 
 from ..errors import RegistrationError
-from .cron import Cron
-from .zones import zone
 
 LEAST_SECONDS, MOST_SECONDS = 0.001, 1e9
 
@@ -63,12 +61,22 @@ def make_times(
         _check_jitter(name, jitter, interval)
     if interval is not None:
         _check_interval(name, interval)
+        if timezone is None:
+            return Interval(float(interval), begun)
+    return _by_the_calendar(name, interval, cron, timezone, begun)
+
+
+def _by_the_calendar(name: str, interval: float | None, cron: str | None, timezone: str | None, begun: float) -> Times:
+    # APScheduler and the time zones, only for tasks that need them. The task is declared while the program is imported.
+    from .cron import Cron
+    from .zones import zone
+
     try:
-        where = zone(timezone) if cron is not None or timezone is not None else None
+        where = zone(timezone)
     except ValueError as error:
         raise RegistrationError(f"task {name!r}: {error}") from None
-    if interval is not None or where is None:
-        return Interval(float(interval or 0), begun)
+    if interval is not None:
+        return Interval(float(interval), begun)
     try:
         return Cron(cron, where)
     except ValueError as error:

@@ -26,7 +26,8 @@ class Violation(ProtocolError):  # type: ignore[misc]
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------
-_XOR = [bytes(value ^ key for value in range(256)) for key in range(256)]
+_BYTES, _ONES = int.from_bytes(bytes(range(256))), int.from_bytes(b"\1" * 256)
+_XOR = [(_BYTES ^ _ONES * key).to_bytes(256) for key in range(256)]  # as big numbers: a tenth of the time at import
 _WHOLE_NUMBER = 400  # up to here one big number is faster than four translations
 
 
