@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import platform
 import re
@@ -17,7 +16,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,20 +75,13 @@ class Rendered(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+def rendered(template_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     folder = tmp_path_factory.mktemp("rendered")
     template = plain_template(tmp_path_factory.mktemp("plain") / "template")
     projects = {str(answers): folder / str(answers) for answers in EVERY}
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        work = [pool.submit(copy, template, projects[str(answers)], answers._asdict()) for answers in EVERY]
-        for done in work:
-            done.result()
+    for answers in EVERY:
+        copy_project(template, projects[str(answers)], service_name="garden_service", **answers._asdict())
     return Rendered(folder, projects, template)
-
-
-def copy(template: Path, target: Path, answers: dict[str, Any]) -> None:
-    """Renders one combination; in a process of its own, so it takes and returns plain things only."""
-    copy_project(template, target, service_name="garden_service", **answers)
 
 
 def test_every_combination_has_its_files_and_remembers_its_answers(rendered: Rendered) -> None:

@@ -66,8 +66,8 @@ APART = {"licence", "port"}
 def checks(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[str]]]:
     """Every repository's `make check`, a few side by side.
 
-    The first ones make an environment from nothing. The others take over one of those: their requirements are the same,
-    so they install themselves only.
+    The first ones make an environment from nothing, one with pip and one with uv. The others take over one of those:
+    their requirements are the same, so they install only themselves, with uv.
     """
     folder = tmp_path_factory.mktemp("generated")
     projects = [
@@ -77,8 +77,12 @@ def checks(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     free: SimpleQueue[Path] = SimpleQueue()
     for number in range(AT_ONCE):
         free.put(folder / f"environment-{number}")
+    installers = ["UV=", *[f"UV={Path(sys.executable).with_name('uv')}"] * (len(projects) - 1)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(next_check, project, free) for name, project in zip(SELECTION, projects, strict=True)}
+        yield {
+            name: pool.submit(next_check, project, installer, free)
+            for name, project, installer in zip(SELECTION, projects, installers, strict=True)
+        }
 
 
 @pytest.mark.parametrize("name", SELECTION)
@@ -113,13 +117,13 @@ def pairs(answers: Answers) -> set[frozenset[tuple[str, object]]]:
     return {frozenset(pair) for pair in every if {pair[0][0], pair[1][0]} != APART}
 
 
-def next_check(project: Path, free: SimpleQueue[Path]) -> str:
+def next_check(project: Path, installer: str, free: SimpleQueue[Path]) -> str:
     """`make check` in an environment that no other repository is using; says at the end how long it took."""
     environment = free.get()
     began = time.monotonic()
     try:
         (environment / "installed").unlink(missing_ok=True)
-        output = make_check(project, f"VENV={environment}", MYPY_CACHE_DIR=str(environment / "types"))
+        output = make_check(project, installer, f"VENV={environment}", MYPY_CACHE_DIR=str(environment / "types"))
     finally:
         free.put(environment)
     return f"{output}\nmake check: {time.monotonic() - began:.0f} s"
