@@ -93,6 +93,15 @@ class Namespace:
         found: Object = pod
         return found
 
+    def says_ready(self, pod: Object) -> bool:
+        """Whether the service in a pod passes its readiness probe at this moment."""
+        inside = ("exec", pod["metadata"]["name"], "--container", "service", "--")
+        try:
+            self.kubectl(*inside, "python", "-m", "daebus_runtime.health", timeout=20)
+        except AssertionError:
+            return False
+        return True
+
     def names(self, name: str, ending: bool = False) -> set[str]:
         """The names of those pods."""
         return {pod["metadata"]["name"] for pod in self.pods(name, ending)}

@@ -126,10 +126,15 @@ def restarted(namespace: Namespace, town: SimpleNamespace) -> dict[str, int]:
 
 
 def everyone_is_back(namespace: Namespace, town: SimpleNamespace) -> None:
-    """Waits until bus and services are ready."""
+    """Waits until bus and services are ready, and each service says so itself."""
 
     def ready() -> bool:
-        found = [namespace.pods(name) for name in (BUS, town.north.objects, town.south.objects)]
-        return [len(pods) for pods in found] == [1, 2, 1] and all(is_ready(pod) for pods in found for pod in pods)
+        bus, *services = [namespace.pods(name) for name in (BUS, town.north.objects, town.south.objects)]
+        if [len(pods) for pods in (bus, *services)] != [1, 2, 1]:
+            return False
+        # What Kubernetes knows of a pod is as old as its last probe: a service may have lost the bus since then.
+        return all(is_ready(pod) for pod in bus) and all(
+            is_ready(pod) and namespace.says_ready(pod) for pods in services for pod in pods
+        )
 
     wait_until(ready, 60, "the bus and three pods of services are ready")
