@@ -65,7 +65,7 @@ def test_up_ends_when_both_are_healthy_and_says_where(service: Generated, make: 
     address = re.search(r"cold_store answers at (http://\S+:\d+); 'make down' ends it", said)
     assert address, said
     with urllib.request.urlopen(f"{address[1]}/plants/mint/water", data=b"", timeout=10) as answer:
-        assert json.load(answer)["moisture"] == 70
+        assert 60 < json.load(answer)["moisture"] <= 70  # it dries a little every ten seconds
 
     for name, each in running.items():
         assert each["HostConfig"]["ReadonlyRootfs"], name

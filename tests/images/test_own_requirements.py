@@ -81,7 +81,8 @@ def test_what_the_base_holds_stays_as_it_is(needy: Generated) -> None:
 def test_the_service_runs_with_it(needy: Generated, start: Callable[..., Container]) -> None:
     container = start(f"{needy.image}:latest")
     container.wait_ready()
-    assert json.loads(container.run("daebus", "call", "cold_store", "water", '{"plant": "mint"}'))["moisture"] == 70
+    watered = json.loads(container.run("daebus", "call", "cold_store", "water", '{"plant": "mint"}'))
+    assert 60 < watered["moisture"] <= 70  # it dries a little every ten seconds
 
 
 def test_a_lock_for_another_base_is_refused_with_the_cure(needy: Generated, tmp_path: Path) -> None:

@@ -102,8 +102,9 @@ def test_a_service_without_a_port_of_its_own_runs_too(
     assert f"{LABEL}.licenses" not in settings["Labels"]
     container = start(f"{service.image}:0.1.0")
     container.wait_ready()
-    called = container.run("daebus", "call", "night-watch", "water", '{"plant": "mint"}')
-    assert json.loads(called) == {"plant": "mint", "moisture": 70}
+    called = json.loads(container.run("daebus", "call", "night-watch", "water", '{"plant": "mint"}'))
+    assert called["plant"] == "mint"
+    assert 60 < called["moisture"] <= 70  # it dries a little every ten seconds
     assert "HTTP" not in container.said()
     container.stop()
     assert container.state()["ExitCode"] == 0, container.said()
