@@ -71,6 +71,34 @@ def test_it_answers_everything_with_no_rights_and_nothing_else_running(
         container.run("touch", "/srv/file")
 
 
+COMPILED = """
+import importlib.util, os, sys
+import cold_store.app
+for name, module in list(sys.modules.items()):
+    source = getattr(getattr(module, "__spec__", None), "origin", None)
+    if not (isinstance(source, str) and source.endswith(".py")) or name == "__main__":
+        continue
+    try:
+        with open(importlib.util.cache_from_source(source), "rb") as file:
+            magic, flags, *rest = (file.read(4) for _ in range(4))
+    except OSError:
+        print(name, "is not compiled")
+        continue
+    about, text = os.stat(source), open(source, "rb").read()
+    number = lambda value: (int(value) & 0xFFFFFFFF).to_bytes(4, "little")
+    by_time, by_content = [number(about.st_mtime), number(about.st_size)], importlib.util.source_hash(text)
+    fits = b"".join(rest) == by_content if flags[0] & 1 else rest == by_time
+    if magic != importlib.util.MAGIC_NUMBER or not fits:
+        print(name, "is compiled from another file")
+"""
+
+
+def test_every_module_that_it_imports_is_compiled(service: Generated, start: Callable[..., Container]) -> None:
+    container = start(f"{service.image}:0.1.0")
+    container.wait_ready()
+    assert container.run("python", "-c", COMPILED).strip() == ""
+
+
 def test_the_engine_finds_it_healthy(service: Generated, start: Callable[..., Container]) -> None:
     container = start(f"{service.image}:0.1.0")
     wait_until(lambda: container.state()["Health"]["Status"] == "healthy", 60, container.said)
