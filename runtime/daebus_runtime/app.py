@@ -7,16 +7,19 @@ from . import signals
 
 signals.heed()  # before the imports that take time: from here on a service ends in order
 
-from .patching import carry_into_executors, patch
+from .collector import at_rest
 
-patch()
+with at_rest():
+    from .patching import carry_into_executors, patch
 
-from typing import Any
+    patch()
 
-from . import context, launch, logs, settings
-from .application import Application
-from .context.about import about
-from .settings import UNSET, given
+    from typing import Any
+
+    from . import context, launch, logs, settings
+    from .application import Application
+    from .context.about import about
+    from .settings import UNSET, given
 
 logs.bind(about)
 carry_into_executors(context.carried)

@@ -11,16 +11,19 @@ from . import signals
 
 signals.heed()
 
-from .patching import patch
+from .collector import at_rest
 
-patch()
+with at_rest():
+    from .patching import patch
 
-from typing import Any
+    patch()
 
-from . import master
-from .application import Application
-from .errors import ConfigurationError
-from .launch import prepare
+    from typing import Any
+
+    from . import master
+    from .application import Application
+    from .errors import ConfigurationError
+    from .launch import prepare
 
 globals().update(master.SETTINGS)
 bind = master.DEFAULT_BIND

@@ -59,3 +59,10 @@ def test_who_names_the_cache_does_not_wait_for_its_client_in_a_handler() -> None
 def test_what_nobody_uses_is_not_imported(names: str) -> None:
     program = f"import sys\nfrom daebus import {names}\nprint(*(m for m in {NOT_FOR_A_SERVICE!r} if m in sys.modules))"
     assert run(program) == ""
+
+
+@pytest.mark.parametrize("module", ["app", "gunicorn"])
+def test_the_collector_is_what_the_program_made_it(module: str) -> None:
+    look = f"from daebus_runtime import {module}; assert gc.isenabled()"
+    assert run(f"import gc; {look} is True; print('fine')") == "fine"
+    assert run(f"import gc; gc.disable(); {look} is False; print('fine')") == "fine"
