@@ -1,7 +1,7 @@
 """The fixtures of all tests. They run in a process patched by gevent, as a service does."""
 
-# Before anything else: what is imported first keeps the unpatched library. Only pytest's plugins come earlier, and the
-# one of anyio imports ssl; nothing here uses anyio's TLS, so gevent's warning about it is of no use.
+# Patch before all other imports: a module that is imported earlier keeps the unpatched functions. Only pytest's plugins
+# come earlier. That of anyio imports ssl, but nothing here uses anyio's TLS, so gevent's warning does not apply.
 import warnings
 
 from gevent import monkey
@@ -23,8 +23,8 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.wall_clock import WallClock, why_not
 
-# A shell has what it runs in the background ignore the keys that end a program, and nohup the end of the terminal.
-# Every program that the tests start would inherit that.
+# A shell starts background jobs with SIGINT and SIGQUIT ignored, and nohup ignores SIGHUP. Every program that the tests
+# start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for number in (signal.SIGQUIT, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
@@ -92,7 +92,7 @@ def start_process(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
 
 @pytest.fixture
 def wall_clock(tmp_path: Path) -> WallClock:
-    """A wall clock that this test sets while a program runs; give the program its `env`."""
+    """A wall clock that the test moves while a program runs; start the program with its `env`."""
     if reason := why_not():
         pytest.skip(reason)
     return WallClock(tmp_path)
@@ -100,7 +100,7 @@ def wall_clock(tmp_path: Path) -> WallClock:
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Keeps a line for the end of the run: figures are worth more than a dot."""
+    """A function that keeps a line of figures; all lines are printed at the end of the run."""
     return request.config.stash.setdefault(MEASURED, []).append
 
 

@@ -24,7 +24,7 @@ from tests.support.redis_server import RedisServer
 
 
 def make_app() -> Daebus:
-    """A small shop that uses every way in and out."""
+    """A small shop that receives and sends over every channel: actions, broadcasts, WebSocket, tasks."""
     app = Daebus("shop")
     pages = DaebusWebSocket()
     app.attach(DaebusHttp())
@@ -73,7 +73,7 @@ def shop(request: pytest.FixtureRequest) -> Iterator[TestApp]:
         yield service
 
 
-def test_an_action_answers_and_tells_others(shop: TestApp) -> None:
+def test_an_action_answers_and_broadcasts(shop: TestApp) -> None:
     seen: list[Any] = []
     assert shop.call("order", {"item": "tea"}, on_progress=seen.append) == {"item": "tea", "number": 1}
     assert seen == [{"step": "packing", "progress_percentage": 50}]
@@ -100,7 +100,7 @@ def test_a_broadcast_has_been_handled_when_it_returns(shop: TestApp) -> None:
     assert (answer.status, answer.json) == (200, [{"channel": "weather.rain", "percent": 10}])
 
 
-def test_a_page_talks_and_is_told(shop: TestApp) -> None:
+def test_a_page_sends_a_message_and_is_notified(shop: TestApp) -> None:
     with shop.websocket("/ws") as page:
         assert page.request("greet", {"name": "Ada"}) == {"type": "response", "data": {"hello": "Ada"}}
         shop.broadcast("weather.sun", {"hours": 3})

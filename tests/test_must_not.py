@@ -1,4 +1,4 @@
-"""What the original gets wrong, and Daebus must not: api.md's list, without what later work is to bring.
+"""Faults of the original that Daebus must not have: the list in api.md, without the points left for later.
 
 | number | promise | where |
 |---|---|---|
@@ -29,7 +29,7 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 
 AT_ONCE = 1.0
-"""Seconds. The original lets the caller wait out its timeout, which is five times as long here."""
+"""Seconds. On the original the caller waits until its timeout, which is five times as long here."""
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -103,8 +103,10 @@ def test_6_a_payload_above_the_limit_is_refused_at_the_sender(garden: TestApp) -
 
 
 @pytest.mark.slow
-def test_6_forty_megabytes_below_the_limit_arrive(monkeypatch: pytest.MonkeyPatch, shared_redis: RedisServer) -> None:
-    # The original loses everything from 33 MB on: Redis cuts off a subscriber that is slower than its output buffer.
+def test_6_a_message_of_forty_megabytes_below_the_limit_arrives(
+    monkeypatch: pytest.MonkeyPatch, shared_redis: RedisServer
+) -> None:
+    # The original loses all messages above 33 MB: Redis disconnects a subscriber whose output buffer overflows.
     monkeypatch.setenv("DAEBUS_MESSAGE_LIMIT", str(64 * 1024 * 1024))
     shared_redis.client().config_set("client-output-buffer-limit", "pubsub 0 0 0")
     app = Daebus("garden")
@@ -137,7 +139,7 @@ PROGRAM = """
 """
 
 
-def test_8_work_in_flight_is_finished_and_an_idle_connection_does_not_hold_up_the_end(
+def test_8_work_in_flight_is_finished_and_an_idle_connection_does_not_delay_the_end(
     start_process: Callable[..., ServiceProcess], shared_redis: RedisServer, free_port: int
 ) -> None:
     env = {"DAEBUS_HTTP_PORT": str(free_port), "DAEBUS_REDIS_URL": shared_redis.url}

@@ -1,4 +1,4 @@
-"""The tests' own instruments, since a test is no better than what it measures with."""
+"""Tests of the tests' own tools: a test is only as good as its instruments."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_waiting_returns_the_true_value_and_fails_with_the_message() -> None:
         wait_until(lambda: False, 0.01, "a miracle")
 
 
-def test_free_ports_differ_and_spare_the_one_of_redis() -> None:
+def test_free_ports_differ_and_are_never_the_one_of_redis() -> None:
     ports = [free_port() for _ in range(50)]
     assert len(set(ports)) == 50
     assert REDIS_PORT not in ports
@@ -215,13 +215,13 @@ def test_a_request_by_hand_gets_its_replies(shared_redis: RedisServer) -> None:
         wire.wait_for_subscriber(client, "svc")
 
 
-def test_waiting_costs_no_more_than_the_condition_takes() -> None:
+def test_waiting_ends_soon_after_the_condition_is_true() -> None:
     begun = time.monotonic()
     wait_until(lambda: time.monotonic() - begun > 0.05)
     assert time.monotonic() - begun < 1
 
 
-def test_bystanders_pass_a_quiet_service_and_notice_a_held_loop(
+def test_bystanders_accept_a_quiet_service_and_notice_a_blocked_loop(
     shared_redis: RedisServer, free_port: int, start_process: Start
 ) -> None:
     service = start_process(
@@ -263,7 +263,9 @@ def test_bystanders_pass_a_quiet_service_and_notice_a_held_loop(
         assert f"({kind}): worst 1" in str(failure.value)
 
 
-def test_bystanders_notice_failures_and_come_in_pairs(shared_redis: RedisServer, start_process: Start) -> None:
+def test_bystanders_notice_failures_and_a_single_kind_is_started_twice(
+    shared_redis: RedisServer, start_process: Start
+) -> None:
     service = start_process(IDLE, env=settings(shared_redis.url))
     service.wait_line("is connected")
     with Bystanders(redis_url=shared_redis.url, service="idle", action="echo") as others:
@@ -274,7 +276,7 @@ def test_bystanders_notice_failures_and_come_in_pairs(shared_redis: RedisServer,
         others.assert_unharmed()
 
 
-def test_a_wall_clock_is_set_and_nothing_else(wall_clock: WallClock, start_process: Start) -> None:
+def test_only_the_wall_clock_is_set(wall_clock: WallClock, start_process: Start) -> None:
     program = """
         import datetime, os, sys, time
 

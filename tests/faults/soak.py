@@ -21,9 +21,9 @@ from tests.support.waiting import wait_until
 
 POOL = 4
 PAUSES = {"blocking": 0.01, "shout": 0.02, "sensor": 0.1}
-"""What is asked over the bus, and how long a client waits before it asks again."""
+"""The actions that are called over the bus, with the seconds that a client waits between two calls."""
 EXPECTED = (OSError, AssertionError, http.client.HTTPException, redis.RedisError, websocket.WebSocketException)
-"""The failures of a request; anything else is a mistake in this test."""
+"""The exceptions of a failed request; any other is a bug in this test."""
 
 SERVICE = f"""
     import gc

@@ -65,7 +65,7 @@ LEFT_OUT_OF_MODULES = {
     "pubsub": ["PubSubBroadcast"],
     "websocket": ["DaebusJSONEncoder"],
 }
-"""How the original does it inside, and names that it only imports there."""
+"""Internals of the original, and names that its modules only import."""
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 
 LATE = 0.03
-"""A loop that is held is 60 ms late every time. One message of 1 MB alone is 7 to 12 ms of work, in one piece."""
+"""Seconds. A blocked loop is 60 ms late every time; a single message of 1 MB takes 7 to 12 ms without a switch."""
 BUSY = 0.15
-"""A flood keeps one core busy, and the machine may have others' work to do: the bystanders wait for both."""
+"""Seconds. The bystanders compete for the processors with the flood, which fills one core, and with other programs."""
 PROGRAM = """
     import time
     from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket

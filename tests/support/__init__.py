@@ -1,1 +1,1 @@
-"""What the tests share: real servers and processes, faults between them, raw protocol clients. No test lives here."""
+"""Shared by the tests: real servers and processes, broken connections, raw protocol clients. No tests here."""

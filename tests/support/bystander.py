@@ -1,9 +1,9 @@
 """One client of a service in a process of its own; run by `bystanders`. Standard library only, so that it starts at
 once and costs little: several of them share a small machine with the service under test.
 
-`bystander http|bus|websocket PAUSE TIMEOUT WHERE…` asks every PAUSE seconds until its standard input ends. A line
-for each request: when it began (`time.monotonic()`), the seconds to its answer, for how many of them the service, its
-Redis or this process was ready to run and had no processor, and what went wrong, if anything.
+`bystander http|bus|websocket PAUSE TIMEOUT WHERE…` asks every PAUSE seconds until its standard input ends. It prints a
+line for each request: when it began (`time.monotonic()`), the seconds until its answer, how many of these the
+service, its Redis or this process was ready to run but had no processor, and the error, if there was one.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Bus:
             raise ConnectionError(f"answered {reply}")
 
     def _service_and_redis(self) -> set[int]:
-        """Nothing without the right to ask."""
+        """The process ids of the service and its Redis; fewer when the server does not permit these commands."""
         try:
             about, clients = self._command(self._out, "INFO", "server"), self._command(self._out, "CLIENT", "LIST")
         except ConnectionError:
@@ -108,7 +108,7 @@ class Bus:
         assert isinstance(about, bytes)
         assert isinstance(clients, bytes)
         found = {int(line.partition(b":")[2]) for line in about.splitlines() if line.startswith(b"process_id:")}
-        # The connections are named daebus-PID; the service was there before its clients, so its number is the lowest.
+        # The connections are named daebus-PID. The service connected before its clients, so its id is the lowest.
         lines = [_fields(line) for line in clients.decode().splitlines()]
         named = [line for line in lines if line.get("name", "").startswith("daebus-")]
         first = min(named, key=lambda line: int(line["id"]), default={"name": ""})
@@ -172,7 +172,7 @@ class WebSocket:
                 return
 
     def _send(self, opcode: int, data: bytes) -> None:
-        # A mask of zeros is a mask: the data stays as it is.
+        # A mask of zeros is valid and leaves the data unchanged.
         size = struct.pack("!B", 0x80 | len(data)) if len(data) < 126 else struct.pack("!BH", 0xFE, len(data))
         self._connection.send(bytes([0x80 | opcode]) + size + bytes(4) + data)
 
@@ -193,7 +193,7 @@ class WebSocket:
 
 
 def _fields(line: str) -> dict[str, str]:
-    """A line of `name=value` words."""
+    """The fields of a line of `name=value` words."""
     words = [word.partition("=") for word in line.split()]
     return {name: value for name, _, value in words}
 
@@ -202,7 +202,7 @@ KINDS: dict[str, Callable[..., Http | Bus | WebSocket]] = {"http": Http, "bus": 
 
 
 def asked_to_end(seconds: float) -> bool:
-    """Waits so long; True as soon as standard input ends."""
+    """Waits for these seconds; True as soon as standard input ends."""
     return bool(select.select([sys.stdin], [], [], max(0.0, seconds))[0])
 
 
@@ -212,8 +212,8 @@ def main(kind: str, pause: float, timeout: float, *where: str) -> None:
     due = ended = time.monotonic()
     while not asked_to_end(due - time.monotonic()):
         now = time.monotonic()
-        # A request that was kept waiting by the one before it counts from when it was due. That the machine woke this
-        # process late is not the service's doing.
+        # A request that had to wait for the previous one counts from when it was due. But when this process was merely
+        # woken up late, the service is not to blame: then it counts from now.
         begun = now if ended <= due else due
         trouble = ""
         waits.note(now)

@@ -1,10 +1,10 @@
-"""Two or more other clients of a real service, which must notice nothing while somebody misbehaves.
+"""Two or more other clients of a real service, which must notice nothing while a client misbehaves.
 
     with Bystanders(http_port=port, redis_url=url, service="garden") as others:
         …one client, task, hook or clock misbehaves…
     others.assert_unharmed()
 
-Each is a process of its own (`bystander`), so that neither the test's loop nor the misbehaving client delays it.
+Each is a process of its own (`bystander`), so neither the test's loop nor the misbehaving client delays it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .orphans import die_with_parent
 from .waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-QUIET = 25  # requests of each before anybody misbehaves
+QUIET = 25  # requests of each bystander before the misbehaviour begins
 WARM_UP = 5
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One request: when it began (`time.monotonic()`), seconds to its end; those that were the machine's."""
+    """One request: when it began (`time.monotonic()`), its seconds, and how many of these the machine caused."""
 
     begun: float
     seconds: float
     machine: float
-    """For so many seconds the service, its Redis or the client was ready to run and had no processor."""
+    """Seconds in which the service, its Redis or the client was ready to run but had no processor."""
     trouble: str
 
     @classmethod
@@ -47,26 +47,26 @@ class Sample:
 
     @property
     def waited(self) -> float:
-        """The seconds that are the service's."""
+        """The seconds that the service itself took."""
         return max(0.0, self.seconds - self.machine)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that so great a share of them does not exceed."""
+    """The quantile: this share of the values does not exceed it."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What one bystander saw in one phase; seconds, without those of the machine."""
+    """The results of one bystander in one phase, in seconds, without those that the machine caused."""
 
     count: int
     median: float
     p99: float
     worst: float
     machine: float
-    """p99 of what the machine added."""
+    """p99 of the seconds that the machine added."""
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Figures:
@@ -99,13 +99,13 @@ class Bystander:
                 self.samples.append(Sample.of(line))
 
     def since(self, begun: float, until: float = float("inf")) -> list[Sample]:
-        """The requests that were under way between the two moments."""
+        """The requests that were under way at some time between the two moments."""
         return [
             sample for sample in list(self.samples) if sample.begun < until and sample.begun + sample.seconds >= begun
         ]
 
     def began_after(self, moment: float) -> bool:
-        """Whether a request that began after the moment is over."""
+        """Whether a request has finished that began after the moment."""
         return bool(self.samples) and self.samples[-1].begun > moment
 
     def ask_to_end(self) -> None:
@@ -113,7 +113,7 @@ class Bystander:
         self.process.stdin.close()
 
     def end(self, timeout: float) -> None:
-        """Returns once its last request is over and reported."""
+        """Returns once its last request has finished and been reported."""
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -123,12 +123,11 @@ class Bystander:
 
 
 class Bystanders:
-    """Clients of a service that is ready: a GET over HTTP where `http_port` is given, an action over the bus where
-    `redis_url` and `service` are, a WebSocket message where `websocket_port` is. A kind that is alone is
-    there twice.
+    """Clients of a ready service. `http_port` gives one that sends GETs, `redis_url` with `service` one that calls an
+    action over the bus, `websocket_port` one that sends WebSocket messages. A single kind is started twice.
 
-    Each asks `rate` times a second, first in a quiet phase (while the constructor's block is entered, half a second),
-    then all through the block. A request that takes longer than `timeout` seconds fails.
+    Each sends `rate` requests a second, first for a quiet phase of half a second before the block, then all through the
+    block. A request that takes longer than `timeout` seconds fails.
     """
 
     def __init__(
@@ -202,26 +201,27 @@ class Bystanders:
     # what they saw
 
     def quiet(self) -> dict[str, Figures]:
-        """What each saw before the block, by name."""
+        """The results of each bystander before the block, by name."""
         return {one.name: Figures.of(one.samples[WARM_UP:][:QUIET]) for one in self._others}
 
     def seen(self) -> dict[str, list[Sample]]:
-        """The requests that were under way in the block, by name; inside the block, those up to now."""
+        """The requests during the block, by name; when called inside the block, those up to now."""
         if self._ended == float("inf"):
             self._wait_for_answers()
         return {one.name: one.since(self._begun, self._ended) for one in self._others}
 
     def _wait_for_answers(self) -> None:
-        """Returns when each has begun a request after this call: what was under way is over, and counted."""
+        """Returns once each has finished a request that began after this call, so all earlier ones are counted."""
         now = time.monotonic()
         for one in self._others:
             wait_until(partial(one.began_after, now), self._timeout + 5, f"an answer for bystander {one.name}")
 
     def assert_unharmed(self, most_seconds: float = 0.5, *, ratio: float = 3.0, floor: float = 0.05) -> None:
-        """Fails when one of them had a failure, waited longer than `most_seconds` for any answer, or had a p99 above
-        `ratio` times the one of the quiet phase (`floor` seconds at least) or a median likewise (half of `floor`).
+        """Fails when a bystander had an error, when an answer took more than `most_seconds`, or when its p99 or median
+        in the block is above `ratio` times that of the quiet phase. A p99 below `floor` seconds and a median below half
+        of it are always accepted.
 
-        Time without a processor does not count (Linux): other work on the machine is no harm that the service does.
+        Time without a processor does not count (Linux): the service is not to blame for other work on the machine.
         May be called inside the block too.
         """
         quiet = self.quiet()
@@ -233,7 +233,7 @@ class Bystanders:
         assert not harm, "\n".join([*harm, str(self)])
 
     def __str__(self) -> str:
-        """What each saw, quiet and in the block, for a failure's text or a measured line."""
+        """The results of each in both phases, for the text of a failure or a measured line."""
         lines = []
         for one in self._others:
             quiet, block = one.samples[WARM_UP:][:QUIET], one.since(self._begun, self._ended) if self._begun else []

@@ -1,4 +1,4 @@
-"""What is used in a `with` block and closed at its end."""
+"""A base class of objects that are closed at the end of a `with` block."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Self
 
 
 class Closing:
-    """`with` gives the object itself; whatever happens in the block, `close()` is called after it."""
+    """`with` yields the object itself; `close()` is called after the block, also after an exception."""
 
     def close(self) -> None:
         raise NotImplementedError

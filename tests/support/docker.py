@@ -1,4 +1,4 @@
-"""The Docker client for the tests, a generated service built by its own Makefile, and containers of it."""
+"""The Docker client, generated services that are built by their own Makefiles, and containers of them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.template.rendering import copy_project
 DOCKER = next((path for path in ("/usr/bin/docker", shutil.which("docker")) if path and Path(path).exists()), "docker")
 REQUIRED = bool(os.environ.get("DAEBUS_REQUIRE_DOCKER"))  # the tests themselves see no `DAEBUS_*` variable
 LABEL = "org.opencontainers.image"
-# What a cluster under Pod Security "restricted" leaves a container, and a root that nobody writes to.
+# The rights that Pod Security "restricted" leaves to a container, and a read-only root.
 RESTRICTED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
 
 def docker(*words: str | Path) -> str:
-    """Runs the Docker client and returns what it printed; its errors are in the failure's text."""
+    """Runs the Docker client and returns its output; an error is in the text of the failure."""
     command = [DOCKER, *map(str, words)]
     done = subprocess.run(command, env={**os.environ, "DOCKER_BUILDKIT": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
@@ -35,7 +35,7 @@ def docker(*words: str | Path) -> str:
 
 
 def logs(container: str) -> str:
-    """What a container has said, on both of its outputs."""
+    """The log of a container: standard output and error."""
     return subprocess.run(
         [DOCKER, "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ).stdout
@@ -59,7 +59,7 @@ def need_engine() -> None:
 
 
 def compose_command() -> str | None:
-    """How Compose is called here, None where it is not: the client's plugin, or Debian's program."""
+    """The command for Compose on this machine: the client's plugin or Debian's program; None without either."""
     for words in ([DOCKER, "compose"], ["docker-compose"]):
         if shutil.which(words[0]) and not subprocess.run([*words, "version"], capture_output=True).returncode:
             return " ".join(words)
@@ -67,13 +67,13 @@ def compose_command() -> str | None:
 
 
 def inspected(image: str) -> dict[str, Any]:
-    """What the engine knows of an image."""
+    """The engine's description of an image."""
     found: dict[str, Any] = json.loads(docker("image", "inspect", image))[0]
     return found
 
 
 def versions(image: str) -> dict[str, str]:
-    """What is installed in the image's environment, by normalized name."""
+    """The versions of the packages in the image's environment, by normalized name."""
     program = (
         "import json; from importlib.metadata import distributions;"
         "from sysconfig import get_path;"
@@ -84,20 +84,20 @@ def versions(image: str) -> dict[str, str]:
 
 
 def unique(name: str) -> str:
-    """A name that no other run of the tests has."""
+    """A name that no other run of the tests uses."""
     return f"{name}-{uuid.uuid4().hex[:8]}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Generated:
-    """A repository made from the template, and the names of its images: `image` without a tag, `base` with one."""
+    """A generated repository, and the names of its images: `image` without a tag, `base` with one."""
 
     project: Path
     image: str
     base: str
 
     def make(self, *words: str, check: bool = True, **environment: str) -> str:
-        """Runs the repository's own Makefile; returns what it and its programs said. Nothing is there to be typed."""
+        """Runs the repository's own Makefile with an empty standard input; returns all output."""
         registry, name = self.base.rsplit("/", 1)
         base, tag = name.split(":")
         names = {"BASE_REGISTRY": registry, "BASE_IMAGE": base, "BASE_TAG": tag, "DOCKER": DOCKER, **environment}
@@ -116,12 +116,12 @@ class Generated:
         return done.stdout
 
     def remove_image(self) -> None:
-        """The base stays: other services may stand on it."""
+        """Removes the service's image. The base stays: other services may be built on it."""
         subprocess.run([DOCKER, "rmi", "--force", f"{self.image}:0.1.0", f"{self.image}:latest"], capture_output=True)
 
 
 def generate(template: Path, target: Path, base_registry: str = "", **answers: Any) -> Generated:
-    """Copies the template; its images get names of their own unless `image_registry` and `base_registry` are given.
+    """Copies the template. Its images get unique names unless `image_registry` and `base_registry` are given.
 
     Services with one `base_registry`, made from one commit of the template, share their base.
     """
@@ -135,7 +135,7 @@ def generate(template: Path, target: Path, base_registry: str = "", **answers: A
 
 
 class Container:
-    """A container of an image, started at once; `close` removes it, with what it left."""
+    """A container of an image, started by the constructor; `close` removes it and its volumes."""
 
     def __init__(self, image: str, *words: str, options: tuple[str, ...] = RESTRICTED) -> None:
         self.began = time.monotonic()
@@ -149,15 +149,15 @@ class Container:
         return found
 
     def address(self, port: int) -> str:
-        """Where a published port answers: host and port."""
+        """Host and port at which a published port can be reached."""
         return docker("port", self.name, f"{port}/tcp").splitlines()[0]
 
     def run(self, *words: str) -> str:
-        """What a command in the container printed."""
+        """Runs a command in the container; its output."""
         return docker("exec", self.name, *words)
 
     def said(self) -> str:
-        """Its state and its log, for the text of a failure."""
+        """The container's state and log, for the text of a failure."""
         return f"{self.state()}\n{logs(self.name)}"
 
     def wait_ready(self, seconds: float = 60) -> float:
@@ -171,7 +171,7 @@ class Container:
         return not subprocess.run(command, capture_output=True).returncode or not self.state()["Running"]
 
     def stop(self, seconds: int = 30) -> float:
-        """SIGTERM, then waits for its end; returns how long that took."""
+        """SIGTERM, then waits for the end; the seconds that this took."""
         began = time.monotonic()
         docker("stop", "--time", str(seconds), self.name)
         return time.monotonic() - began

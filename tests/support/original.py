@@ -1,4 +1,4 @@
-"""The published daebus 0.0.31 in a virtual environment of its own, for programs that run beside ours."""
+"""The published daebus 0.0.31 ("the original") in a virtual environment of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VERSION = "0.0.31"
 
 
 def original_python(cache: Path | None = None) -> Path:
-    """The interpreter that has the original installed; made at first use, in `.cache`, and kept.
+    """The interpreter of an environment with the original; it is created in `.cache` at first use, and kept.
 
     Raises RuntimeError with pip's own words when it cannot be installed.
     """

@@ -1,4 +1,4 @@
-"""No process outlives the tests: children die with their parent, and process groups are looked through at the end."""
+"""No process outlives the tests: children die with their parent, and process groups are checked at the end."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def _setpriv() -> str | None:
 
 
 def die_with_parent(command: Sequence[str]) -> list[str]:
-    """The same command (and pid) that the kernel kills when this process dies, even by kill -9. Linux only."""
+    """The command with a wrapper: when this process dies, the kernel kills it. It keeps its pid. Linux only."""
     wrapper = _setpriv()
     return [wrapper, "--pdeathsig", "KILL", "--", *command] if wrapper else list(command)
 
 
 def group_members(group: int) -> list[str]:
-    """The living processes of a process group as "pid (name)"; a zombie is dead."""
+    """The living processes of a process group as "pid (name)", without zombies."""
     if not Path("/proc/self/stat").exists():
         try:
             os.killpg(group, 0)
@@ -47,7 +47,7 @@ def group_members(group: int) -> list[str]:
 
 
 def kill_group(group: int) -> list[str]:
-    """kill -9 of a process group; returns whom it met alive, when all are gone."""
+    """kill -9 of a process group; waits until all are gone and returns those that were alive."""
     met = group_members(group)
     if met:
         try:

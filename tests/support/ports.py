@@ -12,12 +12,12 @@ _given: set[int] = set()
 def free_port() -> int:
     """A TCP port that nothing listens on and that no earlier call returned. Never Redis's own port.
 
-    Outside the range from which the system takes ports for outgoing connections: one of those could take it away again
-    before the program that it is meant for listens on it.
+    It lies outside the range for outgoing connections, or one of those could take it before the intended program
+    listens on it.
     """
     while True:
         port = random.randrange(20_000, 32_000)
-        # The runtime's old clients use HTTP's port plus one: keep the neighbour out of the next answer.
+        # Old clients of the runtime use the HTTP port plus one: the next call must not return that neighbour.
         if port in _given:
             continue
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""A service, or any program, in a process of its own: started, watched through its output, ended without leftovers."""
+"""A service, or any program, in a process of its own: its start, its output, its end; no child may be left."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .waiting import wait_until
 class ServiceProcess(Closing):
     """A program text (written to `directory`/`name`), a file, or a whole command, in a process group of its own.
 
-    The environment is this process's without its `DAEBUS_*` variables, plus `env`; a None there removes a variable.
-    Standard output and error come together, line by line, in `output`.
+    The environment is that of this process without `DAEBUS_*` variables, plus `env`; None removes a variable.
+    `output` holds standard output and error together, in the order of their lines.
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class ServiceProcess(Closing):
         return "\n".join(self._lines)
 
     def wait_line(self, pattern: str, timeout: float = 15.0) -> re.Match[str]:
-        """The match in the first line, from the start of the output, that holds the regular expression.
+        """Waits for a line that matches the regular expression, from the start of the output; the match.
 
-        Fails at once when the process has ended without it.
+        Fails at once when the process has ended without such a line.
         """
         expression = re.compile(pattern)
         seen = 0
@@ -107,7 +107,7 @@ class ServiceProcess(Closing):
         return found
 
     def count(self, pattern: str) -> int:
-        """How many lines so far hold the regular expression."""
+        """How many lines so far match the regular expression."""
         return sum(bool(re.search(pattern, line)) for line in self._lines)
 
     # how it ends
@@ -125,7 +125,7 @@ class ServiceProcess(Closing):
         self.process.send_signal(number)
 
     def wait(self, timeout: float = 30.0) -> int:
-        """The exit code, once it has ended and all its output is here. Fails after `timeout` seconds."""
+        """Waits for the end of the process and of its output; the exit code. Fails after `timeout` seconds."""
         code = wait_until(
             lambda: None if self.process.poll() is None else (self.process.returncode,),
             timeout,
@@ -142,13 +142,13 @@ class ServiceProcess(Closing):
         return self.wait(timeout)
 
     def kill(self) -> None:
-        """kill -9 of the process alone: what becomes of its children is seen by `close()`."""
+        """kill -9 of the process only; `close()` then checks what became of its children."""
         if self.running:
             self.process.kill()
             self.process.wait(timeout=10)
 
     def close(self) -> None:
-        """Kills what still runs. Fails when the process had ended by itself and left others of its group behind."""
+        """Kills what still runs. Fails when the process had ended by itself but left processes of its group behind."""
         had_ended = not self.running
         left = [member for member in group_members(self.pid) if had_ended]
         kill_group(self.pid)

@@ -1,4 +1,4 @@
-"""How long processes were ready to run and had no processor: what a busy machine adds to every answer. Linux.
+"""How long processes were ready to run but had no processor: the delay that a busy machine adds to an answer. Linux.
 
 Standard library only, for `bystander`.
 """
@@ -13,7 +13,7 @@ LISTENS = "0A"
 
 
 def listeners(port: int) -> set[int]:
-    """The processes that listen on a TCP port; those of other users are not seen."""
+    """The processes that listen on a TCP port, without those of other users."""
     wanted = f":{port:04X}"
     links = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
@@ -25,7 +25,7 @@ def listeners(port: int) -> set[int]:
 
 
 class Waits:
-    """Adds up the waits of some processes' first threads (of a service, the one that turns the loop)."""
+    """Adds up the waiting times of the main threads of some processes (in a service: the thread of the event loop)."""
 
     def __init__(self, pids: set[int]) -> None:
         self._pids = pids
@@ -33,13 +33,13 @@ class Waits:
         self._sums: list[float] = []
 
     def note(self, now: float) -> None:
-        """To be called again and again; `now` only grows."""
+        """Take a sample; to be called repeatedly with a growing `now`."""
         self._times.append(now)
         waits = [_text(Path(f"/proc/{pid}/schedstat")).split() for pid in self._pids]
         self._sums.append(sum(int(words[1]) for words in waits if len(words) > 1) / 1e9)
 
     def since(self, begun: float) -> float:
-        """Seconds of waiting from `begun` to the last note; between two notes they are spread evenly."""
+        """Seconds of waiting from `begun` to the last sample, interpolated linearly between samples."""
         after = bisect_left(self._times, begun)
         if after >= len(self._times):
             return 0.0
@@ -48,7 +48,7 @@ class Waits:
         left, right = self._times[after - 1], self._times[after]
         share = (begun - left) / (right - left) if right > left else 1.0
         at = self._sums[after - 1] + share * (self._sums[after] - self._sums[after - 1])
-        # A process that is gone takes its waits along.
+        # A process that has ended no longer counts, so the sum may shrink.
         return max(0.0, self._sums[-1] - at)
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that breaks connections on demand: the network between a program and its Redis."""
+"""A TCP proxy on loopback that breaks connections on demand; it stands for the network in front of Redis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Pair:
         self.dark = False
 
     def forward(self) -> None:
-        """Returns when either side has closed, or the pair was cut."""
+        """Returns when either side has closed or the pair was cut."""
         ways = [gevent.spawn(self._one_way, *self.sockets), gevent.spawn(self._one_way, *reversed(self.sockets))]
         gevent.joinall(ways, count=1)
         self.close()
@@ -34,7 +34,7 @@ class _Pair:
     def _one_way(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK):
-                # In the dark the bytes are taken and lost, and no end of the other side is passed on.
+                # While dark, bytes are read and dropped, and the end of one side is not passed on to the other.
                 if not self.dark:
                     sink.sendall(data)
             while self.dark:
@@ -53,7 +53,7 @@ class _Pair:
 
 
 class FaultProxy(Closing):
-    """Passes everything on to `host:port` until told otherwise. `tls` makes it a TLS end in front of a plain server."""
+    """Forwards everything to `host:port` until told otherwise. `tls`: it terminates TLS."""
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self._target = (host, port)
@@ -71,11 +71,11 @@ class FaultProxy(Closing):
 
     @property
     def open_connections(self) -> int:
-        """Connections that pass data right now; those in the dark are not counted."""
+        """How many connections pass data now; dark ones do not count."""
         return sum(not pair.dark for pair in self._pairs)
 
     def start(self) -> Self:
-        """Listens; after `refuse()` or `stop()` on the same port as before."""
+        """Listens; after `refuse()` or `stop()` again on the same port."""
         assert self._server is None, "the proxy is already started"
         address = ("127.0.0.1", self._port)
         if self._tls:
@@ -92,7 +92,7 @@ class FaultProxy(Closing):
             pair.close(reset=True)
 
     def black_hole(self) -> None:
-        """Existing connections stay open and carry nothing any more, in neither direction; new ones work."""
+        """Existing connections go dark: they stay open but carry nothing in either direction. New ones work."""
         for pair in self._pairs:
             pair.dark = True
 

@@ -35,7 +35,7 @@ HOST = "127.0.0.1"
 
 @cache
 def server_binary() -> str:
-    """The path of the Redis server that the tests use."""
+    """The path of the server binary that the tests use."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
@@ -48,7 +48,7 @@ def server_binary() -> str:
 
 
 def connect(url: str, *, socket_timeout: float | None = 5.0) -> redis.Redis:
-    """A redis-py client, text in and out, that neither retries nor hides a failure."""
+    """A redis-py client that decodes text and does not retry, so every failure is seen."""
     client: redis.Redis = redis.Redis.from_url(
         url, decode_responses=True, retry=Retry(NoBackoff(), 0), socket_timeout=socket_timeout
     )
@@ -58,8 +58,8 @@ def connect(url: str, *, socket_timeout: float | None = 5.0) -> redis.Redis:
 class RedisServer(Closing):
     """One server in a temporary folder, without persistence unless `arguments` ask for it.
 
-    `password` is for the default user. `tls=True` puts a TLS end (certificates by trustme) in front of the server,
-    since not every binary has TLS built in; `unix_socket=True` listens on a socket file and on no port at all.
+    `password` is for the default user. `tls=True` puts a TLS proxy (certificates by trustme) in front of the server,
+    since not every binary has TLS built in. `unix_socket=True` listens on a socket file and on no port.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class RedisServer(Closing):
         self.password = password
         self.tls = tls
         self.arguments = tuple(arguments)
-        # A short path: a socket's path may not exceed 107 bytes, which pytest's folders do.
+        # The path of a Unix socket may have at most 107 bytes, too few for pytest's folders.
         self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
         self.socket_path = self.directory / "redis.sock" if unix_socket else None
         self.ca_file = self.directory / "ca.pem" if tls else None
@@ -100,7 +100,7 @@ class RedisServer(Closing):
         return self.url_at(self.port)
 
     def url_at(self, port: int) -> str:
-        """The same address on another port: that of a proxy in front of this server."""
+        """The same address on another port, for a proxy in front of this server."""
         account = f":{quote(self.password, safe='')}@" if self.password else ""
         if self.socket_path:
             return f"unix://{account}{self.socket_path}"
@@ -135,7 +135,7 @@ class RedisServer(Closing):
         return self
 
     def stop(self) -> None:
-        """Ends the server in good order (SIGTERM); returns when it is gone."""
+        """Ends the server with SIGTERM; returns when it is gone."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -153,13 +153,13 @@ class RedisServer(Closing):
         self._paused = False
 
     def restart(self) -> None:
-        """Starts again on the same address; kills the server first when it still runs."""
+        """Starts again at the same address; a server that still runs is killed first."""
         if self.running:
             self.kill()
         self.start()
 
     def close(self) -> None:
-        """Ends everything and removes the folder; may be called at any time, twice too."""
+        """Ends everything and removes the folder; may be called at any time, and more than once."""
         if self.running:
             self.kill()
         if self._tls_end:
@@ -192,7 +192,7 @@ class RedisServer(Closing):
             raise AssertionError(f"the Redis server ended with {self._process.returncode}:\n{self.output}")
         client = self.client(socket_timeout=1)
         try:
-            # Another server on this port (a lost race) would answer too: ask who it is.
+            # A server that another process started on this port would answer too, so compare the process id.
             return bool(client.info("server")["process_id"] == self._process.pid)
         except redis.RedisError:
             return False

@@ -1,4 +1,4 @@
-"""Waiting by condition, so that no test sleeps for a guessed time."""
+"""Waiting for conditions, so that no test sleeps for a guessed time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], timeout: float = 5.0, message: str | Callable[[], str] = "") -> T:
-    """Returns the condition's first true value; fails the test after `timeout` seconds.
+    """Waits until the condition returns a true value, and returns it; fails the test after `timeout` seconds.
 
-    `message` says what was waited for; a function is called on failure, to show the state at that time.
+    `message` says what was waited for. A function is called only on failure, so it can show the state at that time.
     """
     deadline = time.monotonic() + timeout
     pause = 0.002

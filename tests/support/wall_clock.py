@@ -1,4 +1,4 @@
-"""The wall clock of a program in a process of its own, set while it runs; the monotonic clock does not move.
+"""Sets the wall clock of a program in another process while it runs; its monotonic clock is not changed.
 
 clock = WallClock(tmp_path)
 service = start_process(PROGRAM, env={**settings(url), **clock.env})
@@ -25,14 +25,14 @@ def compiler() -> str | None:
 
 
 def why_not() -> str | None:
-    """Why no wall clock can be set here; None when it can."""
+    """Why no wall clock can be set on this machine; None when it can."""
     if not sys.platform.startswith("linux"):
         return "a wall clock is set through LD_PRELOAD, which is there on Linux only"
     return None if compiler() else f"no C compiler for tests/support/wall_clock.c: none of {', '.join(COMPILERS)}"
 
 
 class WallClock:
-    """`env` is what makes a program, and its children, go by this clock. `directory`: where to keep it."""
+    """A program and its children use this clock when started with `env`. `directory` is where its files go."""
 
     def __init__(self, directory: Path) -> None:
         library, self._file = directory / "wall_clock.so", directory / "wall_clock"
@@ -43,7 +43,7 @@ class WallClock:
         self.env = {"LD_PRELOAD": str(library), "WALL_CLOCK": str(self._file)}
 
     def step(self, seconds: int) -> None:
-        """Set the clock forward, or back with a number below 0. Seen by all programs at once."""
+        """Move the clock forward, or back with a negative number. All programs see it at once."""
         self.wrong += seconds
-        with open(self._file, "r+b", buffering=0) as file:  # in place: the programs have it mapped
+        with open(self._file, "r+b", buffering=0) as file:  # written in place, since the programs have it mapped
             os.pwrite(file.fileno(), struct.pack("=q", self.wrong), 0)

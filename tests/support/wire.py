@@ -1,4 +1,4 @@
-"""The wire as other programs see it: raw Redis messages (wire.md, section 1) and raw WebSocket frames (section 4)."""
+"""The wire as other programs see it: raw Redis messages (wire.md, section 1), raw WebSocket frames (section 4)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .waiting import wait_until
 
 JSON = Any
 ABSENT: Any = object()
-"""Leaves a field out of a message, where None would send null."""
+"""Stands for a field that is left out of the message; None would send null."""
 
 
 class Listener(Closing):
@@ -27,7 +27,7 @@ class Listener(Closing):
     def __init__(self, client: redis.Redis, *channels: str) -> None:
         self._pubsub = client.pubsub()  # type: ignore[no-untyped-call]
         self.received: list[tuple[str, JSON]] = []
-        """(channel, message) in the order of arrival; the message as text where it is no JSON."""
+        """(channel, message) in the order of arrival; a message that is not JSON stays text."""
         patterns = [name for name in channels if "*" in name]
         plain = [name for name in channels if "*" not in name]
         if plain:
@@ -42,12 +42,12 @@ class Listener(Closing):
 
     @property
     def messages(self) -> list[JSON]:
-        """The messages alone, including those that wait to be read."""
+        """The messages without their channels, including those that have not been read yet."""
         self.poll()
         return [message for _, message in self.received]
 
     def poll(self, timeout: float = 0.0) -> None:
-        """Reads what has arrived; waits up to `timeout` seconds for the first."""
+        """Reads all that has arrived; waits up to `timeout` seconds for the first message."""
         while (message := self._pubsub.get_message(ignore_subscribe_messages=True, timeout=timeout)) is not None:
             timeout = 0.0
             data = message["data"]
@@ -56,12 +56,12 @@ class Listener(Closing):
             self.received.append((message["channel"], data))
 
     def wait_for(self, count: int = 1, timeout: float = 5.0) -> list[JSON]:
-        """The first `count` messages or more; fails when fewer come in time."""
+        """Waits for at least `count` messages and returns all; fails when fewer arrive in time."""
         wait_until(lambda: len(self.messages) >= count, timeout, lambda: f"{count} messages, got {self.received}")
         return self.messages
 
     def wait_where(self, condition: Callable[[JSON], object], timeout: float = 5.0) -> JSON:
-        """The first message that fulfils the condition."""
+        """Waits for a message that fulfils the condition; the first such message."""
         found = wait_until(
             lambda: [message for message in self.messages if condition(message)],
             timeout,
@@ -74,7 +74,7 @@ class Listener(Closing):
 
 
 def publish(client: redis.Redis, channel: str, message: JSON) -> int:
-    """Publishes a message: text and bytes as they are, anything else as JSON. Returns how many received it."""
+    """Publishes a message, text and bytes unchanged, anything else as JSON. Returns the number of receivers."""
     data = message if isinstance(message, str | bytes) else json.dumps(message)
     count: int = client.publish(channel, data)
     return count
@@ -127,7 +127,7 @@ def request(
 
 
 class WebSocketClient(Closing):
-    """One WebSocket connection: JSON or raw frames, and the code and reason of its end."""
+    """One WebSocket connection: JSON or raw frames, and the close code and reason."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class WebSocketClient(Closing):
         """(code, reason) of the peer's close frame, (None, "") when the connection was lost without one."""
 
     def send(self, message: JSON) -> None:
-        """Sends a text frame: text as it is, anything else as JSON."""
+        """Sends a text frame: text unchanged, anything else as JSON."""
         self._socket.send(message if isinstance(message, str) else json.dumps(message))
 
     def send_bytes(self, data: bytes) -> None:
@@ -156,7 +156,7 @@ class WebSocketClient(Closing):
         self._socket.ping(data)
 
     def receive_raw(self, timeout: float | None = None) -> str | bytes | None:
-        """The next data message: str or bytes; None when the peer has closed, see `closed`. Fails after the timeout."""
+        """The next data message, str or bytes; None when the peer has closed (`closed`). Fails after the timeout."""
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         while True:
             self._socket.settimeout(max(0.001, deadline - time.monotonic()))
@@ -189,17 +189,17 @@ class WebSocketClient(Closing):
         return self.receive(timeout)
 
     def wait_closed(self, timeout: float = 5.0) -> tuple[int | None, str]:
-        """(code, reason) once the peer has closed; other messages on the way are dropped."""
+        """Waits until the peer has closed; (code, reason). Messages before that are dropped."""
         deadline = time.monotonic() + timeout
         while self.closed is None:
             self.receive_raw(max(0.001, deadline - time.monotonic()))
         return self.closed
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Closes in good order and waits briefly for the answer."""
+        """Sends a close frame and waits briefly for the answer."""
         with suppress(websocket.WebSocketException, OSError):
             self._socket.close(status=code, reason=reason.encode(), timeout=2)
-        # The library leaves the socket open when it has seen the end itself.
+        # The library does not close the socket when the peer ended the connection.
         self.drop()
 
     def drop(self) -> None:
