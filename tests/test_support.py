@@ -154,8 +154,8 @@ def test_a_process_is_watched_line_by_line(start_process: Start) -> None:
     process = start_process(
         """
         import signal, sys, os
-        print("name", os.environ["NAME"], os.environ.get("DAEBUS_SERVICE"), flush=True)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+        print("name", os.environ["NAME"], os.environ.get("DAEBUS_SERVICE"), flush=True)
         signal.pause()
         """,
         env={"NAME": "x y"},

@@ -1,4 +1,4 @@
-"""A cluster, images in it, and namespaces of which nothing stays."""
+"""A cluster, images in it, and namespaces that leave nothing behind."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.cluster.kubernetes import (
 from tests.support.docker import need_engine
 from tests.template.rendering import REPOSITORY, plain_template
 
-# The state from which running services are upgraded, until there is a release: before the runtime's inner parts moved.
+# Until there is a release, running services are upgraded from this commit: the one before the runtime's restructuring.
 FORMER = "67fe023"
 
 
 @pytest.fixture(scope="session")
 def cluster() -> None:
-    """A cluster that answers. The tests are skipped when none is meant to be there, and fail when one is and is not."""
+    """A cluster that answers. With a reason in `DAEBUS_NO_CLUSTER` the tests are skipped."""
     if NO_CLUSTER:
         pytest.skip(NO_CLUSTER)
     missing = [program for program in ("kubectl", "helm") if not shutil.which(program)]
@@ -44,9 +44,9 @@ def cluster() -> None:
 def services(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """Generated services whose images are in the cluster.
 
-    `alone` has its bus in the pod; version 0.2.0 of its image is there too, in which one more plant grows.
-    `north` and `south` are on a shared bus; `former` is `north` as it was at the commit `FORMER`, None where this
-    repository does not know that commit.
+    `alone` has its bus in the pod; its image also exists as version 0.2.0, which has one more plant.
+    `north` and `south` are on a shared bus. `former` is `north` as it was at the commit `FORMER`, or None when this
+    repository does not have that commit.
     """
     need_engine()
     folder = tmp_path_factory.mktemp("services")
@@ -67,7 +67,7 @@ def services(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def knows(commit: str) -> bool:
-    """Whether the repository holds a commit; a shallow clone does not hold old ones."""
+    """Whether the repository has a commit; a shallow clone has no old ones."""
     return not subprocess.run(
         ["git", "cat-file", "-e", f"{commit}^{{commit}}"], cwd=REPOSITORY, capture_output=True
     ).returncode
@@ -82,7 +82,7 @@ def plant_fern(service: Service) -> None:
 
 @pytest.fixture(scope="session")
 def make_namespace(services: SimpleNamespace) -> Iterator[Callable[[str], Namespace]]:
-    """Makes namespaces; at the end they are gone, the volumes that they had are free, and nothing else is left."""
+    """A function that creates namespaces. At the end they are deleted, their volumes free, and nothing else is left."""
     made: list[Namespace] = []
 
     def make(purpose: str) -> Namespace:
@@ -99,7 +99,7 @@ def make_namespace(services: SimpleNamespace) -> Iterator[Callable[[str], Namesp
 
 @pytest.fixture(scope="module")
 def namespace(request: pytest.FixtureRequest, make_namespace: Callable[[str], Namespace]) -> Iterator[Namespace]:
-    """One for all tests of a module, in which nothing may be refused."""
+    """One namespace for all tests of a module. At the end nothing in it may have been refused."""
     space = make_namespace(request.module.__name__.rpartition("test_")[2].replace("_", "-"))
     yield space
     refusals = space.refusals()
@@ -109,7 +109,7 @@ def namespace(request: pytest.FixtureRequest, make_namespace: Callable[[str], Na
 
 @pytest.fixture(scope="module")
 def client(namespace: Namespace, services: SimpleNamespace) -> Client:
-    """A pod in the namespace that asks the services there."""
+    """A pod in the namespace that sends requests to the services there."""
     return Client(namespace, services.north.image)
 
 
@@ -117,7 +117,7 @@ def client(namespace: Namespace, services: SimpleNamespace) -> Client:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failure comes with the state of the namespace it happened in."""
+    """Add the state of the namespace to the report of a failure."""
     report = yield
     space = getattr(item, "funcargs", {}).get("namespace")
     if report.failed and isinstance(space, Namespace) and call.when != "teardown":

@@ -1,4 +1,4 @@
-"""Generated services with the images that their own Makefiles build, for the tests in a cluster."""
+"""Generated services and their images, built by their own Makefiles, for the tests in a cluster."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Service:
 
     @property
     def objects(self) -> str:
-        """How its chart, its release and its Kubernetes objects are called."""
+        """The name of its chart, its release and its Kubernetes objects."""
         return self.name.replace("_", "-")
 
     @property
@@ -46,14 +46,14 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Where its HTTP is, from inside the namespace."""
+        """Its HTTP address inside the namespace."""
         return f"http://{self.objects}:8080"
 
 
 class Images:
-    """Services' images in the Docker engine, all on one base, under names that nothing else has.
+    """Images of services in the Docker engine, all on one base, with names that nothing else uses.
 
-    `load` brings them to the cluster, `remove` takes them away again.
+    `load` copies them into the cluster, `remove` deletes them.
     """
 
     def __init__(self, folder: Path, template: Path) -> None:
@@ -68,7 +68,7 @@ class Images:
         return self._built(Service(name, generated), "0.1.0")
 
     def earlier(self, name: str, commit: str, **answers: Any) -> Service:
-        """The same as it was at a commit: template, chart and runtime of then. Its image is tagged `EARLIER`."""
+        """The service from an earlier commit: its template, its chart, its runtime. The image's tag is `EARLIER`."""
         tree = self.folder / commit
         extract(commit, tree)
         target, registry = self.folder / f"{name}-{commit}", f"{self.registry}/{commit}"
@@ -98,13 +98,13 @@ class Images:
         self.built.append(f"{service.generated.image}:{version}")
 
     def load(self) -> None:
-        """Brings what was built, and the bus's image, into the cluster."""
+        """Copies the built images and that of the bus into the cluster."""
         if not docker("images", "--quiet", BUS):
             docker("pull", "--quiet", BUS)
         run(*LOAD, *self.built, BUS, timeout=600)
 
     def remove(self) -> None:
-        """A cluster of the user's keeps its copies, until it cleans up by itself: there is no command that all have."""
+        """A user's own cluster keeps its copies until it cleans up: no command works on every cluster."""
         if OWN:
             ctr("images", "rm", *self.built)
         latest = {f"{image.rpartition(':')[0]}:latest" for image in self.built}

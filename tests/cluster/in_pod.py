@@ -1,4 +1,4 @@
-"""A client for the inside of a cluster, where only Python's standard library is; the tests hand it to a pod as text.
+"""A client that runs in a pod, with Python's standard library only; the tests pass it to the pod as text.
 
     in_pod.py ask METHOD URL             one request; prints `{"status": 200, "body": …}`
     in_pod.py flood METHOD URL CLIENTS   asks without a pause, each time on a new connection, until its input ends;
@@ -31,7 +31,7 @@ def ask(method: str, url: str, seconds: float = 10.0) -> tuple[int, str]:
 
 
 class Flood:
-    """Clients that ask at the same time, and what became of it."""
+    """Clients that send requests at the same time, and their results."""
 
     def __init__(self, method: str, url: str) -> None:
         self.method, self.url = method, url

@@ -1,4 +1,4 @@
-"""kubectl and helm for the tests: namespaces of their own, and what one wants to see when something fails."""
+"""kubectl and helm for the tests: their own namespaces, and the state of the cluster for the report of a failure."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import Any
 
 from tests.support.waiting import wait_until
 
-# Read here, since the tests themselves see no `DAEBUS_*` variable.
+# Read at import: later a fixture removes all `DAEBUS_*` variables.
 KUBECONFIG = os.environ.get("KUBECONFIG", "")
 NO_CLUSTER = os.environ.get("DAEBUS_NO_CLUSTER") or (
     "" if KUBECONFIG else "KUBECONFIG names no cluster; `make test-cluster` makes one"
 )
 LOAD = shlex.split(os.environ.get("DAEBUS_CLUSTER_LOAD", ""))
 
-# The cluster of .ci/offline-cluster is on this machine, so that its containers can be reached from outside.
+# The cluster of .ci/offline-cluster runs on this machine, so its containers can be reached from outside.
 OWN_STATE, OWN_SOCKET = Path("/var/lib/offline-cluster/admin.kubeconfig"), Path("/run/offline-cluster/containerd.sock")
 OWN = Path(KUBECONFIG) == OWN_STATE and OWN_SOCKET.exists()
 
 IN_POD = (Path(__file__).parent / "in_pod.py").read_text()
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-# What Kubernetes itself puts into each namespace.
+# Objects that Kubernetes itself creates in each namespace.
 ALWAYS_THERE = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 Object = dict[str, Any]
 
 
 def run(*command: str | Path, stdin: str | None = None, timeout: float = 180) -> str:
-    """Runs a command and returns what it printed. Raises AssertionError with everything it said when it fails."""
+    """Runs a command and returns its output. When it fails, raises AssertionError with its output and errors."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout)
@@ -46,7 +46,7 @@ def run(*command: str | Path, stdin: str | None = None, timeout: float = 180) ->
 
 
 def kubectl(*words: str | Path, stdin: str | None = None, timeout: float = 180) -> str:
-    """kubectl on no namespace in particular; as `run`."""
+    """kubectl without a namespace; like `run`."""
     return run("kubectl", *words, stdin=stdin, timeout=timeout)
 
 
@@ -56,7 +56,7 @@ def ctr(*words: str) -> str:
 
 
 class Namespace:
-    """A namespace under Pod Security "restricted". `delete` takes it away with all that is in it."""
+    """A namespace under Pod Security "restricted". `delete` removes it with all its objects."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -84,7 +84,7 @@ class Namespace:
         return found
 
     def pods(self, name: str, ending: bool = False) -> list[Object]:
-        """The pods of a service or a bus; without those that are on their way out, unless they are asked for."""
+        """The pods of a service or a bus, by default without those that are terminating."""
         items = self.get("pods", "--selector", f"app.kubernetes.io/name={name}")["items"]
         return [pod for pod in items if ending or "deletionTimestamp" not in pod["metadata"]]
 
@@ -107,7 +107,7 @@ class Namespace:
         return {pod["metadata"]["name"] for pod in self.pods(name, ending)}
 
     def everything(self) -> set[str]:
-        """Kind and name of all objects here, but for events and what Kubernetes puts into each namespace."""
+        """Kind and name of all objects here except events and those that Kubernetes creates in each namespace."""
         listed = kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
         kinds = ",".join(
             kind for kind in listed if not kind.startswith("events") and not kind.endswith("metrics.k8s.io")
@@ -115,7 +115,7 @@ class Namespace:
         return set(self.kubectl("get", kinds, "--output", "name", "--ignore-not-found").split()) - ALWAYS_THERE
 
     def refusals(self) -> list[str]:
-        """Events that say that something was not allowed."""
+        """The events that report something as forbidden."""
         events = self.get("events")["items"]
         return [
             f"{event['reason']}: {event['message']}"
@@ -124,7 +124,7 @@ class Namespace:
         ]
 
     def state(self) -> str:
-        """Pods, events and logs, for whoever has to find out what went wrong."""
+        """Pods, events and logs, for the report of a failure."""
         warnings = ("get", "events", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp")
         parts = [self.shown("get", "pods,pvc", "--output=wide"), self.shown(*warnings)]
         for pod in self.get("pods")["items"]:
@@ -145,7 +145,7 @@ def is_ready(pod: Object) -> bool:
 
 
 def statuses(pod: Object) -> list[Object]:
-    """What is known of each container, sidecars included."""
+    """The status of each container, sidecars included."""
     status = pod["status"]
     return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
 
@@ -157,7 +157,7 @@ def restarts(pod: Object, container: str) -> int:
 
 
 class Client:
-    """A pod that asks services over HTTP from inside the cluster, so through their Service."""
+    """A pod that sends HTTP requests from inside the cluster, through the Kubernetes Service."""
 
     def __init__(self, namespace: Namespace, image: str) -> None:
         self.namespace = namespace
@@ -189,7 +189,7 @@ class Client:
 
     @contextmanager
     def flood(self, method: str, url: str, clients: int = 4) -> Iterator[Flood]:
-        """Requests without a pause while the block runs; what became of them is known after it."""
+        """Sends requests without a pause while the block runs; the results are known after it."""
         command = self.command("flood", method, url, str(clients))
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
@@ -204,7 +204,7 @@ class Client:
 
 @dataclass
 class Flood:
-    """Answers with status 200, what the others were, and for how many seconds at most there was none."""
+    """The number of answers with status 200, the failures, and the longest time in seconds without an answer."""
 
     answers: int = 0
     failures: list[str] = field(default_factory=list)
@@ -212,7 +212,7 @@ class Flood:
 
 
 def cluster_wide() -> set[str]:
-    """What the charts made outside all namespaces."""
+    """The objects that the charts created outside of namespaces."""
     kinds = kubectl("api-resources", "--namespaced=false", "--verbs=list", "--output=name").split()
     listed = ",".join(kind for kind in kinds if not kind.endswith("metrics.k8s.io"))
     made = ("--selector=app.kubernetes.io/part-of=daebus", "--output=name", "--ignore-not-found")
@@ -220,13 +220,13 @@ def cluster_wide() -> set[str]:
 
 
 def volumes_of(namespaces: set[str]) -> list[Object]:
-    """The volumes that claims of these namespaces have, or had."""
+    """The volumes that are, or were, bound to claims in these namespaces."""
     volumes = json.loads(kubectl("get", "persistentvolumes", "--output", "json"))["items"]
     return [one for one in volumes if one["spec"].get("claimRef", {}).get("namespace") in namespaces]
 
 
 def give_back_volumes(namespaces: set[str]) -> None:
-    """Waits until the volumes of deleted namespaces are gone; those that are kept become free for the next claim."""
+    """Waits until the volumes of deleted namespaces are gone; those with policy Retain become available again."""
 
     def unsettled() -> list[str]:
         return [

@@ -1,4 +1,4 @@
-"""The namespaces of these tests do refuse what is not allowed: else that nothing was refused would mean nothing."""
+"""The namespaces of these tests really refuse forbidden pods; otherwise "nothing was refused" would prove nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.cluster
 
 
-def test_a_pod_with_rights_is_refused_and_noticed(make_namespace: Callable[[str], Namespace]) -> None:
+def test_a_privileged_pod_is_refused_and_reported(make_namespace: Callable[[str], Namespace]) -> None:
     space = make_namespace("refusals")
     labels = {"app": "root"}
     pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "root", "image": "none"}]}}

@@ -1,4 +1,4 @@
-"""Two services on one bus: they call each other, and go on when the bus is upgraded, restarted or killed."""
+"""Two services on one bus: they call each other, and recover when the bus is upgraded, restarted or killed."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def test_no_request_fails_while_a_service_is_upgraded(
     assert flood.failures == []
 
 
-def test_no_request_fails_on_the_way_from_an_earlier_state_of_everything(
+def test_no_request_fails_during_an_upgrade_from_an_earlier_commit(
     namespace: Namespace, client: Client, town: SimpleNamespace, measured: Callable[[str], None]
 ) -> None:
-    """Template, chart, image and runtime of then, side by side with those of today while the pods are replaced."""
+    """While the pods are replaced, the earlier template, chart, image and runtime run beside today's."""
     if town.former is None:
         pytest.skip("this repository does not know the commit from which to upgrade: it is a shallow clone")
     north = town.north.objects
@@ -112,7 +112,7 @@ def test_uninstalling_leaves_nothing(make_namespace: Callable[[str], Namespace],
 
 
 def call(namespace: Namespace, caller: Service, callee: Service) -> dict[str, object]:
-    """What `water` of one service answers to a call from a pod of the other."""
+    """Calls `water` of one service from a pod of the other; the answer."""
     inside = ("exec", f"deployment/{caller.objects}", "--container", "service", "--")
     answer = namespace.kubectl(*inside, "daebus", "call", callee.name, "water", '{"plant": "basil"}')
     found: dict[str, object] = json.loads(answer)
@@ -120,7 +120,7 @@ def call(namespace: Namespace, caller: Service, callee: Service) -> dict[str, ob
 
 
 def restarted(namespace: Namespace, town: SimpleNamespace) -> dict[str, int]:
-    """How often each service's container was restarted, by pod."""
+    """How often the service's container was restarted, by pod."""
     pods = [pod for service in (town.north, town.south) for pod in namespace.pods(service.objects)]
     return {pod["metadata"]["name"]: restarts(pod, "service") for pod in pods}
 

@@ -1,4 +1,4 @@
-"""A service with its bus in the pod: installed, killed in two ways, upgraded, rolled back, gone."""
+"""A service with its bus in the pod: installed, killed in two ways, upgraded, rolled back, uninstalled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module")
 def garden(namespace: Namespace, services: SimpleNamespace) -> Service:
-    """The service, installed as its README says, with nothing set."""
+    """The service, installed as its README says, with default values."""
     service: Service = services.alone
     namespace.install(service.objects, service.chart)
     return service
@@ -100,7 +100,7 @@ def test_upgrade_rollback_and_uninstall(
 
     [upgraded] = namespace.names(name)
     namespace.helm("rollback", name, "1", "--wait", "--timeout", "120s")
-    # Helm waits for the new pod only, and the one that goes may be asked until every node has heard of it.
+    # Helm waits for the new pod only. The old one may get requests until every node has learnt that it is going.
     wait_until(lambda: upgraded not in namespace.names(name, ending=True), 60, "the upgraded pod is gone")
     assert client.ask("GET", plant)[0] == 404
     assert f"configmap/{name}" not in namespace.everything()
@@ -114,7 +114,7 @@ def test_upgrade_rollback_and_uninstall(
 
 
 def kill_bus(namespace: Namespace, pod: Object) -> None:
-    """SIGKILL where its process can be reached; in another cluster the server is told to end without a word."""
+    """SIGKILL where this machine can reach its process; in any other cluster a SHUTDOWN that saves nothing."""
     [container] = [one for one in statuses(pod) if one["name"] == "bus"]
     if OWN:
         ctr("tasks", "kill", "--signal", "SIGKILL", container["containerID"].rpartition("//")[2])
@@ -123,5 +123,5 @@ def kill_bus(namespace: Namespace, pod: Object) -> None:
     *words, ping = bus["startupProbe"]["exec"]["command"]
     assert ping == "ping"
     inside = ("exec", pod["metadata"]["name"], "--container", "bus", "--")
-    with suppress(AssertionError):  # the server it talks to, and its container, end before kubectl has an answer
+    with suppress(AssertionError):  # the server and its container end before kubectl gets an answer
         namespace.kubectl(*inside, *words, "shutdown", "nosave")

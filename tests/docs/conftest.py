@@ -1,4 +1,4 @@
-"""Failures in the pages' drivers are shown as those in tests are; a stage for each block that is run."""
+"""A stage for each block of a page that is run. A driver's failed assertion is shown with its values, as in a test."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ pytest.register_assert_rewrite("tests.docs.drivers", "tests.docs.stage")
 def make_stage(
     tmp_path: Path, shared_redis: RedisServer, start_process: Callable[..., ServiceProcess]
 ) -> Iterator[Callable[[Block], Stage]]:
-    """Makes the stage of a block; at the end it is closed."""
-    from tests.docs.stage import Stage  # not before its assertions are rewritten
+    """A function that creates the stage of a block; all stages are closed at the end."""
+    from tests.docs.stage import Stage  # imported here, after pytest was told to rewrite its assertions
 
     with contextlib.ExitStack() as stack:
 

@@ -1,4 +1,4 @@
-"""As much of curl as the pages show, so that the tests need none: `curl [-i] [-X METHOD] [-H HEADER] [-d BODY] URL`."""
+"""The part of curl that the pages use, so the tests need no curl: `curl [-i] [-X METHOD] [-H HEADER] [-d BODY] URL`."""
 
 from __future__ import annotations
 

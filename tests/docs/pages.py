@@ -1,9 +1,9 @@
-"""The pages of `docs/` as blocks of text that can be run. Runs nothing itself.
+"""Reads the pages of `docs/` and their fenced blocks. Runs nothing itself.
 
-A fenced block in one of the LANGUAGES carries a comment in the line before its fence:
+A fenced block in one of the LANGUAGES has a comment in the line before its fence:
 
-    <!-- run: name -->        a driver of that name, in `drivers/`, runs it
-    <!-- shown: reason -->    nobody runs it here, for the reason given; never for python
+    <!-- run: name -->        the driver of that name in `drivers/` runs it
+    <!-- shown: reason -->    it is not run, for the reason given; not allowed for python
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FENCE = re.compile(r"^(\s*)```(\w*)\s*$")
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One fenced block. `name` is None when it says why it is not run, or says nothing at all."""
+    """One fenced block. `name` is None when the comment gives a reason not to run it, or there is no comment."""
 
     page: str
     line: int
@@ -36,7 +36,7 @@ class Block:
 
 
 def blocks_of(text: str, page: str) -> list[Block]:
-    """Every fenced block of a page, in order, in whatever language."""
+    """Every fenced block of a page in order, in any language."""
     found: list[Block] = []
     inside: tuple[int, str, list[str]] | None = None
     before = ""
@@ -75,7 +75,7 @@ def runnable() -> tuple[Block, ...]:
 
 
 def block(page: str, name: str) -> Block:
-    """The block that a page marks with this name."""
+    """The block with this name on a page."""
     found = [block for block in runnable() if (block.page, block.name) == (page, name)]
     assert found, f"docs/{page} has no block with <!-- run: {name} -->"
     return found[0]

@@ -1,7 +1,7 @@
-"""What a driver has at hand to run one block of a page: here, under `TestApp`, or as a program on a real bus.
+"""The tools to run one block of a page: in this process under `TestApp`, or as a program on a real bus.
 
-A block that makes no application of its own is a snippet: it stands where the page's reader would put it, below the
-imports and the application of PRELUDE.
+A block that creates no application is a snippet. It is run where a reader would put it: after PRELUDE, which has the
+imports and an application.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CURL = Path(__file__).with_name("curl.py")
 
 
 class Stage:
-    """One block, a folder, a Redis server, and a port that the block's `localhost:8080` becomes."""
+    """One block with a folder, a Redis server, and a free port that replaces the block's `localhost:8080`."""
 
     def __init__(self, here: Block, directory: Path, redis: RedisServer, start: Callable[..., ServiceProcess]) -> None:
         self.block, self.directory, self.redis = here, directory, redis
@@ -54,7 +54,7 @@ class Stage:
         self._open: list[Redis] = []
 
     def client(self) -> Redis:
-        """A client of the stage's Redis, closed by `close`."""
+        """A client of the stage's Redis; `close` closes it."""
         self._open.append(self.redis.client())
         return self._open[-1]
 
@@ -62,16 +62,16 @@ class Stage:
         for client in self._open:
             client.close()
 
-    # --- here -----------------------------------------------------------------------------------------------------
+    # --- in this process -----------------------------------------------------------------------------------------
     def save(self, name: str | None = None) -> Path:
-        """The block (another one of its page by name) as a file of that name, a snippet with its prelude."""
+        """Writes the block (or another one of its page) to a file of this name, a snippet after the prelude."""
         text = (self.block if name is None else block(self.block.page, name)).text
         path = self.directory / f"{name or self.block.name}.py"
         path.write_text(text if re.search(r"\bDaebus\(|^from |^import ", text, re.MULTILINE) else PRELUDE + text)
         return path
 
     def load(self, name: str | None = None) -> Any:
-        """The block as an imported module."""
+        """Imports the block as a module."""
         path = self.save(name)
         spec = importlib.util.spec_from_file_location(f"page_{path.stem}", path)
         assert spec is not None
@@ -85,13 +85,13 @@ class Stage:
         return module
 
     def service(self, module: types.ModuleType | None = None, **options: Any) -> TestApp:
-        """The block's application under TestApp; use it with `with`."""
+        """The block's application under TestApp, for a `with` statement."""
         return TestApp((module or self.load()).app, **options)
 
     # --- as programs ----------------------------------------------------------------------------------------------
     @property
     def env(self) -> dict[str, str]:
-        """What makes a program meet this stage's bus and ports, whatever it says itself."""
+        """The variables that make a program use this stage's bus and ports instead of its own."""
         tools = self.directory / "bin"
         if not tools.exists():
             tools.mkdir()
@@ -109,11 +109,11 @@ class Stage:
         }
 
     def start(self, name: str | None = None, **env: str) -> ServiceProcess:
-        """The block as a service in a process of its own; returns when it is ready."""
+        """Starts the block as a service in a process of its own; returns when it is ready."""
         return self.program(self.save(name), **env)
 
     def program(self, program: str | Path | Sequence[str], **env: str) -> ServiceProcess:
-        """A service of the driver's own, or a command; returns when it is ready."""
+        """Starts a service of the driver's own, or a command; returns when it is ready."""
         wanted = {**self.env, **env}
         management = int(wanted["DAEBUS_MANAGEMENT_PORT"])
         if isinstance(program, list):
@@ -128,13 +128,13 @@ class Stage:
         return process
 
     def finish(self, name: str | None = None, **env: str) -> str:
-        """The block as a program that ends by itself, with code 0; what it printed."""
+        """Runs the block as a program that must end by itself with code 0; its output."""
         process = self._start(self.save(name), env={**self.env, **env})
         assert process.wait() == 0, process.output
         return process.output
 
     def pytest(self, *names: str) -> None:
-        """The tests in these blocks, run by a pytest of their own, as in a service's repository."""
+        """Runs the tests in these blocks with a separate pytest, as in a service's repository."""
         files = [str(self.save(name)) for name in names]
         command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *files]
         environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'runtime'}{os.pathsep}{self.directory}"}
@@ -151,9 +151,9 @@ class Stage:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def session(self, name: str | None = None, **replaced: str) -> None:
-        """A console block: each `$ command` prints the lines that follow it, and nothing else.
+        """Runs a console block: each `$ command` must print the lines that follow it, and nothing else.
 
-        Ports are those of the stage; `replaced` words in the lines stand for what differs from run to run.
+        Ports are replaced by those of the stage; `replaced` words in the lines stand for what differs from run to run.
         """
         here = self.block if name is None else block(self.block.page, name)
         for command, expected in commands(here.text):
@@ -168,7 +168,7 @@ class Stage:
             assert ran.stdout.strip() == expected, f"{here}: $ {command}\n{ran.stdout}"
 
     def shell(self, command: str) -> subprocess.CompletedProcess[str]:
-        """A command line, run with the stage's bus and ports; what it says on both of its outputs is in `stdout`."""
+        """Runs a command line with the stage's bus and ports; `stdout` has its output and its errors."""
         environment = {**os.environ, **self.env}
         return subprocess.run(
             command,
@@ -183,7 +183,7 @@ class Stage:
 
 
 def commands(text: str) -> list[tuple[str, str]]:
-    """The commands of a console block, each with the text that is shown after it."""
+    """The commands of a console block, each with the output that is shown after it."""
     parts = re.split(r"^\$ ", text, flags=re.MULTILINE)
     assert not parts[0].strip(), f"a console block begins with `$ `: {parts[0]!r}"
     pairs = [part.partition("\n") for part in parts[1:]]

@@ -23,7 +23,7 @@ NAMED = [block for block in runnable() if block.name is not None]
 
 
 def one_for_each_driver() -> list[Any]:
-    """One block for each driver, since some drive several at once; the first on its page."""
+    """The first block of each driver, since some drivers run several blocks at once."""
     chosen: dict[object, Block] = {}
     for block in NAMED:
         chosen.setdefault(DRIVERS.get((block.page, block.name or ""), block), block)
@@ -60,7 +60,7 @@ def test_a_block_that_nobody_runs_is_found() -> None:
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
-def test_a_page_is_short(page: Path) -> None:
+def test_every_page_is_short(page: Path) -> None:
     assert len(page.read_text().splitlines()) < 200
 
 
@@ -70,7 +70,7 @@ def test_the_pages_python_is_formatted() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_link_between_pages_leads_somewhere() -> None:
+def test_every_link_between_pages_has_a_target() -> None:
     for page in [*pages(), REPOSITORY / "examples" / "README.md"]:
         for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)]*)\)", page.read_text()):
             if "://" not in target:

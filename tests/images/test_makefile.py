@@ -1,4 +1,4 @@
-"""The generated Makefile's targets for images and charts: what they call, what they say when something is missing."""
+"""The generated Makefile's targets for images and charts: what they call, their errors when a program is missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TARGETS = ["help", "install", "run", "test", "check", "format", "lock", "base", 
 
 @dataclass(frozen=True)
 class Recorder:
-    """A program that only writes down how it was called. It fails for the calls that begin with one of `fails`."""
+    """A program that only records its calls. It fails for calls that begin with one of `fails`."""
 
     path: Path
 
@@ -47,12 +47,12 @@ def recorder(tmp_path: Path) -> Callable[..., Recorder]:
 
 @pytest.fixture(scope="module")
 def generated(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Generated:
-    """From a git repository. The tests beside this share it and change nothing in it."""
+    """A service generated from a git repository. The tests share it and must not change it."""
     return generate(template, tmp_path_factory.mktemp("generated") / "cold_store")
 
 
 def copied(generated: Generated, target: Path) -> Generated:
-    """A copy that a test may change."""
+    """A copy of it that a test may change."""
     return replace(generated, project=shutil.copytree(generated.project, target / "cold_store"))
 
 
@@ -103,7 +103,7 @@ def test_the_image_has_the_commit_it_was_built_from(
     assert f"REVISION={commit}-dirty " in docker.calls[-1]
 
 
-def test_a_base_that_is_there_is_used(generated: Generated, recorder: Callable[..., Recorder]) -> None:
+def test_an_existing_base_is_used(generated: Generated, recorder: Callable[..., Recorder]) -> None:
     docker = recorder("docker")
     generated.make("base", DOCKER=str(docker.path))
     assert docker.calls == ["--version", f"image inspect {generated.base}"]
@@ -171,7 +171,7 @@ def test_a_template_that_is_a_plain_folder_builds_its_base_from_there(
 
 @pytest.mark.parametrize("target", ["image", "install"])
 @pytest.mark.parametrize("dependencies", ['["cligj"]', '[\n    "cligj",\n]', '[\n    "a[b]",\n    "cligj"\n]'])
-def test_dependencies_that_are_not_in_the_lock_are_found_out(
+def test_dependencies_that_are_missing_in_the_lock_are_reported(
     generated: Generated, tmp_path: Path, recorder: Callable[..., Recorder], dependencies: str, target: str
 ) -> None:
     generated, docker = copied(generated, tmp_path), recorder("docker")
@@ -188,7 +188,7 @@ def test_dependencies_that_are_not_in_the_lock_are_found_out(
 def test_install_puts_the_service_on_its_locked_requirements(
     generated: Generated, tmp_path: Path, recorder: Callable[..., Recorder]
 ) -> None:
-    """A runtime at another commit has the same version and would be left as it is: the environment is made anew."""
+    """The runtime of another commit has the same version and would be kept, so the environment is created again."""
     generated, python = copied(generated, tmp_path), recorder("python")
     bin_folder = generated.project / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
@@ -198,7 +198,7 @@ def test_install_puts_the_service_on_its_locked_requirements(
     assert [call for call in python.calls if call != "-m ensurepip --default-pip"] == [
         "-m venv --clear --without-pip .venv",
         f"{pip} install --quiet --requirement requirements/dev.txt",
-        # Where the base's lock is; the recorder answers nothing.
+        # The place of the base's lock: the recorder prints nothing.
         '-c import daebus_runtime as d; print(d.__path__[0] + "/constraints.txt")',
         f"{pip} install --quiet --require-hashes --requirement  --requirement requirements/service.txt",
         f"{pip} install --quiet --no-deps --editable .",
@@ -245,7 +245,7 @@ def test_the_chart_is_checked_and_has_the_services_version(
 
 
 def test_no_recipe_needs_more_than_a_posix_shell(generated: Generated) -> None:
-    """Every recipe, as make would run it, is read by dash without complaint."""
+    """dash accepts the syntax of every recipe as make would run it."""
     targets = ("image", "up", "down", "chart", "lock", "install")
     planned = generated.make("--dry-run", "--always-make", *targets, DOCKER="true")
     done = subprocess.run(["sh", "-n"], input=planned, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What a service needs beside the runtime: locked under the base's lock, installed beside what the base holds."""
+"""A service's own requirements: locked with the base's lock as constraints, installed beside the base's packages."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_lock_has_the_bases_versions_and_only_what_the_service_needs(needy: 
 
 
 def test_an_older_version_in_the_base_is_the_one_that_is_locked(needy: Generated, tmp_path: Path) -> None:
-    """Even when the newest of everything is asked for."""
+    """Even when the newest versions are requested."""
     [constraints] = needy.project.glob(".venv/lib/python*/site-packages/daebus_runtime/constraints.txt")
     project = shutil.copytree(needy.project, tmp_path / "cold_store", ignore=shutil.ignore_patterns(".venv"))
     text = constraints.read_text()
@@ -69,8 +69,8 @@ def test_an_older_version_in_the_base_is_the_one_that_is_locked(needy: Generated
     assert "packaging==25.0 " in (project / "requirements" / "service.txt").read_text()
 
 
-def test_what_the_base_holds_stays_as_it_is(needy: Generated) -> None:
-    """Byte for byte and by date: nothing is installed again, the runtime least of all."""
+def test_the_packages_of_the_base_stay_unchanged(needy: Generated) -> None:
+    """No byte and no time of a file changes: no package of the base is installed again, not even the runtime."""
     before, after = files(needy.base), files(f"{needy.image}:latest")
     assert {name for name, state in before.items() if after.get(name) != state} == set()
     added = {Path(name).parts[0] for name in after.keys() - before.keys()}
@@ -86,7 +86,7 @@ def test_the_service_runs_with_it(needy: Generated, start: Callable[..., Contain
 
 
 def test_a_lock_for_another_base_is_refused_with_the_cure(needy: Generated, tmp_path: Path) -> None:
-    """Its versions would replace those that the runtime was tested with."""
+    """Otherwise its versions would replace those that the runtime was tested with."""
     project = shutil.copytree(needy.project, tmp_path / "cold_store", ignore=shutil.ignore_patterns(".venv"))
     lock = project / "requirements" / "service.txt"
     lock.write_text(re.sub(r"^packaging==\S+", "packaging==25.0", lock.read_text(), flags=re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The image of a generated service, built by its own `make image`, with nothing else running."""
+"""The image of a generated service, built by its own `make image`; it runs without any other container."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIES = 3
 
 
 def get(container: Container, port: int, path: str) -> Any:
-    """What a GET is answered with; None while there is no answer, or none that means success."""
+    """Sends a GET; the JSON of the answer, or None without an answer or with an error status."""
     try:
         with urllib.request.urlopen(f"http://{container.address(port)}{path}", timeout=5) as answer:
             return json.load(answer)
@@ -44,12 +44,12 @@ def test_its_labels_and_settings_are_its_own(service: Generated) -> None:
     assert labels["description"] == "Keeps what's cold: 24 h a day"
     assert labels["authors"] == "The Garden & Co"
     assert (labels["licenses"], labels["version"], labels["revision"]) == ("MIT", "0.1.0", "unknown")
-    # What the base says of itself is not left standing under the service's name.
+    # The base's own labels must not remain on the service's image.
     inherited = inspected(service.base)["Config"]["Labels"]
     assert {name for name, text in inherited.items() if settings["Labels"][name] == text} == set()
 
 
-def test_it_answers_everything_with_no_rights_and_nothing_else_running(
+def test_without_rights_and_other_containers_it_answers_everything(
     service: Generated, start: Callable[..., Container]
 ) -> None:
     container = start(f"{service.image}:0.1.0")
@@ -99,7 +99,7 @@ def test_every_module_that_it_imports_is_compiled(service: Generated, start: Cal
     assert container.run("python", "-c", COMPILED).strip() == ""
 
 
-def test_the_engine_finds_it_healthy(service: Generated, start: Callable[..., Container]) -> None:
+def test_the_engine_reports_it_healthy(service: Generated, start: Callable[..., Container]) -> None:
     container = start(f"{service.image}:0.1.0")
     wait_until(lambda: container.state()["Health"]["Status"] == "healthy", 60, container.said)
 

@@ -1,4 +1,4 @@
-"""What the template is copied from: once as a plain folder, once as a git repository with everything committed."""
+"""The sources from which the template is copied: a plain folder, and a git repository with everything committed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A throw-away clone at a commit that holds the work tree: what a clone of this repository would be."""
+    """A temporary clone whose last commit is the work tree, as a user's clone of this repository would be."""
     return snapshot(REPOSITORY, tmp_path_factory.mktemp("repository") / "daebus-template")
 
 
 @pytest.fixture(scope="module")
 def template_read_once() -> Iterator[None]:
-    """For modules that render one template hundreds of times: what Copier finds out about it is kept."""
+    """For modules that render one template hundreds of times: Copier's findings about the template are cached."""
     read = functools.cache(_template.load_template_config)
 
     def read_once(path: Path, quiet: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""Every text as every answer: refused with one line that stands alone, or the same text in every file that holds it."""
+"""Every text as every answer: it is refused in one line that is understood alone, or it is the same text in every file."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ NAME = frozenset({"service_name"})
 REGISTRY = frozenset({"image_registry"})
 NOWHERE: frozenset[str] = frozenset()
 
-# What the text is called, the text, and which answers take it.
+# The name of the text, the text itself, and the questions that accept it.
 TEXTS: dict[str, tuple[str, frozenset[str]]] = {
-    # what nobody sees
+    # invisible characters
     "empty": ("", REGISTRY),
     "blanks": ("  ", NOWHERE),
     "a tab": ("a\tb", NOWHERE),
@@ -50,7 +50,7 @@ TEXTS: dict[str, tuple[str, frozenset[str]]] = {
     "a no-break space inside": ("a\u00a0b", FREE),
     "a no-break space at the end": ("a\u00a0", NOWHERE),
     "an ideographic space in front": ("\u3000a", NOWHERE),
-    # what looks like something else
+    # characters that look like others
     "a Cyrillic look-alike": ("s\u0435rvice", FREE),
     "Greek": ("υπηρεσία", FREE),
     "Chinese": ("服务", FREE),
@@ -62,7 +62,7 @@ TEXTS: dict[str, tuple[str, frozenset[str]]] = {
     "a letter and its accent": ("cafe\u0301", FREE),
     "a letter with its accent": ("caf\u00e9", FREE),
     "emoji": ("🌱 and 🌧", FREE),
-    # names of files, machines and people
+    # names of files, hosts and people
     "a space": ("my service", FREE),
     "a leading space": (" word", NOWHERE),
     "a trailing space": ("word ", NOWHERE),
@@ -82,7 +82,7 @@ TEXTS: dict[str, tuple[str, frozenset[str]]] = {
     "an address": ("https://ghcr.io/org", FREE),
     "a mail address": ("ada@example.org", frozenset({"description"})),
     "several people": ("Ada, Grace", frozenset({"description"})),
-    # what some language takes for more than text
+    # text with a meaning in some language
     "a single quote": ("it's", FREE),
     "a double quote": ('say "hi"', NOWHERE),
     "three double quotes": ('a"""', NOWHERE),
@@ -115,7 +115,7 @@ TEXTS: dict[str, tuple[str, frozenset[str]]] = {
     "Markdown emphasis": ("my_own_service and _more_", FREE),
     "a Markdown link": ("a [x](y)", NOWHERE),
     "an option": ("--trust", NOWHERE),
-    # words that mean something
+    # reserved words
     "a keyword": ("class", FREE),
     "a Python constant": ("None", FREE),
     "our runtime": ("daebus-runtime", FREE),
@@ -142,7 +142,7 @@ TEXTS: dict[str, tuple[str, frozenset[str]]] = {
     "81 letters": ("a" * 81, NOWHERE),
     "10,000 letters": ("a" * 10_000, NOWHERE),
     "5,000 labels": ("a." * 5_000 + "a", NOWHERE),
-    # fine ones
+    # valid texts
     "two words": ("cold-store", FREE | NAME),
 }
 
@@ -162,7 +162,7 @@ def test_it_is_refused_in_one_line_and_nothing_is_written(plain: Path, tmp_path:
 
 @pytest.fixture(scope="module")
 def projects(template_read_once: None, plain: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What is generated from each text; whoever takes it is given it at once, which is quicker and harder."""
+    """The project generated from each text, given to all questions that accept it at once: quicker, and a harder test."""
     folder = tmp_path_factory.mktemp("taken")
     return {
         case: copy_project(plain, folder / str(number) / "svc", **dict.fromkeys(sorted(TEXTS[case][1]), TEXTS[case][0]))
@@ -184,7 +184,7 @@ def test_it_is_the_same_text_everywhere(projects: dict[str, Path], case: str) ->
     assert_named(project, answers)
 
 
-def test_formatter_and_linter_have_nothing_to_say(projects: dict[str, Path]) -> None:
+def test_formatter_and_linter_find_nothing(projects: dict[str, Path]) -> None:
     folder = projects[TAKEN[0]].parents[1]
     for words in (["format", "--check"], ["check"]):
         ruff = [sys.executable, "-m", "ruff", *words, "--no-cache", "--quiet", "."]
@@ -201,7 +201,7 @@ def test_the_command_line_ends_with_that_line(plain: Path, tmp_path: Path, answe
 
 
 @pytest.mark.parametrize("answer", ["package_name", "image_name", "template_url", "base_tag", "has_http", "feature"])
-def test_what_is_not_asked_cannot_be_answered(plain: Path, tmp_path: Path, answer: str) -> None:
+def test_a_question_that_is_not_asked_cannot_be_answered(plain: Path, tmp_path: Path, answer: str) -> None:
     with pytest.raises(ValueError, match=f'this template does not ask for "{answer}", only for {", ".join(ANSWERS)}.$'):
         copy_project(plain, tmp_path / "svc", **{answer: "x"})
     assert list(tmp_path.iterdir()) == []
@@ -209,19 +209,19 @@ def test_what_is_not_asked_cannot_be_answered(plain: Path, tmp_path: Path, answe
 
 @pytest.mark.parametrize("features", [None, {}, 7, True, {"http": True}, ["http", None], [["http"]]])
 def test_features_are_a_list_of_words(plain: Path, tmp_path: Path, features: Any) -> None:
-    """As they may come from a file of answers."""
+    """They may come from a file of answers, so from YAML."""
     with pytest.raises((ValueError, TypeError), match=r"cannot be the features|Invalid answer|Invalid choice"):
         copy_project(plain, tmp_path / "svc", features=features)
     assert list(tmp_path.iterdir()) == []
 
 
 def assert_stands_alone(line: str, answer: str) -> None:
-    """One line that can be read by itself: which answer, what is wrong with it, what would do. No sign does harm."""
+    """One line that names the answer, its fault and what would be accepted, and no control characters."""
     assert line.splitlines() == [line]
     assert line.isprintable(), line
     word = answer.removeprefix("image_").replace("_", " ")
     ours = rf"ValueError: Validation error for question '\w+': .* cannot be the (image )?{word}: .+"
-    # Where there are choices, Copier looks before we do.
+    # For a question with choices Copier checks before our validator does.
     copiers = rf"ValueError: Invalid choice for '{answer}': .* is not in \[.+\]"
     assert re.fullmatch(f"{ours}|{copiers}", line), line
 
@@ -269,6 +269,6 @@ def labels_of(dockerfile: Path) -> dict[str, str]:
 
 
 def plain_text(markdown: str) -> str:
-    """A paragraph's text; what Markdown would take for emphasis or an entity has to be escaped."""
+    """The text of a paragraph; characters that Markdown would take for emphasis or an entity must be escaped."""
     assert not re.search(r"(?<!\\)[_&]", markdown)
     return re.sub(r"\\([_&])", r"\1", markdown)

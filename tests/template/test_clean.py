@@ -1,7 +1,7 @@
-"""Every combination of answers gives a repository that each tool finds clean: formatter, linter, types, YAML, schemas,
-Dockerfile, workflow, chart. What this repository ships itself goes through the same tools.
+"""Every combination of answers gives a repository in which no tool finds a fault: formatter, linter, types, YAML, schemas,
+Dockerfile, workflow, chart. The same tools check the files of this repository.
 
-All combinations are rendered once; then each tool runs once over the few files that differ.
+All combinations are rendered once; then each tool runs once on the few files that differ.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ BUS_MODES = ("sidecar", "shared")
 LICENCES = ("MIT", "Apache-2.0", "BSD-3-Clause", "none")
 REGISTRIES = ("", "registry.local:5000/team")
 AT_MOST = 35  # files in a generated repository
-INFORMATION = 1  # Helm's lowest severity: that a chart could have an icon
-# Lines as long as everywhere here; Copier writes a list's items at the level of its key.
+INFORMATION = 1  # Helm's lowest severity, such as "icon is recommended"
+# The line length of this repository; Copier does not indent the items of a list.
 YAML_RULES = """
 extends: default
 rules:
@@ -46,7 +46,7 @@ rules:
 
 
 class Answers(NamedTuple):
-    """One combination. The port has no part in it: it is one number in a few places."""
+    """One combination of answers. The port is left out: it is one number in a few places."""
 
     features: list[str]
     bus_mode: str
@@ -62,14 +62,14 @@ EVERY = [Answers(*some) for some in itertools.product(COMBINATIONS, BUS_MODES, L
 
 
 class Rendered(NamedTuple):
-    """All combinations side by side in one folder, each under its name."""
+    """All combinations in one folder, each under its name."""
 
     folder: Path
     projects: dict[str, Path]
     template: Path
 
     def files(self, *patterns: str) -> list[Path]:
-        """One of each distinct file that fits a pattern below its project."""
+        """The files that match a pattern inside their project, one of each distinct content."""
         found = (path for project in self.projects.values() for pattern in patterns for path in project.glob(pattern))
         return distinct(path for path in sorted(found) if path.is_file())
 
@@ -101,7 +101,7 @@ def test_nothing_of_the_template_language_is_left_over(rendered: Rendered) -> No
         text = path.read_text()
         assert not re.search(r"\{%|%\}|\{#|#\}", text), path
         if not is_chart_template(path):
-            # What GitHub and Docker write in such braces is theirs: ${{ name }} and {{.Name}}, {{if .Name}}.
+            # Braces of GitHub and Docker are no leftovers: ${{ name }} and {{.Name}}, {{if .Name}}.
             assert not re.search(r"(?<!\$)\{\{(?!\.|if |else|end)", text), path
 
 
@@ -136,7 +136,7 @@ def test_yaml_is_plain(rendered: Rendered) -> None:
     clean("yamllint", "--strict", "--config-data", YAML_RULES, *files)
 
 
-def test_toml_and_json_say_what_they_are_to_say(rendered: Rendered) -> None:
+def test_toml_and_json_have_the_expected_values(rendered: Rendered) -> None:
     for path in rendered.files("pyproject.toml"):
         project = tomllib.loads(path.read_text())["project"]
         assert project["name"] == "garden_service"
@@ -159,8 +159,8 @@ def test_compose_files_fit_their_schema(rendered: Rendered) -> None:
     clean("check-jsonschema", "--builtin-schema", "vendor.compose-spec", *rendered.files("compose.yaml"))
 
 
-def test_workflows_fit_their_schema_and_give_nothing_away(rendered: Rendered, tmp_path: Path) -> None:
-    # GitHub's own registry is logged into in a way of its own.
+def test_workflows_fit_their_schema_and_expose_no_secret(rendered: Rendered, tmp_path: Path) -> None:
+    # GitHub's own registry has a login step of its own.
     on_github = copy_project(rendered.template, tmp_path / "service", image_registry="ghcr.io/org")
     places = [REPOSITORY / ".github" / "workflows", on_github / ".github" / "workflows"]
     files = [*rendered.files(".github/workflows/*"), *(path for place in places for path in place.iterdir())]
@@ -229,7 +229,7 @@ def test_a_planted_fault_is_found(tmp_path: Path, fault: str) -> None:
 
 
 def clean(tool: str, *words: str | Path, at: Path | None = None, env: dict[str, str] | None = None) -> None:
-    """Runs a tool of this environment; what it finds is the failure's text."""
+    """Runs a tool of this environment; its findings are the text of the failure."""
     program = Path(sys.executable).with_name(tool)
     if not program.exists():
         assert sys.platform == "win32", f"{tool} is missing: run `make environment`"
@@ -246,12 +246,12 @@ def clean(tool: str, *words: str | Path, at: Path | None = None, env: dict[str, 
 
 
 def is_chart_template(path: Path) -> bool:
-    """Whether Helm renders it: not YAML yet."""
+    """Whether Helm renders the file, so that it is not YAML yet."""
     return "templates" in path.parts
 
 
 def distinct(paths: Iterable[Path]) -> list[Path]:
-    """The first of all files that have one name and the same text."""
+    """Of files with the same name and text, the first."""
     first: dict[tuple[str, bytes], Path] = {}
     for path in paths:
         first.setdefault((path.name, path.read_bytes()), path)
@@ -259,7 +259,7 @@ def distinct(paths: Iterable[Path]) -> list[Path]:
 
 
 def one_of_each(folders: Iterable[Path]) -> list[Path]:
-    """The first of all folders that hold the same."""
+    """Of folders with the same content, the first."""
     first: dict[str, Path] = {}
     for folder in folders:
         first.setdefault(digest(folder, folder.rglob("*")), folder)
@@ -267,7 +267,7 @@ def one_of_each(folders: Iterable[Path]) -> list[Path]:
 
 
 def source_of(project: Path) -> str:
-    """The same for two projects when their Python is."""
+    """A key that is equal for projects with the same Python code."""
     return digest(project, project.rglob("*.py"))
 
 

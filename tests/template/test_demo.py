@@ -1,4 +1,4 @@
-"""`make demo`, as the README promises it: readable, on free ports, nothing left behind, twice at the same time."""
+"""`make demo` as the README promises it: readable output, free ports, no leftovers, two at the same time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A generated repository proves itself: its own `make check` is green.
 
-A few repositories stand for all: any two answers to two questions meet in one of them.
+A few repositories stand for all: every pair of answers to two questions occurs in one of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REGISTRIES = ("", REGISTRY := "registry.local:5000/team")
 
 
 class Answers(NamedTuple):
-    """What is answered; the port is asked for only where there is HTTP or WebSocket."""
+    """A set of answers. The port is asked for only with HTTP or WebSocket."""
 
     features: tuple[str, ...]
     bus_mode: str
@@ -38,13 +38,13 @@ class Answers(NamedTuple):
 
     @property
     def given(self) -> dict[str, object]:
-        """As Copier takes them."""
+        """The answers in the form that Copier takes."""
         answers = {**self._asdict(), "features": list(self.features)}
         return {question: answer for question, answer in answers.items() if answer is not None}
 
     @property
     def facts(self) -> dict[str, object]:
-        """Each feature by itself, since each is chosen by itself."""
+        """The answers as single facts: a feature is one, since each is chosen on its own."""
         return {**{name: name in self.features for name in FEATURES}, **self._asdict()} | {"features": None}
 
 
@@ -58,16 +58,16 @@ SELECTION = {
     "tasks": Answers(("tasks",), "sidecar", "", "none", None),
     "http and websocket": Answers(("http", "websocket"), "shared", REGISTRY, "none", "65535"),
 }
-# These two would need twelve repositories by themselves, and share no more than two lines of the README.
+# All pairs of these two would need twelve repositories, but they have only two lines of the README in common.
 APART = {"licence", "port"}
 
 
 @pytest.fixture(scope="module")
 def checks(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[str]]]:
-    """Every repository's `make check`, a few side by side.
+    """Runs `make check` of every repository, a few at the same time.
 
-    The first ones make an environment from nothing, one with pip and one with uv. The others take over one of those:
-    their requirements are the same, so they install only themselves, with uv.
+    The first ones create an environment, one with pip and one with uv. The others reuse one of those: they have the same
+    requirements, so they only install their own package, with uv.
     """
     folder = tmp_path_factory.mktemp("generated")
     projects = [
@@ -95,14 +95,14 @@ def test_its_own_check_is_green(checks: dict[str, Future[str]], name: str, capsy
     assert "Success: no issues found" in output, output
 
 
-def test_any_two_answers_meet_in_one_of_them() -> None:
+def test_every_pair_of_answers_occurs_in_one_of_them() -> None:
     wanted = set().union(*map(pairs, possible()))
     assert len(wanted) > 80
     assert not wanted - set().union(*map(pairs, SELECTION.values()))
 
 
 def possible() -> Iterator[Answers]:
-    """Every set of answers that can be given, with two ports for all."""
+    """Every possible set of answers, with two ports that stand for all."""
     choices = [some for count in range(4) for some in itertools.combinations(FEATURES, count)]
     for features, bus_mode, registry, licence in itertools.product(
         choices, ("sidecar", "shared"), REGISTRIES, LICENCES
@@ -112,13 +112,13 @@ def possible() -> Iterator[Answers]:
 
 
 def pairs(answers: Answers) -> set[frozenset[tuple[str, object]]]:
-    """Any two answers of these, but for the two questions that are kept apart."""
+    """Every pair of these answers, except pairs of the two questions named above."""
     every = itertools.combinations(answers.facts.items(), 2)
     return {frozenset(pair) for pair in every if {pair[0][0], pair[1][0]} != APART}
 
 
 def next_check(project: Path, installer: str, free: SimpleQueue[Path]) -> str:
-    """`make check` in an environment that no other repository is using; says at the end how long it took."""
+    """Runs `make check` in an environment that no other repository is using, and prints how long it took."""
     environment = free.get()
     began = time.monotonic()
     try:
@@ -130,7 +130,7 @@ def next_check(project: Path, installer: str, free: SimpleQueue[Path]) -> str:
 
 
 def make_check(project: Path, *words: str, **settings: str) -> str:
-    """Runs `make check` with the environment that a user has, and returns all that it said."""
+    """Runs `make check` with a user's environment variables, and returns all its output."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("DAEBUS_", "PYTEST", "MAKE"))}
     done = subprocess.run(
         ["make", "check", f"PYTHON={sys.executable}", *words],

@@ -1,4 +1,4 @@
-"""Every answer but the name, one by one; and the promise that no question ever needs `--trust`."""
+"""All answers except the name, one by one, and the promise that the template never needs `--trust`."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_description_is_the_same_text_everywhere(plain: Path, tmp_path: Path, 
     assert yaml.safe_load((target / ".copier-answers.yml").read_text())["description"] == text
     paragraph = (target / "README.md").read_text().splitlines()[2]
     assert re.sub(r"\\([_&])", r"\1", paragraph) == text
-    assert not re.search(r"(?<!\\)[_&]", paragraph)  # Markdown would take them for emphasis and entities
+    assert not re.search(r"(?<!\\)[_&]", paragraph)  # unescaped, Markdown would take them for emphasis or entities
 
 
 @pytest.mark.slow
@@ -153,7 +153,7 @@ def test_a_licence_is_there_with_its_whole_text(plain: Path, tmp_path: Path, lic
     assert (project["license"], project["license-files"]) == (licence, ["LICENSE"])
     text = (target / "LICENSE").read_text()
     assert len(re.findall(r"^ *Copyright (\(c\) )?Ada O'Neil$", text, re.MULTILINE)) == 1
-    assert not re.search(r"\b20\d\d\b(?<!2004)", text)  # no year that an update would have to change
+    assert not re.search(r"\b20\d\d\b(?<!2004)", text)  # no year, which an update would have to change
     assert published(licence) in words(text)
 
 
@@ -240,7 +240,7 @@ def test_an_answer_that_this_template_checks_against_is_one_of_its_questions() -
 
 
 def published(licence: str) -> str:
-    """What follows the copyright in a package that is installed here and has this licence; all of it for Apache's."""
+    """The licence's text from an installed package: what follows the copyright line, or all of it for Apache's."""
     name, file, begins = {
         "MIT": ("pytest", "LICENSE", "Permission is"),
         "BSD-3-Clause": ("jinja2", "LICENSE.txt", "Redistribution and"),

@@ -1,4 +1,4 @@
-"""What comes out: for every combination of features exactly the files that it needs, and a README that fits them."""
+"""For every combination of features: exactly the files that it needs, and a README that fits them."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_the_readme_names_files_that_exist(projects: dict[str, Path], features: 
         )
     )
     assert {"src/cold_store/app.py", f"{CHART}/values.yaml", "pyproject.toml", "requirements/dev.txt"} <= named
-    elsewhere = {"helm/daebus-bus"}  # in the template's repository
+    elsewhere = {"helm/daebus-bus"}  # lies in the template's repository
     assert [name for name in named - elsewhere if not (project / name).exists()] == []
 
 
@@ -126,6 +126,6 @@ def test_the_service_is_a_package_of_its_own(projects: dict[str, Path]) -> None:
 
 
 def run_quietly(tool: str, *words: str, at: Path) -> None:
-    """Runs one of the environment's tools; its words are shown when it complains."""
+    """Runs one of the environment's tools; its output is shown when it fails."""
     done = subprocess.run([sys.executable, "-m", tool, *words], cwd=at, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

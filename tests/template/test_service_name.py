@@ -1,4 +1,4 @@
-"""The first question: what may be a service's name, and what Copier answers when it may not."""
+"""The first question: which names a service may have, and how Copier refuses the others."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ BAD_NAMES = {
 
 GOOD_NAMES = ["a", "x1", "my_service", "my-service", "cold-store-2", "a" * 40, "a__b", "match", "service", "jsonx"]
 
-# What Copier is given as the target folder, and the name that is proposed then.
+# A target folder, and the name that is proposed for it.
 FOLDERS = {
     "my_service": "my_service",
     "cold-store": "cold-store",
@@ -116,7 +116,7 @@ def test_a_bad_name_is_refused_and_nothing_is_written(plain: Path, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GOOD_NAMES)
-def test_a_good_name_names_everything(plain: Path, tmp_path: Path, name: str) -> None:
+def test_a_valid_name_names_everything(plain: Path, tmp_path: Path, name: str) -> None:
     target = copy_project(plain, tmp_path / "target", service_name=name)
     assert (target / "src" / name.replace("-", "_") / "app.py").is_file()
     assert f'Daebus("{name}")' in (target / "src" / name.replace("-", "_") / "app.py").read_text()
@@ -138,7 +138,7 @@ def test_the_current_folder_proposes_its_name(plain: Path, tmp_path: Path) -> No
     assert answers_of(here)["service_name"] == "greenhouse"
 
 
-def test_the_last_line_of_a_refusal_stands_alone(plain: Path, tmp_path: Path) -> None:
+def test_the_last_line_of_a_refusal_is_understood_alone(plain: Path, tmp_path: Path) -> None:
     done = copier("copy", "--defaults", "-d", "service_name=My.Service", plain, "target", at=tmp_path)
     assert done.returncode != 0
     assert done.stdout.splitlines()[-1] == (
@@ -163,7 +163,7 @@ def test_no_package_of_the_image_can_be_shadowed() -> None:
         try:
             files = importlib.metadata.distribution(name).files or []
         except importlib.metadata.PackageNotFoundError:
-            continue  # locked for another platform or Python
+            continue  # locked only for another platform or Python
         taken |= {file.parts[0] for file in files if len(file.parts) > 1 and file.suffix == ".py"}
         taken |= {file.stem for file in files if len(file.parts) == 1 and file.suffix == ".py"}
     importable = {name for name in taken if re.fullmatch(r"[a-z][a-z0-9_]*", name)}

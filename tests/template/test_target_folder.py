@@ -1,4 +1,4 @@
-"""Where the template is copied to: an empty folder, or nowhere."""
+"""The template is copied only to an empty folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOMEBODYS = {
 
 
 @pytest.mark.parametrize("name", SOMEBODYS.values(), ids=SOMEBODYS.keys())
-def test_a_folder_that_is_not_empty_is_left_as_it_was(plain: Path, tmp_path: Path, name: str) -> None:
+def test_a_folder_that_is_not_empty_is_left_unchanged(plain: Path, tmp_path: Path, name: str) -> None:
     theirs = tmp_path / "service [1]" / name
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine\n")
@@ -46,7 +46,7 @@ def test_a_fresh_git_repository_counts_as_empty(plain: Path, tmp_path: Path) -> 
     assert (tmp_path / "target" / "README.md").is_file()
 
 
-def test_overwriting_has_to_be_said(plain: Path, tmp_path: Path) -> None:
+def test_overwriting_needs_an_option(plain: Path, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "README.md").write_text("mine\n")
     done = copier("copy", "--defaults", "--overwrite", plain, "target", at=tmp_path)

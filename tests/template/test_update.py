@@ -1,4 +1,4 @@
-"""`copier update` brings what the template has learnt since, and leaves alone what the owner wrote."""
+"""`copier update` brings the template's improvements and leaves the owner's own code alone."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def template(repository: Path, tmp_path: Path) -> Path:
-    """A clone of the template that a test may add commits to."""
+    """A clone of the template to which a test may add commits."""
     git("clone", "--quiet", "--no-tags", f"file://{repository}", tmp_path / "template", at=tmp_path)
     return tmp_path / "template"
 
 
 @pytest.fixture
 def project(template: Path, tmp_path: Path) -> Path:
-    """A service that was made from the template before it went on."""
+    """A service that was generated before those commits."""
     return commit_all(copy_today(template, tmp_path / "service"), "from the template")
 
 
@@ -61,7 +61,7 @@ def test_an_update_never_touches_the_owners_code(template: Path, project: Path) 
     assert owners_files(project) == before
 
 
-def test_a_sample_that_was_deleted_stays_away(template: Path, project: Path) -> None:
+def test_a_deleted_sample_does_not_come_back(template: Path, project: Path) -> None:
     shutil.rmtree(project / "src")
     shutil.rmtree(project / "tests")
     commit_all(project, "nothing of the garden")
@@ -70,7 +70,7 @@ def test_a_sample_that_was_deleted_stays_away(template: Path, project: Path) -> 
     assert owners_files(project) == {}
 
 
-def test_a_file_that_the_owner_deleted_stays_away(template: Path, project: Path) -> None:
+def test_a_file_that_the_owner_deleted_does_not_come_back(template: Path, project: Path) -> None:
     (project / "compose.yaml").unlink()
     shutil.rmtree(project / ".github")
     commit_all(project, "not with us")
@@ -119,7 +119,7 @@ def test_a_second_update_has_nothing_to_do(template: Path, project: Path) -> Non
     ],
     ids=["a feature more", "features less", "a shared bus"],
 )
-def test_what_surrounds_the_code_follows_new_answers(
+def test_new_answers_change_only_the_files_around_the_code(
     template: Path, tmp_path: Path, before: dict[str, str], after: dict[str, str]
 ) -> None:
     project = commit_all(copy_today(template, tmp_path / "service", **before), "from the template")
@@ -134,7 +134,7 @@ def test_what_surrounds_the_code_follows_new_answers(
     assert owners_files(project) == own
 
 
-def test_another_name_takes_no_code_away(template: Path, project: Path) -> None:
+def test_another_name_deletes_no_code(template: Path, project: Path) -> None:
     before = owners_files(project)
     change_template(template)
     update(project, "-d", "service_name=visitors")
@@ -153,7 +153,7 @@ def test_a_service_in_a_folder_of_a_larger_repository_is_updated(template: Path,
 
 
 def test_a_conflict_is_seen_by_git(template: Path, project: Path) -> None:
-    """Copier ends with 0 all the same: the README says how to look."""
+    """Copier exits with 0 even so; the README says how to look for conflicts."""
     replace(project / "README.md", r"\A# .*$", "# Our visitors")
     commit_all(project, "our own")
     replace(template / "template" / "README.md.jinja", r"^# \{\{ service_name \}\}$", "# {{ service_name }}, a service")
@@ -168,7 +168,7 @@ def test_a_conflict_is_seen_by_git(template: Path, project: Path) -> None:
     assert "git diff --check" in (project / "README.md").read_text()
 
 
-def test_a_folder_with_uncommitted_work_is_left_as_it_was(template: Path, project: Path) -> None:
+def test_a_folder_with_uncommitted_work_is_left_unchanged(template: Path, project: Path) -> None:
     (project / "README.md").write_text("not committed\n")
     before = files_of(project)
     change_template(template)
@@ -185,7 +185,7 @@ def answers_of(project: Path) -> dict[str, str]:
 
 
 def change_template(template: Path) -> None:
-    """A commit that changes, adds and removes files of the template, as improvements do."""
+    """A commit that changes, adds and removes files of the template, like an improvement."""
     folder = template / "template"
     replace(folder / "Makefile.jinja", r"^test: ", "serve: run ## another word for run\n\ntest: ")
     replace(folder / "README.md.jinja", r"^## Every day$", "## Every single day")

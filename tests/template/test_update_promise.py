@@ -1,7 +1,7 @@
-"""The promise to everybody who has ever made a service: from each release `copier update` brings it up to date.
+"""The promise of updates: from every release `copier update` brings a generated service up to date.
 
-The starting points are the releases, tags `vX.Y.Z` that lead here. Until there is one, they are some of the template's
-earlier commits. Each is copied, committed, updated to what the work tree holds, and compared with a fresh copy of that.
+It is tested from each release, a tag `vX.Y.Z` that is an ancestor of this commit. Until there is one, some earlier commits
+of the template stand for them. Each is copied, committed, updated to the work tree, and compared with a fresh copy of it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
 }
 COMMITS = 3
-# Services are known to have been made from it: it stays a starting point until there is a release.
+# Services were generated from this commit, so it is always tested until there is a release.
 KNOWN = "67fe0235cb53"
 
 
@@ -60,16 +60,16 @@ class Case(NamedTuple):
 
 class Updated(NamedTuple):
     project: Path
-    own: dict[str, str]  # what was in the owner's folders before the update
+    own: dict[str, str]  # the content of the owner's folders before the update
 
 
-# An owner's edits are promised from the first state of the template that keeps room for them. Nothing before it was
-# released, an update wrote where the owner does, and its first commit, without edits, stands for all of that time.
+# An owner's edits are kept from the first commit whose template reserves places for them. Before that, in unreleased
+# states, an update changed the same lines as the owner; the very first commit, without edits, is tested for all of these.
 ROOM_FOR_EDITS = {"copier.yml": "_copier_operation", "template/Makefile.jinja": "where no update writes"}
 
 
 def why_no_history() -> str:
-    """Why this repository cannot say what it was, or nothing."""
+    """Why this repository's history cannot be used; empty when it can."""
     try:
         if git("rev-parse", "--is-shallow-repository", at=REPOSITORY) == "true":
             return "this is a shallow clone: the template's history is not here"
@@ -79,25 +79,25 @@ def why_no_history() -> str:
 
 
 def releases() -> list[str]:
-    """The tags that lead here, oldest first."""
+    """The release tags among this commit's ancestors, oldest first."""
     tags = git("tag", "--merged", "HEAD", "--sort=version:refname", at=REPOSITORY).split()
     return [tag for tag in tags if re.fullmatch(r"v\d+\.\d+\.\d+", tag)]
 
 
 def template_commits() -> list[str]:
-    """Every commit that changed what is copied, oldest first."""
+    """Every commit that changed the copied files, oldest first."""
     return git("log", "--reverse", "--format=%H", "--", "copier.yml", "template", "helm/daebus", at=REPOSITORY).split()
 
 
 def spread(commits: list[str], count: int) -> list[str]:
-    """The first, the last but one, and some evenly between them."""
+    """The first, the last but one, and some evenly spread between them."""
     last = max(len(commits) - 2, 0)
     chosen = {round(last * step / (count - 1)) for step in range(count)}
     return [commit for index, commit in enumerate(commits) if index in chosen]
 
 
 def known() -> list[str]:
-    """The last commit up to `KNOWN` that changed what is copied; none in a history that does not hold it."""
+    """The last commit up to `KNOWN` that changed the copied files; none when the history does not contain it."""
     found = subprocess.run(
         ["git", "log", "--max-count=1", "--format=%H", KNOWN, "--", "copier.yml", "template", "helm/daebus"],
         cwd=REPOSITORY,
@@ -108,7 +108,7 @@ def known() -> list[str]:
 
 
 def with_room_for_edits(commits: list[str]) -> list[str]:
-    """Of commits in their order, those from the first with every word of ROOM_FOR_EDITS on."""
+    """Of commits in order, those from the first on that has every word of ROOM_FOR_EDITS."""
 
     def has_room(commit: str) -> bool:
         found = [
@@ -121,7 +121,7 @@ def with_room_for_edits(commits: list[str]) -> list[str]:
 
 
 def cases(starts: list[str], edited: bool) -> list[Any]:
-    """Each starting point with one set of answers in turn, the newest with all; the other pairs are long tests."""
+    """Each starting point with one set of answers, in rotation, and the newest with all; the other pairs are long tests."""
     if not starts:
         return [
             pytest.param(None, marks=pytest.mark.skip(NO_HISTORY or "no commit keeps room for an owner's edits yet"))
@@ -138,7 +138,7 @@ def cases(starts: list[str], edited: bool) -> list[Any]:
 
 
 def chosen_commits() -> list[str]:
-    """What stands for the releases until there is one, oldest first."""
+    """The commits that stand for releases until there is one, oldest first."""
     chosen = {*spread(with_room_for_edits(HISTORY), COMMITS), *known()}
     return [commit for commit in HISTORY if commit in chosen]
 
@@ -151,12 +151,12 @@ STARTS = [] if NO_HISTORY else releases() or list(dict.fromkeys(HISTORY[:1] + ST
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository with its releases, at a commit that holds the work tree."""
+    """A clone of the repository with its releases, at a commit of the work tree."""
     if NO_HISTORY:
         pytest.skip(NO_HISTORY)
     clone = snapshot(REPOSITORY, tmp_path_factory.mktemp("history") / "daebus-template")
     git("fetch", "--quiet", "--tags", REPOSITORY, at=clone)
-    git("gc", "--quiet", at=clone)  # Copier clones it five times for each update: one file instead of thousands
+    git("gc", "--quiet", at=clone)  # Copier clones it five times for each update: one pack instead of thousands of files
     return clone
 
 
@@ -164,7 +164,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def updates(
     request: pytest.FixtureRequest, history: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Case, Future[Updated]]]:
-    """Every service that this run asks for, begun at once and updated side by side."""
+    """Every update that this run's tests need; all are started at once and run in parallel."""
     chosen = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
     wanted = [case for item in chosen if isinstance(case := item.callspec.params.get("case"), Case)]
     pool = ThreadPoolExecutor(max_workers=os.cpu_count())
@@ -174,7 +174,7 @@ def updates(
 
 @pytest.fixture(scope="module")
 def fresh(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A copy as it is made today, for each set of answers once. It is not to be changed."""
+    """A function that returns a fresh copy of today's template, made once for each set of answers. Do not change it."""
 
     @cache
     def copy(answers: str) -> Path:
@@ -206,13 +206,13 @@ def test_an_update_keeps_all_that_the_owner_wrote(
 @pytest.mark.long
 @pytest.mark.parametrize("case", cases(STARTS_FOR_EDITS[:1], edited=False)[:1])
 def test_the_oldest_service_passes_its_own_checks_after_an_update(history: Path, tmp_path: Path, case: Case) -> None:
-    """Its code is as old as it was, its runtime is today's."""
+    """After the update its code is still the old one, and its runtime is today's."""
     output = make_check(updated(history, tmp_path / "service", case).project)
     assert " passed" in output, output
 
 
 def updated(history: Path, target: Path, case: Case) -> Updated:
-    """Makes a service from an earlier state of the template, edits it if the case says so, and updates it."""
+    """Generates a service from an earlier commit, edits it if the case says so, and updates it."""
     answers = ANSWERS[case.answers]
     project = commit_all(copy_from(history, case.start, target, answers), f"from {case.start}")
     if case.edited:
@@ -220,7 +220,7 @@ def updated(history: Path, target: Path, case: Case) -> Updated:
         edit_surroundings(project)
         commit_all(project, "our own")
     own = owners_files(project)
-    # What the template did not ask in those days is answered now.
+    # Questions that the earlier template did not ask are answered at the update.
     asked = yaml.safe_load((project / ".copier-answers.yml").read_text())
     update(project, *data({name: answer for name, answer in answers.items() if name not in asked}))
     return Updated(project, own)

@@ -1,4 +1,4 @@
-"""Services that have been made from the template for a while, and their updates, for the tests beside this file."""
+"""Services that were generated from earlier commits, and their updates, for the tests beside this file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OWNERS_FOLDERS = ("src", "tests")
 
 
 def commit_all(project: Path, message: str) -> Path:
-    """Makes a git repository of a folder, if it is none, with everything committed."""
+    """Commits everything in a folder; creates the git repository first if there is none."""
     if not (project / ".git").exists():
         git("init", "--quiet", at=project)
     git("add", "--all", at=project)
@@ -23,32 +23,32 @@ def commit_all(project: Path, message: str) -> Path:
 
 
 def copy_from(template: Path, ref: str, target: Path, answers: dict[str, Any]) -> Path:
-    """What a service was when it was made from an earlier state of the template."""
+    """Generates a service from an earlier commit of the template."""
     done = copier("copy", "--defaults", "--quiet", "--vcs-ref", ref, *data(answers), template, target, at=template)
     assert done.returncode == 0, done.stdout
     return target
 
 
 def copy_today(template: Path, target: Path, **answers: Any) -> Path:
-    """A copy of what the template's newest commit holds."""
+    """Generates a service from the template's newest commit."""
     return copy_from(template, "HEAD", target, answers)
 
 
 def data(answers: dict[str, Any]) -> list[str]:
-    """Answers as the command line takes them: words, and lists of words."""
+    """Options of the command line for these answers: words, and lists of words."""
     text = {name: answer if isinstance(answer, str) else f"[{', '.join(answer)}]" for name, answer in answers.items()}
     return [word for name, answer in text.items() for word in ("--data", f"{name}={answer}")]
 
 
 def update(project: Path, *words: str) -> None:
-    """Updates to the template's newest commit by the command line; there must be nothing left to settle by hand."""
+    """Updates to the template's newest commit by the command line; no conflict may be left."""
     done = copier("update", "--defaults", "--vcs-ref", "HEAD", *words, at=project)
     assert done.returncode == 0, done.stdout
     assert_settled(project)
 
 
 def assert_settled(project: Path) -> None:
-    """No file is in conflict."""
+    """No file may have a conflict."""
     unmerged = git("diff", "--name-only", "--diff-filter=U", at=project)
     assert unmerged == "", f"in conflict: {unmerged}"
     check = subprocess.run(["git", "diff", "--check"], cwd=project, capture_output=True, text=True)
@@ -57,7 +57,7 @@ def assert_settled(project: Path) -> None:
 
 
 def owners_files(project: Path) -> dict[str, str]:
-    """What lies in the folders that belong to the owner."""
+    """The files in the folders that belong to the owner."""
     return {name: text for name, text in files_of(project).items() if name.split("/")[0] in OWNERS_FOLDERS}
 
 
@@ -67,7 +67,7 @@ def templates_files(project: Path) -> dict[str, str]:
 
 
 def edit_own_code(project: Path) -> None:
-    """What becomes of a sample: one file rewritten, one edited, some deleted, some added."""
+    """Edits the sample as an owner does: one file rewritten, one edited, some deleted, some added."""
     package = next((project / "src").iterdir())
     (package / "garden.py").write_text('"""Nothing of the garden is left."""\n\nVISITORS = 0\n')
     replace(package / "app.py", r'^(app = Daebus\(".*"\))$', r"\1  # our own")
@@ -79,7 +79,7 @@ def edit_own_code(project: Path) -> None:
 
 
 def edit_surroundings(project: Path) -> None:
-    """An owner's own values and lines in files that the template goes on improving."""
+    """Adds an owner's own values and lines to files that the template also improves."""
     replace(project / "pyproject.toml", r"^dependencies = \[\]$", 'dependencies = ["pyserial>=3.5"]')
     replace(project / "pyproject.toml", r'^version = "0\.1\.0"$', 'version = "2.3.4"')
     replace(project / "README.md", r" Its sample is .*$", " It counts our visitors.")
@@ -98,7 +98,7 @@ def edit_surroundings(project: Path) -> None:
 
 
 def replace(path: Path, pattern: str, text: str) -> None:
-    """Replaces what a pattern finds; it must be there, once."""
+    """Replaces the only match of a pattern; there must be exactly one."""
     changed, found = re.subn(pattern, text, path.read_text(), flags=re.MULTILINE)
     assert found == 1, f"{pattern} is {found} times in {path}"
     path.write_text(changed)

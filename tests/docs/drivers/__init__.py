@@ -1,4 +1,4 @@
-"""How each block of each page is run: one function a block, one module a page."""
+"""Drivers: how each block of each page is run. A module for each page, in it a function for each block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SLOW: set[Driver] = set()
 
 
 def drives(page: str, *names: str, slow: bool = False) -> Callable[[D], D]:
-    """Register how the blocks of these names on a page are run; several where one run needs them all.
+    """Register a driver for the blocks with these names on a page; several names where one run needs several blocks.
 
     `slow`: it starts processes, or waits for a real clock.
     """

@@ -13,7 +13,7 @@ PAGE = "http.md"
 
 @drives(PAGE, "hello", "hello-session", slow=True)
 def smallest(stage: Stage) -> None:
-    # Without Redis: the address leads nowhere.
+    # Runs without Redis: nobody listens at this address.
     process = stage.start("hello", DAEBUS_REDIS_URL="redis://127.0.0.1:1")
     stage.session("hello-session")
     assert process.terminate() == 0

@@ -14,7 +14,7 @@ def greeter(stage: Stage) -> None:
     process.wait_line(r"service greeter started \(daebus 0\.1\.0, Python 3\.")
     stage.session("greeter-session")
     assert process.terminate() == 0
-    # `daebus run` needs no app.run() in the file, and does not mind it either.
+    # `daebus run` works with and without an app.run() in the file.
     process = stage.program(["daebus", "run", "greeter.py"])
     stage.session("greeter-session")
     assert process.terminate() == 0

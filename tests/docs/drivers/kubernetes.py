@@ -15,7 +15,7 @@ PAGE = "kubernetes.md"
 
 @drives(PAGE, "refused")
 def refused(stage: Stage) -> None:
-    """The command's work by the Helm SDK: not every machine has a `helm`."""
+    """Does with the Helm SDK what the command would do, since not every machine has a `helm`."""
     helm = pytest.importorskip("helm_python", reason="the Helm SDK has no wheel for this platform")
     template = plain_template(stage.directory / "template")
     project = copy_project(template, stage.directory / "my_service", service_name="my_service")

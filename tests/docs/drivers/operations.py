@@ -21,7 +21,7 @@ def shop(stage: Stage) -> None:
     assert 'daebus_requests_total{kind="action",name="buy"} 1.0' in text
     promised = set(re.findall(r"`(daebus_[a-z_]+)`", (DOCS / PAGE).read_text()))
     there = set(re.findall(r"^# TYPE (daebus_[a-z_]+) ", text, re.MULTILINE))
-    # A counter without a label of its own appears with its first count; this one belongs to services with WebSockets.
+    # A counter without labels appears with its first count; this one exists only in services with WebSockets.
     assert promised - {"daebus_websocket_clients"} == there
     assert process.terminate() == 0
     for line in process.lines:

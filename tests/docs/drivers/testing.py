@@ -1,4 +1,4 @@
-"""docs/testing.md: its tests are run by a pytest of their own."""
+"""docs/testing.md: its tests are run by a separate pytest."""
 
 from __future__ import annotations
 

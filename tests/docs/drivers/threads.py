@@ -37,7 +37,7 @@ def control(stage: Stage) -> None:
         wait_until(lambda: int(cache.get("frames") or 0) > 2)
         assert service.call("stop") == {"stopped": True}
         frames = cache.get("frames")
-        time.sleep(0.2)  # nothing may happen in it
+        time.sleep(0.2)  # nothing may happen meanwhile
         assert cache.get("frames") == frames
         assert service.app.start_thread("no such thread") is False
         assert service.app.stop_thread("no such thread") is False
