@@ -1,1 +1,1 @@
-"""Measurements beside the peers, in one run: `make bench`. See README.md."""
+"""Benchmarks against comparable programs in one run: `make bench`. See README.md."""

@@ -52,7 +52,7 @@ def prepare(running: Running, options: argparse.Namespace) -> list[Section]:
 
 
 def measure(sections: list[Section], rounds: int) -> bool:
-    """Fills the tables; returns whether everything could be measured."""
+    """Fills the tables; True when everything could be measured."""
     complete = not any(section.trouble for section in sections)
     for number, section, cell in in_turn(sections, rounds):
         words = f"round {number + 1}/{rounds}  {section.title}, {cell.load}, {cell.system}"

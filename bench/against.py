@@ -1,7 +1,7 @@
-"""What one request costs on this work tree, against another commit: `python -m bench.against COMMIT`.
+"""The cost of a request in this work tree compared with another commit: `python -m bench.against COMMIT`.
 
-The same service programs run on both trees with one environment and Redis, under the same load of a fixed number of
-requests, in turns A B B A, in several sittings with new processes. Exit code 1 when a ratio is above `--most`.
+The same service programs run on both trees, with one environment, one Redis and the same fixed number of requests, in
+turns A B B A. Each sitting repeats this with new processes. Exit code 1 when a ratio is above `--most`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .processes import PROGRAMS, REPOSITORY, Running, Trouble
 
 HERE = "this work tree"
 TURNS = (0, 1, 1, 0)
-PATIENCE = 300  # seconds for a start under callgrind on a busy machine
+PATIENCE = 300  # seconds that a start may take under callgrind on a busy machine
 
 
 @dataclass
 class Cost:
-    """One figure: what it is of, and each turn's cost of a request on [the other tree, this one]."""
+    """One figure: its name, and the cost of a request in each turn, for the other tree and for this one."""
 
     name: str
     taken: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
 
     def ratio(self) -> float:
-        """The median of the ratios of each A B B A; above 1 when this tree costs more."""
+        """The median of the ratios of all A B B A blocks; above 1 when this tree costs more."""
         size = len(TURNS) // 2
         before, now = self.taken
         blocks = range(0, len(now), size)
@@ -46,7 +46,7 @@ class Cost:
 
 @dataclass
 class Service:
-    """A running service program: where it listens and what measures it."""
+    """A running service program: its address and its meter."""
 
     address: str
     meter: Meter
@@ -70,7 +70,7 @@ def arguments() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def tree_of(commit: str) -> Iterator[Path]:
-    """A folder with that commit's files, in the end gone; a folder is used as it is."""
+    """A temporary folder with the files of that commit, or the given folder itself."""
     if Path(commit).is_dir():
         yield Path(commit).resolve()
         return
@@ -86,7 +86,7 @@ def tree_of(commit: str) -> Iterator[Path]:
 
 
 class Sitting:
-    """New processes of both trees with one kind of service, measured in turns."""
+    """One kind of service, started anew from both trees and measured in turns."""
 
     def __init__(self, running: Running, trees: tuple[Path, Path], options: argparse.Namespace) -> None:
         self._running, self._trees, self._options = running, trees, options
@@ -102,7 +102,7 @@ class Sitting:
             report.progress(f"{(self._options.commit, HERE)[number]}: {figures}")
 
     def rpc(self, service: Service, number: int) -> list[float]:
-        """What a request costs the service and the caller, both of this tree."""
+        """The cost of a request for the service and for the caller, both from this tree."""
         words = [service.address, str(self._running.redis_port)]
         return self._under(service, number, "fixed_caller.py", *words, measured=True)
 
@@ -132,7 +132,7 @@ class Sitting:
         return Service(name if kind == "rpc" else str(port), self._meter(process.pid, name))
 
     def _environment(self, number: int) -> dict[str, str]:
-        # The same order of sets in both, so that no turn is luckier than the other.
+        # The same hash seed in both, so that neither has a luckier order of sets.
         return {
             "PYTHONPATH": str(self._trees[number] / "runtime"),
             "PYTHONHASHSEED": "0",
@@ -151,7 +151,7 @@ class Sitting:
         return Instructions(group, self._profiles / f"callgrind.{name}") if self._options.instructions else Cpu(group)
 
     def _under(self, service: Service, number: int, program: str, *words: str, measured: bool = False) -> list[float]:
-        """Runs the load; what a request cost the service and, where it is `measured`, the load itself."""
+        """Runs the load; the cost of a request for the service and, with `measured`, for the load program itself."""
         options, name = self._options, f"load-{number}"
         words = (*words, str(options.clients), str(options.requests))
         command = (
@@ -197,9 +197,9 @@ def table(costs: list[Cost], commit: str, unit: str) -> str:
 
 
 def measure(options: argparse.Namespace) -> dict[str, list[Cost]]:
-    """The costs by kind, over all sittings."""
+    """The costs of each kind over all sittings."""
     costs = {kind: [Cost(name) for name in NAMES[kind]] for kind in (options.only or KINDS)}
-    # Under callgrind the end of a process takes longer than anybody wants to wait for it.
+    # Under callgrind a clean end takes too long to wait for.
     grace = 0.5 if options.instructions else 8.0
     with tree_of(options.commit) as other:
         for _ in range(options.sittings):

@@ -1,5 +1,5 @@
-"""What is measured: a table of cells, each a system under one load. The systems of a row are measured in turn, so that
-whatever else the machine does falls on all of them alike."""
+"""The measurements: a table of cells, each one system under one load. The systems of a row are measured in turn, so
+that other work on the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class Cell:
-    """One system under one load: `run()` measures it once and returns rate, p50 and p99 (microseconds)."""
+    """One system under one load. `run()` measures it once; it returns rate, p50 and p99 (microseconds)."""
 
     load: str
     system: str
@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass
 class Section:
-    """One table: `ours` is set against each of the other systems."""
+    """One table, in which `ours` is compared with each of the other systems."""
 
     title: str
     ours: str
@@ -46,7 +46,7 @@ class Section:
         return [cell for cell in self.cells if cell.load == load]
 
     def ratio(self, cell: Cell) -> float | None:
-        """Our rate over the cell's, under the same load: the median of the rounds' own ratios."""
+        """Our rate divided by the cell's under the same load: the median of the ratios of the rounds."""
         ours = next((one for one in self.of(cell.load) if one.system == self.ours), None)
         if ours is None or cell is ours:
             return None
@@ -56,9 +56,9 @@ class Section:
 
 
 def in_turn(sections: Iterable[Section], rounds: int) -> Iterable[tuple[int, Section, Cell]]:
-    """The order of one run: every round goes through all tables, row by row, system by system."""
+    """The order of the measurements: every round goes through all tables, row by row, system by system."""
     for number in range(rounds):
         for section in sections:
-            # Every other round backwards, so that nobody always comes after the same neighbour.
+            # Every second round runs backwards, so that no system always follows the same one.
             for cell in section.cells if number % 2 == 0 else reversed(section.cells):
                 yield number, section, cell

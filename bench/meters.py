@@ -1,7 +1,7 @@
-"""What a process costs over a span of time: its CPU seconds, or the instructions that it executed.
+"""The cost of a process over a span of time: its CPU seconds, or the instructions that it executed.
 
-CPU seconds are what is paid, but other work on the machine disturbs them (caches, clock rates). Instructions are hardly
-disturbed at all; `callgrind` counts them on any machine, at a fortieth of the speed and without those of the kernel.
+CPU seconds are the real cost, but other work on the machine changes them (caches, clock rates). Instructions hardly
+change; `callgrind` counts them on any machine, but without the kernel's, and the program runs 40 times slower.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .processes import Trouble
 
 
 class Meter(Protocol):
-    """Measures the processes of one group between `start()` and `stop()`."""
+    """Measures the processes of one process group between `start()` and `stop()`."""
 
     unit: str
 
@@ -29,7 +29,7 @@ class Meter(Protocol):
 
 
 def processes_of(group: int) -> list[int]:
-    """A service with HTTP is two processes: gunicorn's master and its worker."""
+    """The processes of a service; with HTTP these are gunicorn's master and its worker."""
     return [int(member.split()[0]) for member in group_members(group)]
 
 
@@ -51,12 +51,12 @@ class Cpu:
     @staticmethod
     def clock(pid: int) -> float:
         """Seconds of CPU of one process since it began."""
-        # Linux: the clock id of another process is its pid, inverted, above two bits that mean "by the scheduler".
+        # Linux: the clock id of another process is its inverted pid above three bits; 2 is the scheduler's clock.
         return time.clock_gettime((~pid << 3) | 2)
 
 
 class Instructions:
-    """Instructions of a process group that was started by `command()`; nothing is counted before `start()`."""
+    """Instructions of a process group that was started with `command()`; counting begins at `start()`."""
 
     unit = "instructions"
 
@@ -66,7 +66,7 @@ class Instructions:
 
     @staticmethod
     def command(command: list[str], output: Path) -> list[str]:
-        """The command under callgrind, which writes to `output` with the process's id and a number behind it."""
+        """The command under callgrind, which writes to `output` with the process id and a number appended."""
         if not shutil.which("valgrind"):
             raise Trouble("valgrind is not on the PATH")
         # Without --trace-children a forked process cannot be controlled.
@@ -74,14 +74,14 @@ class Instructions:
         return ["valgrind", "--tool=callgrind", *options, *command]
 
     def start(self) -> None:
-        # Never off again: callgrind 3.19 writes wrong sums from the second time on.
+        # Never switched off again: callgrind 3.19 writes wrong sums from the second switch on.
         if not self._on:
             self._control("--instr=on")
             self._on = True
         self._control("--zero")
 
     def stop(self) -> float:
-        """Ends the counting. The files of this span, with what each function cost, stay until the next."""
+        """Ends the span. Its files, with the cost of each function, stay until the next one."""
         for old in self._dumps():
             old.unlink()
         self._control("--dump")

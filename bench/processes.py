@@ -1,4 +1,4 @@
-"""Starting, pinning and stopping what is measured, all on loopback. Whatever was started is stopped by its pid."""
+"""Starts, pins and stops the measured processes, all on loopback. Each is stopped by its pid."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ SERVER_CORE, LOAD_CORE = 0, 1
 
 
 class Trouble(Exception):
-    """A measurement that cannot be made; the text says why."""
+    """A measurement is impossible; the text says why."""
 
 
 def pinned(command: Sequence[str], core: int | None) -> list[str]:
-    """The command on one processor core, where the machine has two and `taskset` is there."""
+    """The command pinned to one core, if the machine has two and `taskset` exists."""
     if core is None or (os.cpu_count() or 1) < 2 or not shutil.which("taskset"):
         return list(command)
     return ["taskset", "--cpu-list", str(core), *command]
 
 
 def measure(command: Sequence[str], *, seconds: float, core: int | None = None) -> tuple[str, int]:
-    """Runs a load program to its end; returns what it printed and its exit code."""
+    """Runs a load program to its end; its output and exit code."""
     try:
         done = subprocess.run(
             die_with_parent(pinned(command, core)),
@@ -57,7 +57,7 @@ def measure(command: Sequence[str], *, seconds: float, core: int | None = None) 
 
 
 def figures(command: Sequence[str], *, seconds: float, core: int | None = None) -> dict[str, Any]:
-    """Runs a load program that prints its figures as a line of JSON. Any error in the load is Trouble."""
+    """Runs a load program that prints its figures as a line of JSON. Any error that it counts raises Trouble."""
     output, code = measure(command, seconds=seconds, core=core)
     line = output.strip().splitlines()[-1]
     found, end = json.JSONDecoder().raw_decode(line)
@@ -70,7 +70,7 @@ def figures(command: Sequence[str], *, seconds: float, core: int | None = None) 
 class Running(Closing):
     """All processes of one run. A server's output goes to a file, shown when the server fails to start.
 
-    `grace`: seconds that they get to end in good order.
+    `grace`: seconds that they get to end cleanly.
     """
 
     def __init__(self, grace: float = 8.0) -> None:
@@ -89,7 +89,7 @@ class Running(Closing):
         core: int | None = None,
         patience: float = 20.0,
     ) -> subprocess.Popen[bytes]:
-        """Starts a server and returns once `ready()` is true, within `patience` seconds. Hands on no `DAEBUS_*`."""
+        """Starts a server without `DAEBUS_*` variables; returns once `ready()` is true, within `patience` seconds."""
         log = self.folder / f"{name}.log"
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DAEBUS_")}
         with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""The figures as Markdown, with the machine and the versions that they belong to."""
+"""The figures as Markdown, with the machine and the versions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACKAGES = (
 
 
 def machine() -> list[str]:
-    """What the figures depend on, a fact a line."""
+    """The facts on which the figures depend, one per line."""
     model = "unknown processor"
     if (info := Path("/proc/cpuinfo")).exists() and (found := re.search(r"model name\s*:\s*(.*)", info.read_text())):
         model = found[1]

@@ -27,7 +27,7 @@ def section(running: Running, original: Path | None, seconds: float) -> Section:
     running.start("stream", [*bare, "serve", "stream", running.redis_url], lambda: _exists(running, "bare:stream"))
     commands: dict[str, list[str]] = {OURS: [sys.executable, caller, "bench_ours", port]}
     if original:
-        # -E: our alias package, if this checkout is on the PYTHONPATH, has the same name.
+        # -E ignores PYTHONPATH: this checkout on it would bring our alias package, which has the same name.
         peer = [str(original), "-E"]
         command = [*peer, service, "bench_original", port]
         running.start("original", command, lambda: running.subscribed("bench_original"))
@@ -55,7 +55,7 @@ def _exists(running: Running, key: str) -> bool:
 
 
 def peer_python(given: Path | None) -> Path:
-    """The interpreter with the original: the one given, else its own environment, made on demand."""
+    """The interpreter that has the original: the given one, else an environment that is created on demand."""
     from tests.support.original import original_python
 
     try:

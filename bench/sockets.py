@@ -1,4 +1,4 @@
-"""WebSocket: echoes through the JSON protocol, on ours and on stock gevent-websocket doing the same by hand."""
+"""WebSocket: echoes through the JSON protocol, on ours and on stock gevent-websocket with a handwritten protocol."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def _measurement(port: int, connections: int, seconds: float) -> Any:
 
 
 def read_wrk(output: str) -> dict[str, Any]:
-    """The figures in wrk's output. Any error it counted is Trouble."""
+    """The figures in wrk's output. Any error that it counted raises Trouble."""
     if wrong := re.search(r"Non-2xx.*|Socket errors: (?!connect 0, read 0, write 0, timeout 0).*", output):
         raise Trouble(f"wrk: {wrong[0]}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)

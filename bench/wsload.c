@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define WARM_UP 0.4
-#define PATIENCE 5.0 /* seconds without any reply, after which the run is given up */
+#define PATIENCE 5.0 /* seconds without any reply after which the run fails */
 
 static const uint8_t MASK[4] = {0x37, 0xfa, 0x21, 0x3d};
 static const char HEAD[] = "{\"type\":\"echo\",\"data\":";
@@ -37,7 +37,7 @@ struct connection {
     char *data;      /* the object that must come back */
     uint8_t *frame;  /* the masked frame that carries it */
     size_t unsent;   /* bytes of the frame still to be written */
-    uint8_t *buffer; /* what has been received and not yet understood */
+    uint8_t *buffer; /* received bytes that are not parsed yet */
     size_t filled;
 };
 
@@ -91,7 +91,7 @@ static void push(struct connection *c) {
     }
 }
 
-/* Only the number changes from one message to the next, in the clear copy and under the mask. */
+/* Only the number changes from one message to the next, in the plain copy and in the masked frame. */
 static void send_next(struct connection *c) {
     char digits[17];
     c->number++;
@@ -144,7 +144,7 @@ static void build(struct connection *c, uint64_t first) {
 
 static void reply(struct connection *c, const uint8_t *payload, size_t size) {
     double at = now();
-    /* Numbers differ between connections and messages, so that a reply of another one is never taken for this one's. */
+    /* Numbers differ between connections and messages, so a reply to another message is always noticed. */
     if (!memmem(payload, size, TYPE, sizeof TYPE - 1) || !memmem(payload, size, c->data, data_size))
         errors++;
     else if (at >= counting_from) {
@@ -162,7 +162,7 @@ static void reply(struct connection *c, const uint8_t *payload, size_t size) {
 
 static void pong(struct connection *c, const uint8_t *payload, size_t size) {
     uint8_t frame[6 + 125];
-    if (c->unsent) /* not into the middle of a frame; the server pings again */
+    if (c->unsent) /* a pong must not go into the middle of a frame; the server pings again */
         return;
     frame[0] = 0x8a;
     frame[1] = 0x80 | size;
@@ -173,7 +173,7 @@ static void pong(struct connection *c, const uint8_t *payload, size_t size) {
         lose(c);
 }
 
-/* Takes one whole frame from `at`; returns its size, 0 when it is not complete yet. */
+/* Handles the frame at `at`; returns its size, or 0 when it is not complete yet. */
 static size_t take(struct connection *c, const uint8_t *at, size_t available) {
     if (available < 2)
         return 0;
@@ -185,7 +185,7 @@ static size_t take(struct connection *c, const uint8_t *at, size_t available) {
         for (size_t i = 2; i < head; i++)
             size = size << 8 | at[i];
     }
-    if (at[1] & 0x80 || size > buffer_size - head) { /* masked by a server, or longer than any right reply */
+    if (at[1] & 0x80 || size > buffer_size - head) { /* masked although a server sent it, or longer than any valid reply */
         lose(c);
         return 0;
     }

@@ -48,7 +48,7 @@ PAGE = """<!doctype html>
 
 
 def show():
-    """Every screen gets what is to be shown. Each handler below may do this, whatever brought it about."""
+    """Send the present state to every screen. Every handler below may call this, whatever its trigger."""
     websocket.broadcast_to_all(state, message_type="state")
 
 

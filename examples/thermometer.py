@@ -1,11 +1,11 @@
-"""A thermometer: reads its sensor in an OS thread, tells changes on the bus, and answers who asks.
+"""A thermometer: reads its sensor in an OS thread, broadcasts changes, and answers requests.
 
     python examples/thermometer.py
     daebus listen 'sensors.*'
     daebus call thermometer read
     daebus call thermometer set_interval '{"seconds": 0.1}'
 
-It reads the processor's temperature where Linux offers it, and makes one up elsewhere.
+It reads the processor's temperature where Linux offers it, and invents one elsewhere.
 """
 
 import math
@@ -21,7 +21,7 @@ state = {"celsius": None, "interval": 1.0}
 
 
 def read_sensor():
-    """Degrees Celsius. A driver that blocks in C would stand here; in an OS thread it holds up nobody."""
+    """Degrees Celsius. A driver that blocks in C would be called here; in an OS thread it delays nobody."""
     try:
         return round(int(ZONE.read_text()) / 1000, 1)
     except (OSError, ValueError):
@@ -46,7 +46,7 @@ def read():
 
 @app.action("set_interval")
 def set_interval():
-    """Payload {"seconds": number from 0.05 to 10}; answers with what is set now."""
+    """Payload {"seconds": number from 0.05 to 10}; answers with the new setting."""
     seconds = request.payload.get("seconds")
     if not isinstance(seconds, int | float) or not 0.05 <= seconds <= 10:
         return response.error("seconds is a number from 0.05 to 10")

@@ -31,7 +31,7 @@ def order():
 
 
 def pass_on(progress):
-    response.progress(progress)  # still the response of the order, in whatever the handler calls
+    response.progress(progress)  # `response` still belongs to the order, also in functions that the handler calls
 
 
 @app.action("table_of")

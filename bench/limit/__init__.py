@@ -1,5 +1,5 @@
-"""The bare link: what Redis and gevent allow for request and reply on this machine. The denominator of every RPC ratio.
+"""The bare link: the rate that Redis and gevent allow for request and reply on this machine. RPC ratios divide by it.
 
-Fixed at the start of the project and not changed to suit afterwards: no dispatch, no deadlines, no retries, no limits,
-no reconnecting. Every reply is checked by id and by value.
+It has no dispatch, deadlines, retries, limits or reconnecting. It was fixed at the start of the project and must not be
+changed to improve a ratio. Every reply is checked by id and by value.
 """

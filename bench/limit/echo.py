@@ -1,4 +1,4 @@
-"""Both ends of the bare link, and what is measured at the calling end."""
+"""Both ends of the bare link, and the measurement at the calling end."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def run(arguments: list[str]) -> int:
         case ["serve", "stream", url]:
             serve_stream(url)
         case ["call", ("pubsub" | "stream") as kind, url, callers, seconds]:
-            # Callers still wait for replies: leave without unwinding them.
+            # Callers still wait for replies: exit without unwinding their greenlets.
             sys.stdout.flush()
             os._exit(call(kind, url, int(callers), float(seconds)))
         case _:

@@ -1,4 +1,4 @@
-"""One Redis connection shared by all greenlets, writing once per turn of the loop whatever was posted in that turn."""
+"""One Redis connection for all greenlets; once per turn of the loop it writes all that was posted in this turn."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def pack(*command: Any) -> bytes:
 
 
 class BareLink:
-    """Ends the greenlet that reads, with the error, when the connection is lost."""
+    """The connection. When it is lost, the greenlet that reads ends with the error."""
 
     def __init__(self, url: str, on_message: OnMessage | None = None) -> None:
         pool = redis.ConnectionPool.from_url(url, protocol=3, socket_timeout=None)
         connection: Any = pool.make_connection()
         connection.connect()
-        self._connection = connection  # it closes the socket when it is collected
+        self._connection = connection  # kept, because it closes the socket when it is garbage collected
         wrapped = connection._sock
         wrapped.settimeout(None)
         self._wrapped = wrapped
-        # The socket below gevent's: a send that does not block costs nothing more than the system call.
+        # The plain socket below gevent's: a send that does not block costs only the system call.
         self._socket = wrapped._sock
         self._on_message = on_message
         self._posted: list[bytes] = []
@@ -45,7 +45,7 @@ class BareLink:
         self.reader = gevent.spawn(self._read)
 
     def post(self, command: bytes, on_reply: OnReply | None = None) -> None:
-        """Sends a packed command with this turn's others."""
+        """Sends a packed command together with the others of this turn."""
         self._posted.append(command)
         self._expected.append(on_reply)
         self._flush_soon()
@@ -57,7 +57,7 @@ class BareLink:
         return self._hub.switch()
 
     def subscribe(self, channel: str) -> None:
-        """Messages go to `on_message` from now on. RESP3 answers with a push, so nothing is expected."""
+        """From now on messages go to `on_message`. RESP3 confirms with a push, so no reply is awaited."""
         self._posted.append(pack("SUBSCRIBE", channel))
         self._flush_soon()
 

@@ -1,1 +1,1 @@
-"""What the measured processes run. Each pair does the same work with the same text as far as the two sides allow."""
+"""The programs of the measured processes. The two of a pair do the same work, with the same source where possible."""

@@ -1,7 +1,7 @@
 """fixed_caller.py NAME PORT CALLERS COUNT: greenlets that share a DaebusCaller, COUNT requests in all.
 
-Warms up with some requests, prints "ready" and waits for a line on standard input; then asks and prints "done". Every
-reply is checked. So whoever started it can measure this process, and the service, over exactly COUNT requests.
+Warms up with some requests, prints "ready" and waits for a line on standard input; then sends COUNT requests and prints
+"done". So the parent can measure this process and the service over exactly COUNT requests. Every reply is checked.
 """
 
 import os
@@ -30,7 +30,7 @@ def work(numbers: Iterator[int]) -> None:
 
 
 def ask(total: int) -> None:
-    numbers = iter(range(total))  # shared: together they ask so often, whoever is faster asks more
+    numbers = iter(range(total))  # shared by all greenlets; a faster one sends more of them
     gevent.joinall([gevent.spawn(work, numbers) for _ in range(callers)], raise_error=True)
 
 

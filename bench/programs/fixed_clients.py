@@ -19,7 +19,7 @@ DATA = "x" * 32
 
 
 def http(port: int) -> tuple[socket.socket, bytes, bytes, bytes]:
-    """A connection, a request, and what its answer begins and ends with."""
+    """A connection, a request, and the begin and end of the expected answer."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     request = f"GET /hello HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
     return connection, request, b"HTTP/1.1 200 ", BODY
@@ -41,7 +41,7 @@ def websocket(port: int) -> tuple[socket.socket, bytes, bytes, bytes]:
 
 
 class Load:
-    """All connections; each has asked or waits for its turn."""
+    """All connections; each waits for its answer or for its turn."""
 
     def __init__(self, kind: str, port: int, connections: int) -> None:
         self._begins = self._ends = self._request = b""

@@ -1,4 +1,4 @@
-"""http_ours.py PORT: one JSON route and one socket, on our server."""
+"""http_ours.py PORT: one JSON route and one WebSocket handler, on our server."""
 
 import sys
 

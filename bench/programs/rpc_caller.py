@@ -1,7 +1,7 @@
 """rpc_caller.py NAME PORT CALLERS SECONDS [gevent]: callers, each waiting for its reply.
 
-The same text on the original (threads) and on ours (`gevent` makes the threads greenlets). Prints one line of JSON:
-rate, p50 and p99 in microseconds, errors. Every reply is checked by value, which holds the number of its request.
+The same source runs on the original (threads) and on ours (`gevent` makes them greenlets). Prints a line of JSON: rate,
+p50 and p99 in microseconds, errors. Every reply is checked by its value, which contains the request's number.
 """
 
 import sys
@@ -24,7 +24,7 @@ BODY = {"order": 12345, "items": ["a", "b", "c"], "note": "hello world"}
 
 logging.disable(logging.CRITICAL)
 service, port, callers, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-# The original's pool of connections (redis-py's default) gives out 100 and then raises: no more than 32 share one.
+# The original's connection pool (redis-py's default) raises above 100 connections, so at most 32 callers share one.
 shared = [
     DaebusCaller(service, redis_host="127.0.0.1", redis_port=port, timeout=10) for _ in range((callers + 31) // 32)
 ]

@@ -1,4 +1,4 @@
-"""rpc_service.py NAME PORT: an echo service. The same text on the original and on ours."""
+"""rpc_service.py NAME PORT: an echo service. The same source runs on the original and on ours."""
 
 import sys
 

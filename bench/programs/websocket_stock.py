@@ -1,4 +1,4 @@
-"""The echo of Daebus's JSON protocol by hand, for gunicorn with stock gevent-websocket's worker."""
+"""An echo in Daebus's JSON protocol, written by hand for gunicorn with the stock gevent-websocket worker."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

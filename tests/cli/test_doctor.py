@@ -124,7 +124,7 @@ def test_a_port_that_the_running_service_itself_holds_is_ok(
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the kernel does not tell who holds a port")
-def test_who_holds_the_port_is_named(
+def test_the_program_that_holds_the_port_is_named(
     daebus: Run, healthy: dict[str, str], start_process: Callable[..., ServiceProcess], free_port: int
 ) -> None:
     holder = start_process(["python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", str(free_port)])
@@ -228,7 +228,7 @@ def test_a_target_is_described_and_its_service_looked_for(
         ("x = 1", "holds no Daebus"),
     ],
 )
-def test_what_is_wrong_with_a_target(
+def test_a_target_that_cannot_run_is_a_failure_with_the_reason(
     daebus: Run, healthy: dict[str, str], tmp_path: Path, text: str, said: str
 ) -> None:
     (tmp_path / "service.py").write_text(text)

@@ -150,7 +150,7 @@ def test_without_watchfiles_the_cure_is_named(start_process: Callable[..., Servi
         assert "Traceback" not in process.output
 
 
-def test_a_service_that_ends_by_itself_ends_the_watching(
+def test_when_the_service_ends_by_itself_reloading_ends_too(
     start_process: Callable[..., ServiceProcess], tmp_path: Path
 ) -> None:
     (tmp_path / "garden.py").write_text("print('nothing to do')\nraise SystemExit(0)\n")

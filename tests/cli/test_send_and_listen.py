@@ -62,7 +62,9 @@ def test_a_broadcast_without_receivers_is_reported(daebus: Run, garden: Garden) 
         (("", "{}"), "a channel name is a non-empty string"),
     ],
 )
-def test_what_cannot_be_sent_is_wrong_usage(daebus: Run, garden: Garden, arguments: tuple[str, ...], said: str) -> None:
+def test_a_payload_that_cannot_be_sent_is_wrong_usage(
+    daebus: Run, garden: Garden, arguments: tuple[str, ...], said: str
+) -> None:
     done = daebus("send", *arguments, env=garden.env)
     assert done.returncode == 2
     assert said in done.stderr

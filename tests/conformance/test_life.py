@@ -76,7 +76,7 @@ def test_a_closed_member_refuses_every_use_at_once(bus: Bus) -> None:
     assert member.flush(0.1) is False
 
 
-def test_a_closed_member_hears_nothing_and_is_no_receiver(bus: Bus) -> None:
+def test_a_closed_member_receives_nothing_and_does_not_count_as_receiver(bus: Bus) -> None:
     sender, gone = bus.member(), bus.member()
     heard = Heard(gone, channel := fresh("channel"))
     gone.close()

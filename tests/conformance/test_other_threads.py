@@ -46,7 +46,7 @@ def test_eight_threads_call_at_the_same_time(bus: Bus, own_hub: bool) -> None:
 
 
 @EachThread
-def test_threads_publish_and_are_told_the_receivers(bus: Bus, own_hub: bool) -> None:
+def test_threads_publish_and_get_the_number_of_receivers(bus: Bus, own_hub: bool) -> None:
     sender, receiver = bus.member(), bus.member()
     heard = Heard(receiver, channel := fresh("channel"))
     counts = run_there(4, lambda thread: [sender.publish(channel, b"%d" % thread) for _ in range(25)], own_hub)
@@ -99,7 +99,7 @@ def test_a_thread_that_waits_delays_no_other(bus: Bus, own_hub: bool) -> None:
     assert results == ["at last"]
 
 
-def test_callbacks_run_on_the_home_loop_whoever_subscribed(bus: Bus) -> None:
+def test_callbacks_run_on_the_home_loop_whichever_thread_subscribed(bus: Bus) -> None:
     sender, receiver = bus.member(), bus.member()
     where: list[int] = []
     channel = fresh("channel")

@@ -145,7 +145,7 @@ def test_a_callback_that_raises_disturbs_neither_other_subscribers_nor_the_conne
     assert "planted" in caplog.text
 
 
-def test_what_is_published_is_counted(bus: Bus) -> None:
+def test_published_messages_are_counted(bus: Bus) -> None:
     metrics = Metrics()
     sender = bus.member(metrics=metrics)
     for _ in range(3):

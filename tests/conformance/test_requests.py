@@ -99,7 +99,7 @@ def test_without_on_progress_intermediate_replies_are_skipped(bus: Bus) -> None:
     assert ask(caller, name).payload == "whole"
 
 
-def test_what_on_progress_raises_is_raised_to_the_caller(bus: Bus) -> None:
+def test_an_exception_in_on_progress_is_raised_to_the_caller(bus: Bus) -> None:
     def handle(delivery: Delivery) -> None:
         answer(delivery, "half", final=False)
         gevent.sleep(0)
@@ -148,7 +148,7 @@ def test_an_unanswered_request_ends_with_service_action_and_seconds(bus: Bus) ->
     assert 0.15 < time.monotonic() - begun < 2
 
 
-def test_a_late_reply_is_counted_and_reaches_nobody(bus: Bus) -> None:
+def test_a_late_reply_is_counted_and_delivered_to_no_one(bus: Bus) -> None:
     late: list[Delivery] = []
     metrics = Metrics()
     caller, member = bus.open_member(metrics=metrics), bus.member()

@@ -51,7 +51,7 @@ def test_every_block_has_a_driver_and_every_driver_a_block() -> None:
     assert set(marked) == set(DRIVERS)
 
 
-def test_a_block_that_nobody_runs_is_found() -> None:
+def test_a_block_without_a_driver_is_found() -> None:
     text = "text\n\n```python\nprint()\n```\n\n<!-- run: x -->\n```python\nprint(1)\n```\n"
     assert [(block.line, block.name, block.text) for block in blocks_of(text, "x.md")] == [
         (4, None, "print()\n"),

@@ -144,7 +144,7 @@ def test_a_released_base_that_no_registry_has_is_built(
     assert "--build-arg VERSION=v1.2.3 " in docker.calls[-1]
 
 
-def test_a_service_made_from_uncommitted_changes_is_told_why_there_is_no_base(
+def test_without_a_base_for_uncommitted_changes_the_reason_is_given(
     template: Path, tmp_path: Path, recorder: Callable[..., Recorder]
 ) -> None:
     dirty = tmp_path / "template"

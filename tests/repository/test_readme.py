@@ -34,7 +34,7 @@ def test_its_make_targets_exist() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "helm/daebus/README.md"])
-def test_what_it_links_to_exists(page: str) -> None:
+def test_the_targets_of_its_links_exist(page: str) -> None:
     text = (REPOSITORY / page).read_text()
     links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     folders = [name for name in re.findall(r"`([\w./-]+/[\w./-]*)`", text) if not name.startswith(("src", "/"))]

@@ -294,7 +294,7 @@ def test_the_order_of_attaching_and_declaring_does_not_matter() -> None:
         assert [client.request(kind)["data"] for kind in ("one", "two", "three")] == [1, 2, 3]
 
 
-def test_what_cannot_work_is_refused_at_once(app: Daebus) -> None:
+def test_a_declaration_that_cannot_work_is_refused_at_once(app: Daebus) -> None:
     async def never(*args: Any) -> None:
         pass
 

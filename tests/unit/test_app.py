@@ -98,7 +98,7 @@ def test_a_component_is_attached_once() -> None:
         app.attach(DaebusHttp())
 
 
-def test_before_it_runs_it_answers_what_it_can() -> None:
+def test_before_it_runs_only_what_needs_no_process_works() -> None:
     app = Daebus("garden")
     assert not app.is_running()
     assert app.stop() is None  # type: ignore[func-returns-value]

@@ -64,7 +64,7 @@ def _status(port: int, path: str) -> int:
 
 
 @pytest.mark.slow
-def test_five_seconds_in_c_delay_nobody_else(bench: tuple[ServiceProcess, int, int, str]) -> None:
+def test_five_seconds_in_c_delay_no_other_client(bench: tuple[ServiceProcess, int, int, str]) -> None:
     process, port, management, url = bench
     caller = DaebusCaller("bench", redis_url=url)
     begun = time.monotonic()

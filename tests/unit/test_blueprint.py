@@ -56,7 +56,7 @@ def test_everything_works_as_on_the_application_registered_before_or_after_the_c
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/v1/"])
-def test_a_prefix_stands_before_the_paths_of_its_routes_and_nothing_else(prefix: str) -> None:
+def test_a_prefix_applies_only_to_the_paths_of_its_routes(prefix: str) -> None:
     app = Daebus("garden")
     app.attach(DaebusHttp())
     app.attach(DaebusWebSocket())
@@ -69,12 +69,12 @@ def test_a_prefix_stands_before_the_paths_of_its_routes_and_nothing_else(prefix:
 
 
 @pytest.mark.parametrize("prefix", ["v1", " /v1"])
-def test_a_prefix_that_is_no_path_is_refused(prefix: str) -> None:
+def test_a_prefix_that_is_not_a_path_is_refused(prefix: str) -> None:
     with pytest.raises(RegistrationError, match="the url_prefix of blueprint 'beds' starts with '/'"):
         Blueprint("beds", prefix)
 
 
-def test_what_is_declared_after_the_registration_counts_too() -> None:
+def test_a_declaration_after_the_registration_counts_too() -> None:
     app, beds = Daebus("garden"), Blueprint("beds", "/beds")
     app.attach(DaebusHttp())
     app.register_blueprint(beds)

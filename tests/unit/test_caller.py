@@ -115,7 +115,7 @@ def test_a_call_inside_on_progress_works(garden: TestApp) -> None:
 
 
 @pytest.mark.parametrize("kind", [TypeError, KeyError, BusUnavailable])
-def test_what_on_progress_raises_comes_back_unchanged(garden: TestApp, kind: type[Exception]) -> None:
+def test_an_exception_in_on_progress_comes_back_unchanged(garden: TestApp, kind: type[Exception]) -> None:
     error = kind("the author's own")
 
     def progress(payload: Any) -> None:
@@ -180,9 +180,7 @@ def test_a_timeout_names_service_action_and_seconds(garden: TestApp, own: float,
     ids=lambda bad: type(bad).__name__ if bad is not True else "True",
 )
 @pytest.mark.parametrize("whose", ["call", "caller"])
-def test_a_timeout_that_is_no_number_of_seconds_is_refused_before_anything_is_sent(
-    garden: TestApp, bad: Any, whose: str
-) -> None:
+def test_an_invalid_timeout_is_refused_before_anything_is_sent(garden: TestApp, bad: Any, whose: str) -> None:
     caller = DaebusCaller("garden", timeout=5 if whose == "call" else bad)
     with pytest.raises(ConfigurationError, match=r"garden.*echo.*timeout.*number of seconds, above 0") as raised:
         caller.send_request("echo", 1, bad if whose == "call" else None)
@@ -211,7 +209,7 @@ def test_an_unreachable_bus_is_named_with_the_reason(free_port: int) -> None:
     [(TypeError, object(), "no JSON form"), (MessageTooLarge, "x" * 20_000_000, "DAEBUS_MESSAGE_LIMIT")],
     ids=["no JSON", "too large"],
 )
-def test_what_cannot_be_sent_fails_at_once_with_service_and_action(
+def test_a_message_that_cannot_be_sent_fails_at_once_with_service_and_action(
     garden: TestApp, kind: type[Exception], payload: Any, text: str
 ) -> None:
     begun = time.monotonic()
@@ -221,7 +219,7 @@ def test_what_cannot_be_sent_fails_at_once_with_service_and_action(
 
 
 @pytest.mark.parametrize("payload", [None, [1], "text"], ids=repr)
-def test_a_broadcast_that_is_no_object_is_a_type_error(garden: TestApp, payload: Any) -> None:
+def test_a_broadcast_that_is_not_an_object_is_a_type_error(garden: TestApp, payload: Any) -> None:
     with pytest.raises(TypeError, match="a broadcast's payload is a dict"):
         DaebusCaller("garden").send_message("channel", payload)
 
@@ -456,7 +454,7 @@ print(caller.send_request("echo", "parent again"))
 
 
 @pytest.mark.usefixtures("at_garden")
-def test_a_program_that_gevent_has_patched_by_itself() -> None:
+def test_a_program_that_applies_gevents_patch_itself() -> None:
     said = run("""
 from gevent import monkey
 monkey.patch_all()

@@ -261,7 +261,9 @@ def contains_itself(*beside: Any) -> list[Any]:
         contains_itself(2**70),
     ],
 )
-def test_what_has_no_json_form_is_a_type_error_that_leaks_nothing(dumps: Callable[[Any], bytes], value: Any) -> None:
+def test_a_value_without_a_json_form_is_a_type_error_that_leaks_nothing(
+    dumps: Callable[[Any], bytes], value: Any
+) -> None:
     with pytest.raises(TypeError) as caught:
         dumps(value)
     assert "hidden" not in str(caught.value)

@@ -325,7 +325,7 @@ def test_response_send_of_none_is_null() -> None:
         assert service.call("ask") is None
 
 
-def test_what_was_sent_counts_not_what_is_returned() -> None:
+def test_a_sent_reply_wins_over_the_return_value() -> None:
     def handler() -> Any:
         response.send("sent")
         return "returned"
@@ -422,7 +422,7 @@ def test_a_bad_channel_name_is_a_value_error(channel: Any) -> None:
 
 
 @pytest.mark.parametrize("payload", [[], "text", None, 5, {1, 2}, {"a": object()}, {"a": lambda: 1}], ids=repr)
-def test_a_payload_that_is_no_json_object_is_a_type_error(payload: Any) -> None:
+def test_a_payload_that_is_not_a_json_object_is_a_type_error(payload: Any) -> None:
     with TestApp(Daebus("garden")), pytest.raises(TypeError):
         broadcast.send("channel", payload)
 

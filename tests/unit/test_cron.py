@@ -129,7 +129,7 @@ def test_a_wrong_field_is_named(cron: str, reason: str) -> None:
     assert f"task 'tick': cron={cron!r} cannot be used: {reason}" in str(error.value)
 
 
-def test_names_of_months_mean_what_numbers_mean() -> None:
+def test_names_of_months_mean_the_same_as_their_numbers() -> None:
     start = datetime.datetime(2026, 1, 15, tzinfo=UTC)
     for names, numbers in (("jan-jun/2", "1-6/2"), ("FEB,Nov", "2,11"), ("mar/4", "3/4"), ("oct-dec", "10-12")):
         assert planned(f"0 0 1 {names} *", start, 8) == planned(f"0 0 1 {numbers} *", start, 8)
@@ -149,7 +149,7 @@ def field(least: int, most: int) -> st.SearchStrategy[str]:
 
 @settings(max_examples=100, deadline=None)
 @given(st.tuples(field(0, 59), field(0, 23), field(1, 28), field(1, 12)), st.integers(0, 4_000_000_000))
-def test_the_other_fields_mean_what_apscheduler_reads_in_them(fields: tuple[str, ...], when: int) -> None:
+def test_the_other_fields_have_apschedulers_meaning(fields: tuple[str, ...], when: int) -> None:
     cron = " ".join([*fields, "*"])
     times, trigger = make_times("x", None, cron, "UTC"), CronTrigger.from_crontab(cron, timezone=UTC)
     for _ in range(4):

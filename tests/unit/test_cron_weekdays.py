@@ -50,7 +50,7 @@ def days(field: str) -> list[str]:
         ("MON,wed,5-Sat", ["Mon", "Wed", "Fri", "Sat"]),
     ],
 )
-def test_a_weekday_field_means_what_cron_means(field: str, expected: list[str]) -> None:
+def test_a_weekday_field_has_the_meaning_of_cron(field: str, expected: list[str]) -> None:
     assert days(field) == expected
 
 

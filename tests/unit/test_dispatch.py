@@ -107,7 +107,7 @@ class Odd(BaseException):
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
 @pytest.mark.parametrize("blocking", [False, True], ids=["greenlet", "blocking"])
-def test_whatever_a_handler_raises_is_an_error_reply_at_once_and_hurts_nobody_else(
+def test_any_exception_of_a_handler_is_an_error_reply_at_once_and_disturbs_no_other(
     error: BaseException, text: str, blocking: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Daebus("garden")
@@ -381,7 +381,7 @@ def test_a_listener_that_fails_is_logged_and_goes_on(caplog: pytest.LogCaptureFi
     assert caplog.text.count("listener on 'news' failed") == 2
 
 
-def test_a_broadcast_that_is_no_object_is_counted_and_reaches_no_listener() -> None:
+def test_a_broadcast_that_is_not_an_object_is_counted_and_reaches_no_listener() -> None:
     app = Daebus("garden")
     heard: list[Any] = []
     app.listen("news")(heard.append)

@@ -93,7 +93,7 @@ def test_a_server_that_answers_on_the_usual_port_is_taken(resolved: Callable[...
     assert bus.source == f"localhost:{usual_port}"
 
 
-def test_without_one_a_server_is_started_there_and_a_second_program_meets_it(
+def test_without_one_a_server_is_started_there_and_a_second_program_uses_it(
     resolved: Callable[..., Bus], usual_port: int
 ) -> None:
     first, second = resolved(), resolved()
@@ -179,7 +179,7 @@ def test_it_listens_on_loopback_only_and_keeps_nothing(resolved: Callable[..., B
     wait_until(lambda: not litter(), 5, lambda: f"no folder left behind: {litter()}")
 
 
-def test_its_version_is_told(resolved: Callable[..., Bus]) -> None:
+def test_its_version_is_reported(resolved: Callable[..., Bus]) -> None:
     bus = resolved(embedded="always")
     with redis.Redis.from_url(bus.url) as client:
         about = client.info("server")

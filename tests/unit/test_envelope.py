@@ -87,7 +87,7 @@ def test_unknown_fields_are_kept_where_a_handler_finds_them() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"no json", b"\xff", b"[1]", b'"text"', b"7", b"null", b"{}", b'{"action": 7}'])
-def test_what_is_no_request_is_malformed(data: bytes) -> None:
+def test_a_message_that_is_not_a_request_is_malformed(data: bytes) -> None:
     with pytest.raises(MalformedMessage):
         parse_request(data, "garden")
 
@@ -102,7 +102,7 @@ def test_the_reply_address_of_a_malformed_request_is_kept() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"no json", b"[1]", b"null"])
-def test_what_is_no_reply_is_malformed(data: bytes) -> None:
+def test_a_message_that_is_not_a_reply_is_malformed(data: bytes) -> None:
     with pytest.raises(MalformedMessage):
         parse_reply(data)
 
@@ -127,6 +127,6 @@ def test_the_text_of_an_error_is_found_in_any_shape(payload: Any, text: str) -> 
     assert read.error_text == text
 
 
-def test_a_code_that_is_no_text_is_no_code() -> None:
+def test_an_error_code_that_is_not_text_is_ignored() -> None:
     assert reply({"status": "error", "payload": {}, "code": 7}).code is None
     assert reply({"status": "error", "payload": {}, "code": "late"}).code == "late"

@@ -86,7 +86,7 @@ def test_less_severe_records_are_left_out() -> None:
     assert [record["message"] for record in records(stream)] == ["yes"]
 
 
-def test_the_logger_adds_what_is_known_of_the_message() -> None:
+def test_the_logger_adds_the_fields_of_the_message() -> None:
     stream = io.StringIO()
     logs.configure("json", "info", stream)
     logs.bind(lambda: {"service": "garden", "request_id": "7", "trace_id": "abc"})

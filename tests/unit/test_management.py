@@ -39,7 +39,7 @@ def ask(port: int, path: str, method: str = "GET") -> requests.Response:
     return requests.request(method, f"http://127.0.0.1:{port}{path}", timeout=5)
 
 
-def test_a_ready_service_says_so(port: int) -> None:
+def test_a_ready_service_answers_200(port: int) -> None:
     with TestApp(make_app()):
         assert (ask(port, "/livez").status_code, ask(port, "/livez").json()) == (200, {"live": True})
         assert (ask(port, "/readyz").status_code, ask(port, "/readyz").json()) == (200, {"ready": True, "reasons": []})

@@ -142,7 +142,7 @@ def get_in_a_handler(https_url: str, authority: tuple[trustme.CA, Path], program
     ],
     ids=["requests first", "a session from before", "daebus first", "ssl first", "a context from before", "ssl later"],
 )
-def test_https_inside_a_handler_works_and_blocks_nobody(
+def test_https_inside_a_handler_works_and_blocks_no_other(
     https_url: str, authority: tuple[trustme.CA, Path], program: str
 ) -> None:
     said = get_in_a_handler(https_url, authority, program)

@@ -26,7 +26,7 @@ def hold(seconds: float) -> bool:
 
 
 # --- the pool alone -------------------------------------------------------------------------------------------------
-def test_a_worker_that_is_killed_is_replaced_and_what_waits_still_runs() -> None:
+def test_a_killed_worker_is_replaced_and_waiting_jobs_still_run() -> None:
     pool = WorkerPool(1)
     lane = pool.lane(100)
     ran: list[int] = []
@@ -46,7 +46,7 @@ def test_a_worker_that_is_killed_is_replaced_and_what_waits_still_runs() -> None
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit, gevent.Timeout])
-def test_what_a_job_raises_ends_neither_its_worker_nor_the_process(
+def test_an_exception_in_a_job_ends_neither_its_worker_nor_the_process(
     error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = WorkerPool(1)

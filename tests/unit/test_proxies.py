@@ -109,7 +109,7 @@ def test_the_cache_is_copied_as_itself_and_lists_the_commands() -> None:
         assert hasattr(cache, "get")
 
 
-def test_where_nobody_waits_for_an_answer_there_is_no_response() -> None:
+def test_a_listener_has_no_response() -> None:
     app = Daebus("garden")
     seen: list[Any] = []
 

@@ -112,7 +112,7 @@ def test_the_place_named_is_the_authors_function_not_its_wrapper() -> None:
         (lambda app: app.register_blueprint(app), "register_blueprint takes a Blueprint"),
     ],
 )
-def test_what_cannot_work_is_refused(declare: Callable[[Daebus], Any], text: str) -> None:
+def test_a_declaration_that_cannot_work_is_refused(declare: Callable[[Daebus], Any], text: str) -> None:
     with pytest.raises(RegistrationError, match=text):
         declare(Daebus("shop"))
 

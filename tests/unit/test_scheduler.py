@@ -221,7 +221,7 @@ def test_jitter_moves_a_run_within_its_bound(run: Run) -> None:
         ({"interval": 1, "jitter": 2}, "a jitter of 2 s is longer than the interval of 1 s"),
     ],
 )
-def test_what_could_never_run_is_refused_where_it_is_declared(arguments: dict[str, Any], text: str) -> None:
+def test_a_task_that_could_never_run_is_refused_where_it_is_declared(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(RegistrationError, match="task 'tick'") as error:
         Daebus("clock").background("tick", **arguments)
     assert text in str(error.value)

@@ -262,7 +262,7 @@ def test_a_clock_that_jumps_back_and_forth_runs_no_planned_time_twice(bench: Ben
     assert len(set(bench.runs)) == len(bench.runs)
 
 
-def test_a_correction_of_less_than_a_second_is_no_step(bench: Bench, steps: Callable[[], list[str]]) -> None:
+def test_a_correction_of_less_than_a_second_is_not_a_jump(bench: Bench, steps: Callable[[], list[str]]) -> None:
     bench.every(cron="* * * * *")
     for _ in range(10):
         bench.clock.set -= 0.9

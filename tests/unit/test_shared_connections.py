@@ -26,7 +26,7 @@ def run(program: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_service_takes_over_what_callers_have_opened(redis_server: RedisServer) -> None:
+def test_a_service_takes_over_the_connections_of_callers(redis_server: RedisServer) -> None:
     caller = DaebusCaller("garden", redis_url=redis_server.url)
     assert caller.send_message("nobody", {}) == 0
     metrics = Metrics()
