@@ -1,5 +1,5 @@
-"""Writes `examples/complete_service.py`: the last program on the page that Daebus was ordered by, byte for byte, with
-the mistake that it has.
+"""Writes `examples/complete_service.py`: the last program on the page from which Daebus was ordered, byte for byte,
+including its mistake.
 
     python -m scripts.complete_service
 """

@@ -1,6 +1,6 @@
-"""What `make demo` shows: the template copied as a user would, the service started, and four ways to talk to it.
+"""`make demo`: copies the template as a user would, starts the service, and talks to it in four ways.
 
-Everything lies in a scratch folder and on free ports, so that it can run twice at the same time; nothing stays behind.
+It uses a temporary folder and free ports, so that two demos can run at the same time, and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BEGAN = time.monotonic()
 
 
 class DemoError(Exception):
-    """The demonstration cannot go on; the text says why."""
+    """The demo cannot go on; the text says why."""
 
 
 def say(text: str) -> None:
@@ -59,7 +59,7 @@ def run(*command: str | Path, at: Path, env: dict[str, str] | None = None) -> st
 
 
 def installer() -> tuple[str, dict[str, str]]:
-    """The uv of this environment and pip's settings in its words; no uv where one of them has no counterpart."""
+    """The uv of this environment, and pip's settings translated for it; no uv when one of them has no counterpart."""
     uv = Path(sys.executable).with_name("uv")
     settings = translated(configured(Path(sys.prefix)))
     if settings.options or settings.unknown or not works(uv):
@@ -107,7 +107,7 @@ def is_up(process: subprocess.Popen[bytes], url: str) -> bool:
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:
-    """Ends the service as Kubernetes would, and its whole process group if it does not follow."""
+    """Ends the service as Kubernetes would, with SIGTERM, and kills its whole process group if that does not work."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -120,7 +120,7 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 def running(service: Path, env: dict[str, str]) -> Iterator[str]:
     """Runs the service on a free port; yields its HTTP address."""
     log = service / "run.log"
-    for _attempt in range(3):  # somebody else may take the port before the service does
+    for _attempt in range(3):  # another program may take the port before the service does
         port = free_port()
         command = [str(service / ".venv" / "bin" / "daebus"), "run", f"{SERVICE}.app:app"]
         settings = {**env, "DAEBUS_HTTP_HOST": "127.0.0.1", "DAEBUS_HTTP_PORT": str(port)}
@@ -141,7 +141,7 @@ def running(service: Path, env: dict[str, str]) -> Iterator[str]:
 
 
 def talk(service: Path, address: str, env: dict[str, str]) -> None:
-    """An action, a broadcast, an HTTP route and a WebSocket."""
+    """Uses an action, a broadcast, an HTTP route and a WebSocket."""
 
     def daebus(*words: str) -> str:
         return run(service / ".venv" / "bin" / "daebus", *words, at=service, env=env)

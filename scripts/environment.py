@@ -1,7 +1,7 @@
-"""Makes and keeps the repository's own virtual environment; every Make target calls it first.
+"""Creates and updates the repository's own virtual environment; every Make target calls it first.
 
 Standard library only, since it runs before anything is installed. It does nothing when the environment already matches
-the locks, and waits when another run is at it.
+the locks, and waits while another run is creating it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 LOCK = REPOSITORY / "requirements" / "dev.txt"
 RUNTIME = REPOSITORY / "runtime"
 OLDEST = (3, 11)
-ROOM = 64 << 20  # bytes; with less free space, a failure is put down to a full disk
+ROOM = 64 << 20  # bytes; with less free space a failure is explained by a full disk
 
 
 def complaint() -> str | None:
-    """What this Python lacks to make an environment, with the cure; None when nothing is missing."""
+    """What this Python lacks for creating an environment, with the cure; None when nothing is missing."""
     found = ".".join(str(part) for part in sys.version_info[:3])
     wanted = ".".join(str(part) for part in OLDEST)
     if sys.version_info < OLDEST:
@@ -39,18 +39,18 @@ def complaint() -> str | None:
 
 
 def fingerprint() -> str:
-    """Changes whenever the environment has to be made anew."""
+    """A text that changes whenever the environment must be created again."""
     digest = hashlib.sha256()
     for part in (LOCK.read_bytes(), (RUNTIME / "pyproject.toml").read_bytes()):
         digest.update(part)
-    # Not sys.executable: in an active environment it is another one, of the same Python.
+    # Not sys.executable: in an active environment its path differs although it is the same Python.
     digest.update(f"{sys.version} {sys.base_prefix} {os.uname().machine} ".encode("utf-8", "surrogateescape"))
     digest.update(os.fsencode(RUNTIME))
     return digest.hexdigest()
 
 
 def is_current(venv: Path) -> bool:
-    """False also when the Python that it was made with is gone: `bin/python` then leads nowhere."""
+    """False also when the Python with which it was created was removed, so that `bin/python` is a dangling link."""
     stamp = venv / "made-from"
     return stamp.is_file() and stamp.read_text() == fingerprint() and (venv / "bin" / "python").exists()
 
@@ -63,7 +63,7 @@ def make(venv: Path) -> None:
 
 
 def wait_for(lock: IO[str]) -> None:
-    """Takes the lock, and says so when another run has it."""
+    """Takes the lock; when another run has it, says so and waits."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -76,7 +76,7 @@ def renew(venv: Path) -> None:
     began = time.monotonic()
     print(f"environment: installing the locked requirements into {venv.name}, once", flush=True)
     stamp = venv / "made-from"
-    # Without its stamp, an environment that is interrupted half-way is made anew.
+    # First remove the stamp: if this is interrupted, the next run creates the environment again.
     stamp.unlink(missing_ok=True)
     make(venv)
     stamp.write_text(fingerprint())

@@ -1,7 +1,7 @@
 """Installs the locked requirements into an environment: with uv, which is many times faster, or else with pip.
 
-uv does not read pip's settings. They are translated, so that uv asks the same index as pip; if one of them has no
-counterpart, pip installs. Whenever uv fails, pip gets its chance. Standard library only, as in `environment`.
+uv does not read pip's settings. They are translated, so that uv uses the same index as pip; if one of them has no
+counterpart, pip installs. When uv fails, pip installs too. Standard library only, as in `environment`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-PATIENCE = 3.0  # seconds without a word, then a line says what takes so long
-STILL = 20.0  # seconds between the lines after it
+PATIENCE = 3.0  # seconds without output until a line says what is running
+STILL = 20.0  # seconds between the following lines
 OLDEST_UV = (0, 5)
 Command = Sequence["str | Path"]
 
-# What an environment variable of uv's says in the same words as a setting of pip's.
+# Settings of pip, each with the environment variable of uv that takes the same value.
 SAME = {
     "index-url": "UV_INDEX_URL",
     "extra-index-url": "UV_EXTRA_INDEX_URL",
@@ -33,7 +33,7 @@ SAME = {
     "timeout": "UV_HTTP_TIMEOUT",
 }
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
-# Settings that change how pip works or looks, but not what it installs or where from.
+# Settings that change how pip works or looks, but not what it installs or from where.
 IRRELEVANT = frozenset(
     (
         "break-system-packages",
@@ -60,7 +60,7 @@ IRRELEVANT = frozenset(
         "verbose",
     )
 )
-# uv's own settings that stay: where packages are from, and its cache. Others could change what is installed, or where.
+# uv's own settings that are kept: its sources and its cache. Others could change what is installed, or where.
 KEPT = re.compile(
     r"UV_(DEFAULT_INDEX|INDEX.*|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|OFFLINE|INSECURE_HOST|KEYRING_PROVIDER|CONFIG_FILE"
     r"|NO_CONFIG|NATIVE_TLS|SYSTEM_CERTS|HTTP_.*|REQUEST_TIMEOUT|CONCURRENT_.*|CACHE_DIR|NO_CACHE|LINK_MODE)"
@@ -68,11 +68,11 @@ KEPT = re.compile(
 
 
 class InstallError(Exception):
-    """A command failed; the text is the line that says why, or the command."""
+    """A command failed; the text is the line of its output that says why, or the command."""
 
 
 class Settings(NamedTuple):
-    """pip's settings in uv's words: environment and options; `unknown` names what has no counterpart."""
+    """pip's settings translated to uv's environment and options; `unknown` names those without a counterpart."""
 
     environment: dict[str, str]
     options: list[str]
@@ -100,17 +100,17 @@ def finish(process: subprocess.Popen[str], still: Callable[[float], None]) -> st
 
 
 def reason(printed: str) -> str:
-    """The line that says what went wrong: hints may stand below it."""
+    """The line that names the error; it is not always the last, since hints may follow."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     return next((line for line in lines if re.match(r"error|\u00d7", line, re.IGNORECASE)), lines[-1] if lines else "")
 
 
 def run(what: str, command: Command, env: dict[str, str] | None = None, silent: bool = False) -> None:
-    """Runs a command, with a line when it takes long. Raises InstallError; a silent one's words are only in there."""
+    """Runs a command; prints a line when it takes long. Raises InstallError; a silent one prints nothing else."""
     words = [str(word) for word in command]
     output = subprocess.PIPE if silent else None
     error = subprocess.STDOUT if silent else None
-    # An installer that outlives this program keeps the lock, which is an inheritable descriptor, until it has ended.
+    # The lock is an inheritable descriptor: an installer that outlives this program holds it until it has ended.
     process = subprocess.Popen(
         words, env=env, stdout=output, stderr=error, text=True, errors="replace", close_fds=False
     )
@@ -120,12 +120,12 @@ def run(what: str, command: Command, env: dict[str, str] | None = None, silent: 
 
 
 def base_python() -> str:
-    """Not the interpreter of an active environment: it could be the one in the folder that is emptied."""
+    """The base interpreter; that of an active environment could be in the very folder that is emptied."""
     return str(getattr(sys, "_base_executable", None) or sys.executable)
 
 
 def create(venv: Path) -> None:
-    """An empty environment; without pip, which takes longer to install than everything else takes with uv."""
+    """Creates an empty environment without pip: installing pip takes longer than installing all the rest with uv."""
     run(f"creating {venv.name}", [base_python(), "-m", "venv", "--clear", "--without-pip", venv])
 
 
@@ -141,7 +141,7 @@ def pip(venv: Path) -> list[str | Path]:
 def install_with_pip(venv: Path, lock: Path, editable: Path) -> None:
     ensure_pip(venv)
     run("pip installs", [*pip(venv), "--require-hashes", "--requirement", lock])
-    # The build backend is among the locked requirements: nothing is fetched unchecked.
+    # The build backend is among the locked requirements, so nothing is downloaded without a check of its hash.
     run("pip installs", [*pip(venv), "--no-deps", "--no-build-isolation", "--editable", editable])
 
 
@@ -164,7 +164,7 @@ def install_with_uv(uv: str, settings: Settings, venv: Path, lock: Path, editabl
 
 
 def works(uv: str | Path) -> bool:
-    """True for a uv that runs and is new enough; a shim or a file for another machine may be neither."""
+    """True if this uv runs and is new enough; it could be a shim, or a file for another architecture."""
     # Not a pipe: a child of a shim could hold it open for longer than the timeout.
     with tempfile.TemporaryFile() as output:
         try:
@@ -177,7 +177,7 @@ def works(uv: str | Path) -> bool:
 
 
 def fetch_uv(venv: Path, lock: Path) -> str | None:
-    """Installs the uv of the lock with pip, checked by its hash; None where no wheel of it can be had."""
+    """Installs the uv of the lock with pip, checked by its hash; None when there is no wheel of it for this machine."""
     only_uv = re.search(r"^uv==.*?(?=^\S|\Z)", lock.read_text(), re.MULTILINE | re.DOTALL)
     if only_uv is None:
         return None
@@ -197,13 +197,13 @@ def configured(venv: Path) -> dict[str, str]:
     """pip's settings from its files and its environment, as `pip install` would see them."""
     pip_config = ("-m", "pip", "--disable-pip-version-check", "config", "list")
     done = subprocess.run([base_python(), *pip_config], capture_output=True, text=True, errors="replace")
-    if done.returncode != 0:  # often there is no pip outside of environments
+    if done.returncode != 0:  # outside of environments pip is often missing
         ensure_pip(venv)
         python = str(venv / "bin" / "python")
         done = subprocess.run([python, *pip_config], capture_output=True, text=True, errors="replace")
     if done.returncode != 0:
         raise InstallError("pip cannot read its configuration")
-    sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}  # the later one counts
+    sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}  # a later section wins
     for line in done.stdout.splitlines():
         entry = re.match(r"(global|install|:env:)\.([\w-]+)=(.*)", line)
         if entry is not None:
@@ -217,7 +217,7 @@ def is_on(value: str) -> bool:
 
 
 def find_links(value: str) -> str:
-    """pip passes over a folder that is not there, uv fails."""
+    """The value for uv, which fails for a missing folder that pip ignores."""
     return ",".join(place for place in value.split() if "://" in place or Path(place).expanduser().exists())
 
 
@@ -238,15 +238,15 @@ def translated(settings: dict[str, str]) -> Settings:
         elif name not in IRRELEVANT:
             result.unknown.append(name)
     if "UV_EXTRA_INDEX_URL" in env:
-        env["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # all indexes alike, as pip has it; the hash decides
-    # An index that is set for uv itself is meant for uv.
+        env["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # all indexes are equal, as for pip; the hash decides
+    # An index that is set for uv itself wins over pip's.
     if "UV_DEFAULT_INDEX" in os.environ or "UV_INDEX_URL" in os.environ:
         env.pop("UV_INDEX_URL", None)
     return result
 
 
 def ready_uv(venv: Path, lock: Path) -> tuple[str, Settings] | None:
-    """The uv to install with, and pip's settings for it; None, with a line that says why, when pip has to do it."""
+    """The uv to install with, and pip's settings for it; None when pip must install, after a line that says why."""
     try:
         settings = translated(configured(venv))
     except InstallError as error:
@@ -264,7 +264,7 @@ def ready_uv(venv: Path, lock: Path) -> tuple[str, Settings] | None:
 
 
 def install(venv: Path, lock: Path, editable: Path) -> None:
-    """Makes the environment anew and installs the lock, each package checked by its hash, and the editable package."""
+    """Creates the environment again; installs the lock, each package checked by its hash, and the editable package."""
     create(venv)
     ready = ready_uv(venv, lock)
     if ready is not None:

@@ -1,7 +1,7 @@
-"""Writes the table of settings in `docs/settings.md` from the dataclass that they are declared in.
+"""Writes the table of settings in `docs/settings.md` from the dataclass that declares them.
 
 python -m scripts.settings_table            prints the table
-python -m scripts.settings_table --write    puts it into the page, between its two marks
+python -m scripts.settings_table --write    writes it into the page, between its two marks
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def table() -> str:
 
 
 def shown(default: Any) -> str:
-    """A default as its variable would spell it."""
+    """A default in the form that its variable takes."""
     if default is None:
         return "none"
     if isinstance(default, bool):

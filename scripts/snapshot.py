@@ -1,7 +1,7 @@
-"""The repository as a git repository that holds every change: what the template is copied from.
+"""A git repository whose last commit is the work tree; the template is copied from it.
 
-A generated service installs the runtime from the commit that it was made from, so that commit has to exist. In a clean
-tree it does, and the repository itself is used; a tree with changes is committed in a throw-away clone first.
+A generated service installs the runtime from the commit that it was made from, so this commit must exist. With a clean
+work tree the repository itself is used; with uncommitted changes, a temporary clone in which they are committed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ AUTHOR = ("-c", "user.name=snapshot", "-c", "user.email=snapshot@localhost", "-c
 
 
 def git(*arguments: str | Path, at: Path) -> str:
-    """Runs git in a folder and returns what it printed. Raises CalledProcessError with git's own words in it."""
+    """Runs git in a folder and returns its output. Raises CalledProcessError, which contains git's own errors."""
     command = ["git", *map(str, arguments)]
     return subprocess.run(command, cwd=at, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -23,7 +23,7 @@ def is_clean(repository: Path) -> bool:
 
 
 def snapshot(repository: Path, target: Path) -> Path:
-    """Clones the repository into `target` and commits there what the work tree has and HEAD has not."""
+    """Clones the repository into `target` and commits there the changes that the work tree has against HEAD."""
     git("clone", "--quiet", "--no-tags", "--no-checkout", repository, target, at=repository)
     git("--work-tree", repository, "add", "--all", at=target)
     git("--work-tree", repository, *AUTHOR, "commit", "--quiet", "--allow-empty", "--message", "snapshot", at=target)

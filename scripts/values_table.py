@@ -1,7 +1,7 @@
 """Writes the tables of values in the charts' READMEs from the comments in their files of values.
 
 python -m scripts.values_table            prints the tables
-python -m scripts.values_table --write    puts each into its page, between its two marks
+python -m scripts.values_table --write    writes each into its page, between its two marks
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def table(chart: Path) -> str:
 
 
 def shown(default: Any) -> str:
-    """A default on one line, as YAML."""
+    """A default as YAML on one line."""
     if default == "":
         return '""'
     text = yaml.safe_dump(default, default_flow_style=True, sort_keys=False, width=1000)
