@@ -54,14 +54,14 @@ def test_an_active_environment_of_the_same_python_changes_nothing(monkeypatch: p
     assert environment.fingerprint() == before
 
 
-def test_an_old_python_is_told_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_python_is_refused_with_the_version_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 2, "final", 0))
     complaint = environment.complaint()
     assert complaint is not None
     assert complaint.startswith("Python 3.11 or newer is needed, this is 3.9.2")
 
 
-def test_a_python_without_venv_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_venv_is_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ensurepip", None)
     complaint = environment.complaint()
     assert complaint is not None
@@ -108,7 +108,7 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 
 def test_two_runs_at_once_build_it_once(tmp_path: Path) -> None:
-    """The second says that it waits, and then finds everything done."""
+    """The second run says that it waits, and then finds nothing left to do."""
     first = start(SLOW_MAKE, tmp_path)
     wait_until((tmp_path / "makes").exists, 10, "the first run at work")
     second = start(SLOW_MAKE, tmp_path)
@@ -121,9 +121,11 @@ def test_two_runs_at_once_build_it_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_what_was_interrupted_is_made_anew(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_environment_is_not_current(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "venv").mkdir()
-    (tmp_path / "venv" / "made-from").write_text(environment.fingerprint())  # of a run before, to be replaced
+    (tmp_path / "venv" / "made-from").write_text(
+        environment.fingerprint()
+    )  # as left by an earlier run; it must be removed
     interrupted = start(SLOW_MAKE.replace("(parents=True)", "(parents=True, exist_ok=True)"), tmp_path)
     wait_until((tmp_path / "makes").exists, 10, "the run at work")
     interrupted.send_signal(number)

@@ -1,6 +1,6 @@
-"""The repository's environment: installed with uv where it can be had, from the index of pip, and else with pip.
+"""The repository's environment is installed with uv if possible, from pip's index, and otherwise with pip.
 
-A small package stands for the runtime, an empty lock for the requirements, and stand-ins for uv write down their calls.
+A small package stands for the runtime, an empty lock for the requirements, and stand-ins for uv record their calls.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHIM = "#!/bin/sh\necho 'uv: command not found in any version' >&2\nexit 127\n"
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose name has a space and a letter beyond ASCII, on a machine where pip and uv have no settings."""
+    """A folder with a space and a non-ASCII letter in its name; pip and uv have no settings."""
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -54,7 +54,7 @@ def stand_in(place: Path, text: str) -> None:
 
 
 def install(place: Path) -> list[str]:
-    """Installs, and returns what stand-ins of pip's part were asked for."""
+    """Installs; returns the calls of the stand-ins for pip."""
     installer.install(place / "venv", place / "lock.txt", place / "package")
     calls = place / "calls"
     return calls.read_text().splitlines() if calls.exists() else []
@@ -62,7 +62,7 @@ def install(place: Path) -> list[str]:
 
 @pytest.fixture
 def pips(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """pip's installations instead of the real ones, which need a network."""
+    """Replaces pip's installations, which would need a network."""
     done: list[Path] = []
     monkeypatch.setattr(installer, "install_with_pip", lambda venv, _lock, _editable: done.append(venv))
     monkeypatch.setattr(installer, "ensure_pip", lambda _venv: None)
@@ -80,7 +80,7 @@ def test_uv_installs_the_lock_by_its_hashes_and_then_the_package(place: Path, pi
     assert pips == []
 
 
-def test_uv_is_told_of_pips_index_and_not_of_settings_that_change_what_is_installed(
+def test_uv_gets_pips_index_but_no_settings_that_change_what_is_installed(
     place: Path, monkeypatch: pytest.MonkeyPatch, pips: list[Path]
 ) -> None:
     stand_in(place, RECORDING)
@@ -124,7 +124,7 @@ def test_when_uv_fails_pip_installs_into_a_fresh_environment(
 
 
 @pytest.mark.parametrize("name", ["PIP_CONSTRAINT", "PIP_NO_BINARY", "PIP_TARGET"])
-def test_a_setting_of_pips_without_counterpart_leaves_the_work_to_pip(
+def test_with_a_setting_that_uv_lacks_pip_installs(
     place: Path, monkeypatch: pytest.MonkeyPatch, pips: list[Path], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stand_in(place, RECORDING)
@@ -134,7 +134,7 @@ def test_a_setting_of_pips_without_counterpart_leaves_the_work_to_pip(
     assert f"pip's setting {name[4:].lower().replace('_', '-')}; pip installs" in capsys.readouterr().out
 
 
-def test_settings_in_uvs_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pips_settings_are_translated_for_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UV_INDEX_URL", raising=False)
     monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
     found = translated({"extra-index-url": "https://a.test/ https://b.test/", "no-index": "yes", "retries": "3"})
@@ -152,7 +152,7 @@ def test_an_index_that_is_set_for_uv_is_kept(monkeypatch: pytest.MonkeyPatch) ->
     assert translated({"index-url": "https://pip.test/simple"}).environment == {}
 
 
-def test_what_takes_long_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_step_prints_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(installer, "PATIENCE", 0.05)
     installer.run("waiting", ["/bin/sh", "-c", "sleep 0.3"], silent=True)
     assert "environment: waiting (0 s so far)" in capsys.readouterr().out
@@ -161,8 +161,8 @@ def test_what_takes_long_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert capsys.readouterr().out == ""
 
 
-def test_the_lock_is_kept_until_an_installer_that_outlived_a_killed_run_has_ended(place: Path) -> None:
-    """Otherwise it would write into the environment that the next run makes."""
+def test_an_installer_that_outlives_a_killed_run_keeps_the_lock_until_it_ends(place: Path) -> None:
+    """Otherwise it would write into the environment that the next run creates."""
     stand_in(place, f"#!/bin/sh\necho $$ >> '{place}/started'\nwhile [ ! -e '{place}/go on' ]; do sleep 0.05; done\n")
     code = (
         "from scripts import environment, installer; from pathlib import Path\n"
@@ -183,7 +183,7 @@ def test_the_lock_is_kept_until_an_installer_that_outlived_a_killed_run_has_ende
 
 @pytest.mark.slow
 def test_the_real_lock_with_a_uv_fetched_by_its_hash(place: Path) -> None:
-    """A lock of uv alone: pip fetches it, it then installs the lock and the package."""
+    """The lock contains only uv: pip downloads it, then this uv installs the lock and the package."""
     text = (REPOSITORY / "requirements" / "dev.txt").read_text()
     wanted = [part for part in text.split("\n") if part]
     lock: list[str] = []

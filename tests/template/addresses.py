@@ -1,4 +1,4 @@
-"""What the template makes of an address that cannot be copied from here, for the tests beside this file."""
+"""Renders the template's answers for addresses that cannot be reached from here, for the tests beside this file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def questions() -> dict[str, Any]:
 
 @functools.cache
 def environment() -> Environment:
-    """Jinja as Copier sets it up."""
+    """Jinja with the options that Copier uses."""
     return Environment(
         extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"],
         undefined=StrictUndefined,
@@ -32,7 +32,7 @@ def environment() -> Environment:
 
 
 def answers_from(typed: str) -> dict[str, Any]:
-    """What follows from the words after `copier copy`."""
+    """The derived answers for the source given to `copier copy`."""
     answers: dict[str, Any] = {"_copier_answers": {"_src_path": typed}, "template_ref": COMMIT}
     for name in DERIVED:
         answers[name] = environment().from_string(questions()[name]["default"]).render(answers)

@@ -1,4 +1,4 @@
-"""Git hosts that are not there: git is told where the repositories of an address really are."""
+"""Stand-ins for git hosts: git's configuration redirects their addresses to a local repository."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scripts.snapshot import git
 
 
 class Hosts(NamedTuple):
-    """Addresses that lead to one repository, for every git that runs with `env`."""
+    """Addresses that all lead to one repository, for every git that runs with `env`."""
 
     repository: Path
     env: dict[str, str]
@@ -30,14 +30,14 @@ class Hosts(NamedTuple):
 
     @contextmanager
     def here(self) -> Iterator[None]:
-        """Copier in this process meets them too; plumbum, by which it calls git, has an environment of its own."""
+        """Make them valid for Copier in this process too: it calls git by plumbum, which has its own environment."""
         with local.env(**self.env), pytest.MonkeyPatch.context() as patch:
             for name, value in self.env.items():
                 patch.setenv(name, value)
             yield
 
     def run(self, *words: str | Path, at: Path, **env: str) -> subprocess.CompletedProcess[str]:
-        """A program that meets them; what it says is in `.stdout`."""
+        """Runs a program for which they are valid; its whole output is in `.stdout`."""
         return subprocess.run(
             [str(word) for word in words],
             cwd=at,
@@ -50,7 +50,7 @@ class Hosts(NamedTuple):
 
 
 def make_hosts(repository: Path, folder: Path, addresses: list[str]) -> Hosts:
-    """Every address leads to `repository`. Copier keeps what it clones in `folder`."""
+    """Let every address lead to `repository`. Copier keeps its clones in `folder`."""
     folder.mkdir(parents=True)
     settings = folder / "gitconfig"
     for address in addresses:
@@ -63,7 +63,7 @@ def make_hosts(repository: Path, folder: Path, addresses: list[str]) -> Hosts:
 
 
 def stand_in(path: Path, *fails: str) -> Path:
-    """A program that writes its calls down beside itself. It fails for calls that begin with one of `fails`."""
+    """Creates a program that only records its calls in a file beside it; calls that begin with one of `fails` fail."""
     failing = "".join(f'  "{words}"*) exit 1;;\n' for words in fails)
     path.write_text(f'#!/bin/sh\necho "$*" >> {path}.log\ncase "$*" in\n{failing}esac\n')
     path.chmod(path.stat().st_mode | stat.S_IXUSR)

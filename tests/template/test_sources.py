@@ -1,4 +1,4 @@
-"""What a service installs, clones and pulls comes from where its template came from, and is found there again."""
+"""A service installs, clones and pulls from the place that its template came from, also at the next update."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COPIER = (sys.executable, "-m", "copier")
 
 
 class Fork(NamedTuple):
-    """A fork of the template: what is typed, and what follows from it."""
+    """A fork of the template: the address that is typed, and the answers that follow from it."""
 
     typed: str
     remembered: str
@@ -78,13 +78,13 @@ EVERYWHERE = sorted(
 )
 each_fork = pytest.mark.parametrize("name", FORKS)
 
-# typed, remembered, for pip and git
+# the address as typed, as stored, and for pip and git
 ADDRESSES = [
     ("gh:/acme/x.git", "https://github.com/acme/x.git", "https://github.com/acme/x.git"),
     ("https://github.com/acme/x/", "https://github.com/acme/x.git", "https://github.com/acme/x.git"),
     ("git+https://git.corp/acme/x.git", "https://git.corp/acme/x.git", "https://git.corp/acme/x.git"),
     ("git+HTTPS://git.corp/acme/x", "HTTPS://git.corp/acme/x.git", "HTTPS://git.corp/acme/x.git"),
-    # These hosts know no address with .git at its end, and Copier none without it.
+    # These hosts accept no address that ends with .git, and Copier none without it.
     (same := "git+https://dev.azure.com/acme/p/_git/x", same, "https://dev.azure.com/acme/p/_git/x"),
     (same := "git+https://acme.visualstudio.com/p/_git/x", same, "https://acme.visualstudio.com/p/_git/x"),
     (same := "git+https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/x", same, same.removeprefix("git+")),
@@ -137,7 +137,7 @@ SECRETS = [
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fork that has a release: no more of it than is copied and built."""
+    """A fork with a release, reduced to the files that are copied and built."""
     fork = plain_template(tmp_path_factory.mktemp("fork") / "daebus-template")
     shutil.copy(REPOSITORY / "Dockerfile.base", fork)
     commit_all(fork, "the template")
@@ -213,7 +213,7 @@ def test_from_a_local_folder_the_base_is_built(released: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("typed", "remembered", "url"), ADDRESSES)
-def test_an_address_in_the_words_of_copier_and_of_pip(typed: str, remembered: str, url: str) -> None:
+def test_an_address_in_the_forms_of_copier_and_pip(typed: str, remembered: str, url: str) -> None:
     answers = answers_from(typed)
     assert (answers["template_source"], answers["template_url"]) == (remembered, url)
     assert answers_from(remembered) == {**answers, "_copier_answers": {"_src_path": remembered}}
@@ -221,17 +221,17 @@ def test_an_address_in_the_words_of_copier_and_of_pip(typed: str, remembered: st
 
 
 @pytest.mark.parametrize("typed", REGISTRIES)
-def test_only_the_owner_of_the_template_has_its_registry(typed: str) -> None:
+def test_the_registry_is_always_that_of_the_templates_owner(typed: str) -> None:
     assert answers_from(typed)["base_registry"] == REGISTRIES[typed]
 
 
 @pytest.mark.parametrize("typed", SECRETS)
-def test_a_secret_in_an_address_is_noticed(typed: str) -> None:
+def test_an_address_with_a_secret_is_recognized(typed: str) -> None:
     pattern = questions()["holds_a_secret"]["default"]
     assert re.search(pattern, typed, re.IGNORECASE)
 
 
-def test_every_other_address_holds_none() -> None:
+def test_no_other_address_is_taken_for_one_with_a_secret() -> None:
     pattern = questions()["holds_a_secret"]["default"]
     for typed in [*(fork.typed for fork in FORKS.values()), *(typed for typed, *_ in ADDRESSES), *REGISTRIES]:
         assert not re.search(pattern, typed, re.IGNORECASE), typed
@@ -247,7 +247,7 @@ def test_an_address_with_a_secret_is_refused_and_not_repeated(released: Path, tm
 
 
 @each_fork
-def test_what_is_remembered_is_an_address_that_git_can_list(projects: dict[str, Path], hosts: Hosts, name: str) -> None:
+def test_the_stored_address_is_one_that_git_can_list(projects: dict[str, Path], hosts: Hosts, name: str) -> None:
     remembered = yaml.safe_load((projects[name] / ".copier-answers.yml").read_text())
     assert remembered["_src_path"] == FORKS[name].remembered
     assert fits_renovate(remembered) or name == "an alias of ssh", "which is known on one machine only"
@@ -260,7 +260,7 @@ def test_what_is_remembered_is_an_address_that_git_can_list(projects: dict[str, 
 def test_an_update_finds_the_template_again(
     hosts: Hosts, newer: Hosts, projects: dict[str, Path], tmp_path: Path, name: str, written: str
 ) -> None:
-    """Earlier templates wrote down what was typed: the next update heals that."""
+    """Earlier templates stored the address as it was typed; the next update corrects this."""
     fork = FORKS[name]
     project = shutil.copytree(projects[name], tmp_path / "service", ignore=ignore_patterns("build"))
     answers = project / ".copier-answers.yml"
@@ -276,7 +276,7 @@ def test_an_update_finds_the_template_again(
 
 
 def fits_renovate(answers: dict[str, str]) -> bool:
-    """The two rules of its `copier` manager."""
+    """Renovate accepts the address by the two rules of its `copier` manager."""
     url = urlsplit(answers["_src_path"])
     Version(answers["_commit"])
     return bool(re.match(r"[\w.-]+@[\w.-]+:", answers["_src_path"]) or (url.scheme in ("https", "ssh") and url.netloc))
