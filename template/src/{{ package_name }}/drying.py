@@ -1,4 +1,4 @@
-"""A scheduled task: soil dries, and whoever becomes thirsty is named on the bus."""
+"""A scheduled task: the soil dries, and plants that become thirsty are announced on the bus."""
 
 from daebus_runtime import Blueprint
 

@@ -1,11 +1,11 @@
-"""The garden: what grows here and how wet its soil is, in per cent. It knows nothing of messages."""
+"""The garden: its plants and the moisture of their soil, in per cent. It does not know about messages."""
 
 START = {"basil": 60, "mint": 45, "tomato": 30}
 THIRSTY_BELOW = 20
 
 
 class UnknownPlant(LookupError):
-    """Nothing of this name grows here."""
+    """No plant of this name grows here."""
 
 
 class Garden:
@@ -22,12 +22,12 @@ class Garden:
         return self.moisture[plant]
 
     def rain(self, percent: int = 25) -> None:
-        """Waters everything."""
+        """Waters all plants."""
         for plant in self.moisture:
             self.water(plant, percent)
 
     def dry(self, percent: int = 1) -> list[str]:
-        """Dries everything a little and returns the plants that have just become thirsty."""
+        """Dries all plants a little and returns those that have just become thirsty."""
         before = self.thirsty()
         self.moisture = {plant: max(0, moisture - percent) for plant, moisture in self.moisture.items()}
         return [plant for plant in self.thirsty() if plant not in before]
