@@ -1,4 +1,4 @@
-"""The charts as the tests beside this file look at them: where they are, the modes they have, and what they render."""
+"""For the tests of the charts: where the charts are, their modes, and what they render."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUS = REPOSITORY / "helm" / "daebus-bus"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 SHARED: dict[str, Any] = {"bus": {"mode": "shared"}}
 
-# Every way to install a service and the shared bus; what is promised is promised in each of them.
+# Every way to install a service and the shared bus; each promise is tested in all of them.
 SERVICE_MODES: dict[str, dict[str, Any]] = {
     "sidecar": {},
     "sidecar, no port": {"port": 0, "test": {"route": ""}},
@@ -53,7 +53,7 @@ Object = dict[str, Any]
 
 
 def render(chart: Path, values: dict[str, Any] | None = None, name: str = "release") -> list[Object]:
-    """Every object that a chart makes of some values. HelmError when it refuses."""
+    """Every object that a chart renders from these values. HelmError when it refuses them."""
     texts = helm.Chart.load(str(chart)).render(values or {}, name=name, namespace="garden")
     found = [yaml.safe_load_all(text) for path, text in texts.items() if not path.endswith("NOTES.txt")]
     return [item for documents in found for item in documents if item]
@@ -67,7 +67,7 @@ def notes(chart: Path, values: dict[str, Any] | None = None) -> str:
 
 
 def refusal(chart: Path, values: dict[str, Any]) -> str:
-    """The text with which a chart refuses some values; fails when it takes them."""
+    """The text with which a chart refuses these values; fails when it accepts them."""
     with pytest.raises(helm.HelmError) as caught:
         render(chart, values)
     return str(caught.value)
@@ -89,7 +89,7 @@ def pod_specs(objects: list[Object]) -> dict[str, Object]:
 
 
 def containers_of(pod: Object) -> list[Object]:
-    """Init containers too."""
+    """All containers of a pod, init containers included."""
     return [*pod.get("initContainers", []), *pod["containers"]]
 
 
@@ -99,5 +99,5 @@ def service_pod(objects: list[Object]) -> Object:
 
 
 def environment(container: Object) -> dict[str, Any]:
-    """Each variable with its value, or with the reference that it comes from."""
+    """Each variable with its value, or with the reference to it."""
     return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container.get("env", [])}

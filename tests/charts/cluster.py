@@ -1,6 +1,6 @@
-"""A stand-in for a cluster's API: it shows a chart what is there, and writes down what was asked for.
+"""A stand-in for a cluster's API: it answers with the objects that a test put there, and records the requests.
 
-Helm's own code asks it, so that what a chart does with `lookup` is seen without a cluster.
+Helm's own code asks it, so a chart's use of `lookup` can be tested without a cluster.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Cluster:
         self.url = ""
 
     def secret(self, name: str, data: dict[str, str], release: str = "") -> None:
-        """Puts a Secret there; with `release` as Helm does it for one."""
+        """Adds a Secret; with `release` it has the marks that Helm gives to objects of that release."""
         metadata: Object = {"name": name, "namespace": NAMESPACE}
         if release:
             metadata["labels"] = {"app.kubernetes.io/managed-by": "Helm"}
@@ -55,7 +55,7 @@ class Cluster:
         return [item for documents in found for item in documents if item]
 
     def install(self, chart: Path, values: Object | None = None) -> None:
-        """An installation as far as the objects are known. HelmError says why it ends: here no kind can be made."""
+        """An installation up to the rendered objects. It always ends with HelmError, since nothing can be created."""
         with helm.Config(kube_apiserver=self.url, namespace=NAMESPACE, kubeconfig_content=KUBECONFIG) as config:
             beside(config.install, str(chart), "release", values or {}, namespace=NAMESPACE, dry_run="server")
 
@@ -70,7 +70,7 @@ class Cluster:
 
 
 def beside(function: Callable[..., Any], *arguments: Any, **words: Any) -> Any:
-    """Helm's code holds the thread that it runs on, and gevent's loop has to turn for the stand-in to answer."""
+    """Runs Helm's code in another thread: it blocks its thread, and the stand-in needs gevent's loop to answer."""
     return gevent.get_hub().threadpool.apply(function, arguments, words)
 
 
@@ -79,7 +79,7 @@ KUBECONFIG = yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "clusters": [
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    """One with the namespace in which charts are rendered, and nothing in it."""
+    """A cluster with an empty namespace in which charts are rendered."""
     there = Cluster()
     there.objects[f"namespaces/{NAMESPACE}"] = {
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""The chart of a generated service: what is tested is what a team gets, copied as they copy it."""
+"""The chart of a generated service, copied from the template as a team would copy it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service_chart(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With every default but the name, which has a letter that Kubernetes would not allow in an object's name."""
+    """Every answer is the default except the name, which contains a letter that Kubernetes does not allow in names."""
     project = copy_project(template, tmp_path_factory.mktemp("service") / "cold_store", service_name="cold_store")
     return project / "helm" / "cold-store"

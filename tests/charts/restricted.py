@@ -1,7 +1,7 @@
 """The Pod Security Standards' profile "restricted" as a table of checks, the profile "baseline" included.
 
-Written from the standard's own table; each check's name is the one there. Fields that only Windows has are refused
-whole. A check takes a pod's spec and names every place that breaks it.
+Written from the standard's own table, with the names of its checks. Fields for Windows are always refused. A check
+takes a pod's spec and names every place that violates it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SELINUX_TYPES = {"", "container_t", "container_init_t", "container_kvm_t", "cont
 
 
 def containers(spec: Spec) -> Iterator[tuple[str, Spec, Spec]]:
-    """Each container of every sort, with its name and its security context."""
+    """Each container of every kind, with its name and its security context."""
     for sort in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(sort, []):
             yield container["name"], container, container.get("securityContext", {})
@@ -62,7 +62,7 @@ def each_context(broken: Callable[[Spec], bool]) -> Callable[[Spec], list[str]]:
 
 
 def inherited(field: str, good: Callable[[Any], bool]) -> Callable[[Spec], list[str]]:
-    """A field that a container has, or else its pod: broken where the one that counts is not good."""
+    """A check of a field that a container inherits from its pod: the value in effect must be allowed."""
 
     def broken(spec: Spec) -> list[str]:
         above = spec.get("securityContext", {}).get(field)

@@ -1,4 +1,4 @@
-"""The chart daebus-bus: one server, a password that nobody sees, and data that stays when it is meant to."""
+"""The chart daebus-bus: one server, a password that is never shown, and data that is kept on request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_password_is_in_no_argument_and_not_in_the_servers_environment(value
     assert volume["secret"]["items"] == [{"key": "server.conf", "path": "server.conf"}]
 
 
-def test_the_probes_need_no_password_and_take_an_error_for_one() -> None:
+def test_the_probes_need_no_password_and_accept_an_authentication_error() -> None:
     [server] = service_pod(render(BUS))["containers"]
     ping = ["valkey-cli", "--no-auth-warning", "--user", "probe", "--pass", "none", "-e", "ping"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -40,7 +40,7 @@ def test_helm_test_pings_over_the_service_with_the_password() -> None:
     assert environment(test)["REDISCLI_AUTH"] == {"secretKeyRef": {"name": "daebus-bus", "key": "password"}}
 
 
-def test_a_secret_of_ones_own_takes_the_place_of_the_made_one() -> None:
+def test_an_existing_secret_replaces_the_generated_one() -> None:
     objects = render(BUS, {"existingSecret": "my-bus"})
     assert "Secret" not in {item["kind"] for item in objects}
     [test] = pod_specs(objects)["daebus-bus-test"]["containers"]
@@ -68,7 +68,7 @@ def test_with_a_volume_the_append_only_file_outlives_pod_and_release() -> None:
     assert command[command.index("--dir") + 1] == "/data"
 
 
-def test_what_is_full_refuses_rather_than_forgets() -> None:
+def test_a_full_server_refuses_writes_and_evicts_nothing() -> None:
     command = service_pod(render(BUS))["containers"][0]["command"]
     assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
     assert command[command.index("--maxmemory") + 1] == "64mb"

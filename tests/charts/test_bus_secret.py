@@ -1,4 +1,4 @@
-"""The password of daebus-bus: made once, kept whatever is upgraded, and never another one at each rendering."""
+"""The password of daebus-bus: generated once, kept by every upgrade, and never generated again by a mere rendering."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_upgrade_keeps_the_password_and_the_server_running(there: Cluster) ->
     assert sums(first) == sums(again)
 
 
-def test_a_new_password_replaces_the_server_which_reads_it_at_its_start_only(there: Cluster) -> None:
+def test_a_new_password_restarts_the_server_which_reads_it_only_at_its_start(there: Cluster) -> None:
     there.secret("daebus-bus", OURS, release="release")
     before = sums(there.render(BUS))
     there.secret("daebus-bus", {**OURS, "password": "new"}, release="release")
@@ -73,18 +73,18 @@ def test_a_new_password_replaces_the_server_which_reads_it_at_its_start_only(the
 
 
 def test_naming_the_releases_own_secret_does_not_make_helm_delete_it(there: Cluster) -> None:
-    """Helm deletes what was in the release and is no longer."""
+    """Helm deletes an object that was in the release and is no longer rendered."""
     there.secret("daebus-bus", {**OURS, "more": "of mine"}, release="release")
     assert data(there.render(BUS, {"existingSecret": "daebus-bus"})) == {**OURS, "more": "of mine"}
 
 
 @pytest.mark.parametrize("release", ["", "another"])
-def test_a_secret_that_is_not_the_releases_own_stays_out_of_it(there: Cluster, release: str) -> None:
+def test_an_existing_secret_of_somebody_else_does_not_become_part_of_the_release(there: Cluster, release: str) -> None:
     there.secret("daebus-bus", OURS, release=release)
     assert "Secret" not in kinds(there.render(BUS, {"existingSecret": "daebus-bus"}))
 
 
-def test_nobody_is_asked_where_the_secret_is_ones_own(there: Cluster) -> None:
+def test_with_an_existing_secret_the_cluster_is_not_asked(there: Cluster) -> None:
     objects = there.render(BUS, {"existingSecret": "my-bus"})
     assert "Secret" not in kinds(objects)
     assert there.asked == []
@@ -97,7 +97,7 @@ def test_without_a_cluster_to_look_at_it_is_always_the_same_and_no_password_is_m
     assert service_pod(render(BUS))["volumes"][0]["secret"]["secretName"] == "daebus-bus"
 
 
-def test_where_a_secret_may_be_there_unseen_it_stops_with_the_cure(there: Cluster) -> None:
+def test_where_an_existing_secret_cannot_be_seen_the_chart_refuses_with_the_cure(there: Cluster) -> None:
     """An installation that is to make the namespace; Argo CD, which knows a cluster's kinds and asks for no object."""
     there.objects.clear()
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""What the guides tell people to type: the values exist, and the charts take them."""
+"""The commands and values in the guides: the values exist, and the charts accept them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_command_in_the_guides_renders(service_chart: Path, command: str) -> N
 
 
 def parsed(setting: str) -> dict[str, Any]:
-    """`a.b=c` as `--set` understands it."""
+    """The value that `--set a.b=c` gives."""
     path, _, text = setting.partition("=")
     value = yaml.safe_load(text)
     for name in reversed(path.split(".")):
@@ -55,12 +55,12 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return {**below, **above, **both}
 
 
-def test_the_values_in_the_guide_are_taken(service_chart: Path) -> None:
+def test_the_values_in_the_guide_are_accepted(service_chart: Path) -> None:
     text = (REPOSITORY / "docs" / "kubernetes.md").read_text()
     assert render(service_chart, yaml.safe_load(blocks(text, "yaml")))
 
 
-def test_the_guide_knows_what_a_pod_asks_for(service_chart: Path) -> None:
+def test_the_guide_states_the_resources_of_a_pod(service_chart: Path) -> None:
     rows = re.findall(r"^\| ([^|]+) \| (\w+) CPU, (\w+) \| (\w+) \|", (REPOSITORY / PAGES[0]).read_text(), re.MULTILINE)
     told = {name: (cpu, memory, limit) for name, cpu, memory, limit in rows}
     pods = [

@@ -1,4 +1,4 @@
-"""What every chart keeps to in every mode: lint, the schemas of three Kubernetes versions, "restricted", and bounds."""
+"""Rules for every chart in every mode: lint, the schemas of three Kubernetes versions, "restricted", limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_chart_lints_strictly(service_chart: Path) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(("which", "values"), MODES)
-def test_what_it_renders_is_valid_for_kubernetes(objects: list[Object], version: str) -> None:
+def test_the_rendered_objects_are_valid_for_kubernetes(objects: list[Object], version: str) -> None:
     assert len(objects) >= 4
     for item in objects:
         kubernetes.validate(item, version, strict=True)
@@ -57,7 +57,7 @@ def test_no_pod_breaks_the_profile_restricted(objects: list[Object]) -> None:
 
 
 @pytest.mark.parametrize(("which", "values"), MODES)
-def test_every_container_is_bounded_and_cannot_write_to_its_root(objects: list[Object]) -> None:
+def test_every_container_has_limits_and_a_read_only_root(objects: list[Object]) -> None:
     for pod in pod_specs(objects).values():
         assert pod["securityContext"]["runAsUser"] == 65532
         for container in containers_of(pod):
@@ -67,7 +67,7 @@ def test_every_container_is_bounded_and_cannot_write_to_its_root(objects: list[O
 
 
 @pytest.mark.parametrize(("which", "values"), MODES)
-def test_what_runs_on_is_probed(objects: list[Object]) -> None:
+def test_every_long_running_container_has_probes(objects: list[Object]) -> None:
     [deployment] = [item for item in objects if item["kind"] == "Deployment"]
     for container in containers_of(deployment["spec"]["template"]["spec"]):
         assert {"startupProbe", "livenessProbe"} <= container.keys()
@@ -76,7 +76,7 @@ def test_what_runs_on_is_probed(objects: list[Object]) -> None:
 
 
 @pytest.mark.parametrize(("which", "values"), MODES)
-def test_no_pod_has_a_token_for_the_cluster(objects: list[Object]) -> None:
+def test_no_pod_has_a_service_account_token(objects: list[Object]) -> None:
     [account] = [item for item in objects if item["kind"] == "ServiceAccount"]
     assert account["automountServiceAccountToken"] is False
     for pod in pod_specs(objects).values():
@@ -95,12 +95,12 @@ def test_the_service_object_leads_to_its_pods_and_not_to_the_test(objects: list[
 
 
 @pytest.mark.parametrize(("which", "values"), MODES)
-def test_no_pod_is_told_of_other_services_by_variables(objects: list[Object]) -> None:
-    """A Service named daebus-bus would otherwise put DAEBUS_BUS_PORT and others among the service's settings."""
+def test_no_pod_gets_variables_about_other_services(objects: list[Object]) -> None:
+    """Otherwise a Service named daebus-bus would set DAEBUS_BUS_PORT and others, which look like settings."""
     assert [pod["enableServiceLinks"] for pod in pod_specs(objects).values()] == [False, False]
 
 
-# One change to a good pod for each check of the profile: what it finds shows that the table above is awake.
+# One change to a valid pod for each check of the profile, to show that the check finds it.
 BAD: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("Host Namespaces", {"hostNetwork": True}, {}),
     ("HostProcess", {}, {"windowsOptions": {"hostProcess": True}}),
@@ -143,7 +143,7 @@ def bad_pods() -> Iterator[tuple[str, Object]]:
         yield "Host Ports" if "ports" in step else "Host Probes / Lifecycle Hooks", pod
 
 
-def test_the_check_for_restricted_finds_what_is_bad() -> None:
+def test_the_check_for_restricted_finds_each_violation() -> None:
     assert violations(good_pod()) == []
     found = {check for check, pod in bad_pods() if any(text.startswith(f"{check}: ") for text in violations(pod))}
     assert found == set(CHECKS)

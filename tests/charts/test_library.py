@@ -18,7 +18,7 @@ from tests.template.rendering import FEATURES, copy_project
 SOURCE = REPOSITORY / "template" / "helm" / "{{ chart_name }}"
 
 
-def test_a_copy_holds_the_library_as_files_of_its_own(service_chart: Path) -> None:
+def test_a_copy_contains_the_library_as_real_files(service_chart: Path) -> None:
     assert (SOURCE / "charts" / "daebus").is_symlink()
     assert not any(path.is_symlink() for path in service_chart.rglob("*"))
     for name in (
@@ -29,8 +29,8 @@ def test_a_copy_holds_the_library_as_files_of_its_own(service_chart: Path) -> No
         assert (service_chart / "charts" / "daebus" / name).read_text() == (LIBRARY / name).read_text()
 
 
-def test_a_service_has_thirteen_files_of_chart(service_chart: Path) -> None:
-    """What is not needed to install it, such as the library's README, stays with the template."""
+def test_a_services_chart_has_thirteen_files(service_chart: Path) -> None:
+    """Files that an installation does not need, such as the library's README, stay in the template."""
     files = {str(path.relative_to(service_chart)) for path in service_chart.rglob("*") if path.is_file()}
     own = {
         ".helmignore",
@@ -45,8 +45,8 @@ def test_a_service_has_thirteen_files_of_chart(service_chart: Path) -> None:
     assert files == own | {f"charts/daebus/{name}" for name in library}
 
 
-def test_the_vendored_version_is_the_one_that_is_asked_for(service_chart: Path, tmp_path: Path) -> None:
-    """Neither lint nor an installation would notice another one."""
+def test_the_vendored_version_is_the_required_one(service_chart: Path, tmp_path: Path) -> None:
+    """Neither lint nor an installation would notice another version."""
     [dependency] = helm.dependency_list(str(service_chart))
     assert (dependency["name"], dependency["status"]) == ("daebus", "unpacked")
     other = shutil.copytree(service_chart, tmp_path / "chart")
@@ -85,7 +85,7 @@ def test_a_services_values_are_few(service_chart: Path) -> None:
 
 
 @pytest.mark.parametrize("chart", [LIBRARY, BUS], ids=lambda chart: chart.name)
-def test_the_table_of_values_is_that_of_the_comments(chart: Path) -> None:
+def test_the_table_of_values_matches_the_comments(chart: Path) -> None:
     assert (chart / "README.md").read_text() == values_table.filled(chart), (
         "run: python -m scripts.values_table --write"
     )
@@ -117,7 +117,7 @@ def test_schema_and_defaults_know_the_same_values(chart: Path) -> None:
 
 
 @pytest.mark.parametrize("chart", [LIBRARY, BUS], ids=lambda chart: chart.name)
-def test_the_schema_is_closed_but_for_what_is_kubernetes_own(chart: Path) -> None:
+def test_the_schema_is_closed_except_for_types_of_kubernetes(chart: Path) -> None:
     schema = json.loads((chart / "values.schema.json").read_text())
     opened = {name for name, part in objects_of("values", schema) if part.get("additionalProperties", True) is True}
     assert opened == {"daebus", "global", "tags", "open", "items"} | ({"payload", "strategy"} & opened)
@@ -138,7 +138,7 @@ def schema_paths(schema: dict[str, Any], part: dict[str, Any], comments: set[str
 
 
 def objects_of(name: str, part: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every part of a schema that describes a map, with the name it is known by."""
+    """Every part of a schema that describes an object, with its name."""
     if not isinstance(part, dict):
         return
     if "object" in part.get("type", ()):

@@ -1,4 +1,4 @@
-"""Values that a chart refuses, and the text it does that with: it names the value, and says what would be right."""
+"""Values that a chart refuses, and the text of the error: it names the value and what would be accepted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.charts.charts import BUS, refusal
 
 SERVICE: list[tuple[dict[str, Any], str]] = [
-    # Mixes that would be wired wrongly.
+    # Combinations of values that would not work together.
     ({"replicaCount": 2}, "Set replicaCount to 1, or install the chart daebus-bus and set bus.mode to"),
     (
         {"bus": {"mode": "shared", "shared": {"existingSecret": ""}}},
@@ -40,7 +40,7 @@ SERVICE: list[tuple[dict[str, Any], str]] = [
     ({"config": {"DAEBUS_WEBSOCKET_PORT": "8081"}}, "HTTP and WebSocket share the value port"),
     ({"config": {"DAEBUS_MANAGEMENT_PORT": "9001"}}, "it is 9000, which the probes and the Service rely on"),
     ({"config": {"DAEBUS_DRAIN_SECONDS": "60"}}, "set drainSeconds instead"),
-    # Values of a wrong form.
+    # Values of the wrong type or form.
     ({"service": "Cold Store"}, 'service is "Cold Store", but has to be at most 40 lower-case letters'),
     ({"service": "cold_store\n"}, "but has to be at most 40 lower-case letters"),
     ({"nameOverride": "cold_store"}, "but has to be at most 53 lower-case letters, digits and -"),
@@ -80,17 +80,17 @@ SERVICE: list[tuple[dict[str, Any], str]] = [
     ({"probes": {"liveness": {"path": "/"}}}, "'/probes/liveness': additional properties 'path' not allowed"),
     ({"extraEnv": [{"name": "A", "from": {}}]}, "'/extraEnv/0': additional properties 'from' not allowed"),
     ({"test": {"path": "/"}}, "'/test': additional properties 'path' not allowed"),
-    # Those of the library stand beside the chart's own, which would win: none of them is taken.
+    # Values under the library's name would be hidden by the chart's own, so they are refused.
     *(
         ({"daebus": {name: value}}, f"daebus.{name} would not be heeded: values stand at the top level, so set {name}")
         for name, value in (("port", 9999), ("drainSeconds", 7), ("resources", None), ("bus", {"mode": "shared"}))
     ),
-    # What nothing works without cannot be taken away.
+    # Required values cannot be removed.
     ({"service": None}, 'service is "", but has to be'),
     ({"image": None}, 'image.repository is "", but has to be'),
     ({"drainSeconds": None}, "drainSeconds is null, but nothing works without it"),
     ({"bus": {"sidecar": None}}, "bus.sidecar.image is null, but nothing works without it"),
-    # What Kubernetes would refuse, or take in another sense than meant.
+    # Values that Kubernetes would refuse or misunderstand.
     ({"autoscaling": {"kind": "external"}}, "would never hear each other. Leave autoscaling.kind as"),
     ({"commonLabels": {"app.kubernetes.io/name": "x"}}, "finds the pods, and the chart sets it: set nameOverride"),
     ({"podLabels": {"team": "a b"}}, 'podLabels.team is "a b", but the value of a label is'),

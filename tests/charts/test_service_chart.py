@@ -1,4 +1,4 @@
-"""The chart of a generated service: it renders what a service needs, and its modes are wired as they say."""
+"""The chart of a generated service: it renders what a service needs, and each bus mode connects it to the right bus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.charts.charts import DIGEST, SHARED, environment, notes, one, pod_specs, render, service_pod
 
 
-def test_by_default_the_bus_runs_beside_the_service_and_is_up_first(service_chart: Path) -> None:
+def test_by_default_the_bus_runs_beside_the_service_and_starts_first(service_chart: Path) -> None:
     pod = service_pod(render(service_chart))
     [bus], [service] = pod["initContainers"], pod["containers"]
     assert bus["restartPolicy"] == "Always"
@@ -53,7 +53,7 @@ def test_an_address_wins_over_the_secret(service_chart: Path) -> None:
     assert environment(test)["DAEBUS_REDIS_URL"] == "rediss://bus.example:6380"
 
 
-def test_the_service_is_told_its_name_and_never_starts_a_bus_of_its_own(service_chart: Path) -> None:
+def test_the_service_gets_its_name_and_never_starts_a_bus_of_its_own(service_chart: Path) -> None:
     [service] = service_pod(render(service_chart))["containers"]
     told = environment(service)
     assert told["DAEBUS_SERVICE"] == "cold_store"
@@ -82,7 +82,7 @@ def test_the_grace_period_is_longer_than_the_drain(service_chart: Path) -> None:
     assert pod["terminationGracePeriodSeconds"] == 52
 
 
-def test_with_http_a_pod_that_goes_still_answers_until_all_have_heard_of_it(service_chart: Path) -> None:
+def test_with_http_a_terminating_pod_answers_until_all_nodes_know(service_chart: Path) -> None:
     [service] = service_pod(render(service_chart, {"port": 8123}))["containers"]
     assert service["lifecycle"]["preStop"]["exec"]["command"] == ["python", "-c", "import time; time.sleep(3)"]
     [service] = service_pod(render(service_chart, {"port": 0, "test": {"route": ""}}))["containers"]
@@ -145,7 +145,7 @@ def test_the_image_by_tag_or_by_digest(service_chart: Path, image: dict[str, str
     assert {pod["containers"][0]["image"] for pod in pods.values()} == {expected}
 
 
-def test_images_come_with_the_registrys_credentials(service_chart: Path) -> None:
+def test_images_are_pulled_with_the_registrys_credentials(service_chart: Path) -> None:
     for pod in pod_specs(render(service_chart, {"image": {"pullSecrets": ["registry"]}})).values():
         assert pod["imagePullSecrets"] == [{"name": "registry"}]
 
@@ -164,7 +164,7 @@ READY = ["python", "-m", "daebus_runtime.health", "--url", "http://cold-store:90
     ],
     ids=["shared", "sidecar", "sidecar without HTTP", "nothing to call"],
 )
-def test_helm_test_goes_as_far_over_the_bus_as_it_can(
+def test_helm_test_calls_the_service_over_the_bus_where_it_can(
     service_chart: Path, values: dict[str, Any], command: list[str]
 ) -> None:
     objects = render(service_chart, values)
@@ -179,7 +179,7 @@ def test_helm_test_goes_as_far_over_the_bus_as_it_can(
     assert test["spec"]["restartPolicy"] == "Never"
 
 
-def test_a_part_of_the_resources_may_be_changed_alone(service_chart: Path) -> None:
+def test_a_single_resource_may_be_changed_alone(service_chart: Path) -> None:
     [service] = service_pod(render(service_chart, {"resources": {"limits": {"memory": "1Gi"}}}))["containers"]
     assert service["resources"] == {"requests": {"cpu": "25m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
 

@@ -1,4 +1,4 @@
-"""What platforms ask of pods, Services and ServiceAccounts: one pattern in both charts, one value for each thing."""
+"""Values for what platforms require of pods, Services and ServiceAccounts; they are the same in both charts."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_all_of_it_together_is_valid_for_kubernetes(objects: list[Object]) -> No
         kubernetes.validate(item, "1.33", strict=True)
 
 
-def test_labels_and_annotations_are_texts_on_what_they_are_for(objects: list[Object]) -> None:
+def test_labels_and_annotations_are_texts_and_go_where_they_belong(objects: list[Object]) -> None:
     for item in objects:
         labels, annotations = item["metadata"]["labels"], item["metadata"]["annotations"]
         assert (labels["team"], labels["app.kubernetes.io/part-of"]) == ("garden", "shop")
@@ -103,12 +103,12 @@ def test_labels_and_annotations_are_texts_on_what_they_are_for(objects: list[Obj
     assert "tier" not in one(objects, "Deployment")["spec"]["selector"]["matchLabels"]
 
 
-def test_the_service_object_is_what_one_wants_it_to_be(objects: list[Object]) -> None:
+def test_the_type_and_fields_of_the_service_object_can_be_chosen(objects: list[Object]) -> None:
     service = one(objects, "Service")
     assert service["metadata"]["labels"]["lb"] == "1"
     assert service["metadata"]["annotations"]["cloud/lb"] == "true"
     assert service["spec"]["type"] == "LoadBalancer"
-    [port] = service["spec"]["ports"]  # health and metrics stay inside
+    [port] = service["spec"]["ports"]  # health and metrics stay inside the cluster
     assert port["nodePort"] == 30080
 
 
@@ -121,7 +121,7 @@ def test_addresses_of_both_families_are_a_value(chart: Path) -> None:
     assert not {"ipFamilyPolicy", "ipFamilies", "clusterIP"} & one(render(chart), "Service")["spec"].keys()
 
 
-def test_the_service_account_may_be_named_or_be_somebody_elses(chart: Path, objects: list[Object]) -> None:
+def test_the_service_account_may_have_another_name_or_exist_already(chart: Path, objects: list[Object]) -> None:
     account = one(objects, "ServiceAccount")
     assert account["metadata"]["name"] == "workers"
     assert account["metadata"]["annotations"]["iam.example.org/role"] == "garden"
@@ -134,7 +134,7 @@ def test_the_service_account_may_be_named_or_be_somebody_elses(chart: Path, obje
         assert {pod["serviceAccountName"] for pod in pod_specs(others).values()} == {expected}
 
 
-def test_every_pod_goes_where_it_shall(objects: list[Object]) -> None:
+def test_every_pod_is_scheduled_as_the_values_say(objects: list[Object]) -> None:
     for pod in pod_specs(objects).values():
         assert pod["nodeSelector"] == {"disk": "ssd", "edge": "true"}
         for name in (
@@ -161,24 +161,24 @@ def test_the_container_gets_variables_volumes_and_arguments(objects: list[Object
     assert container["args"] == ["--verbose", "1"]
 
 
-def test_containers_of_ones_own_keep_to_restricted_without_a_word(objects: list[Object]) -> None:
+def test_extra_containers_comply_with_restricted_by_default(objects: list[Object]) -> None:
     pod = service_pod(objects)
     assert [one["name"] for one in pod["initContainers"]] == ["migrate"]
     assert [one["name"] for one in pod["containers"]][1:] == ["proxy"]
     assert violations(pod) == []
 
 
-def test_a_security_context_of_ones_own_is_taken_whole(chart: Path) -> None:
+def test_a_security_context_in_the_values_is_not_merged(chart: Path) -> None:
     own = {"name": "proxy", "image": "proxy:1", "securityContext": {"runAsUser": 7}}
     assert service_pod(render(chart, {"extraContainers": [own]}))["containers"][1] == own
 
 
-def test_init_containers_of_ones_own_have_the_bus_beside_them(service_chart: Path) -> None:
+def test_extra_init_containers_run_while_the_bus_is_up(service_chart: Path) -> None:
     pod = service_pod(render(service_chart, {"extraInitContainers": EXTRA["extraInitContainers"]}))
     assert [one["name"] for one in pod["initContainers"]] == ["bus", "migrate"]
 
 
-def test_ids_can_be_left_out_and_all_else_stays_restricted(chart: Path) -> None:
+def test_ids_can_be_left_out_and_the_pod_stays_restricted(chart: Path) -> None:
     ids = {"runAsUser": None, "runAsGroup": None, "fsGroup": None}
     for pod in pod_specs(render(chart, {"podSecurityContext": ids})).values():
         assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
@@ -192,7 +192,7 @@ def test_ids_as_large_as_openshift_has_them_stay_numbers(objects: list[Object]) 
         assert pod["securityContext"]["runAsGroup"] == 65532
 
 
-def test_times_and_histories(objects: list[Object]) -> None:
+def test_probe_times_and_the_number_of_old_versions_can_be_set(objects: list[Object]) -> None:
     container = main_container(objects)
     assert container["startupProbe"]["failureThreshold"] == 600
     assert container["livenessProbe"]["timeoutSeconds"] == 9
@@ -202,7 +202,7 @@ def test_times_and_histories(objects: list[Object]) -> None:
     assert one(objects, "Deployment")["spec"]["revisionHistoryLimit"] == 0
 
 
-def test_both_ways_to_say_a_name(objects: list[Object], chart: Path) -> None:
+def test_both_values_for_a_name_work(objects: list[Object], chart: Path) -> None:
     assert {item["metadata"]["name"] for item in objects} == {"whole", "whole-test", "workers"}
     both = render(chart, {"nameOverride": "one", "fullnameOverride": "two"})
     assert one(both, "Deployment")["metadata"]["name"] == "two"
@@ -241,7 +241,7 @@ def test_the_volume_at_tmp_has_a_size_and_a_place(service_chart: Path) -> None:
     assert tmp({"medium": None}) == {"sizeLimit": "16Mi"}
 
 
-def test_an_autoscaler_of_somebody_else_keeps_its_number(service_chart: Path) -> None:
+def test_an_external_autoscaler_keeps_its_number(service_chart: Path) -> None:
     def spec(values: Object) -> Object:
         found: Object = one(render(service_chart, values), "Deployment")["spec"]
         return found
@@ -252,8 +252,8 @@ def test_an_autoscaler_of_somebody_else_keeps_its_number(service_chart: Path) ->
     assert "replicas" not in spec({"replicaCount": None})
 
 
-def test_templates_of_ones_own_have_values_of_their_own(service_chart: Path, tmp_path: Path) -> None:
-    """As docs/kubernetes.md shows it."""
+def test_extra_templates_have_values_of_their_own(service_chart: Path, tmp_path: Path) -> None:
+    """As docs/kubernetes.md shows."""
     chart = shutil.copytree(service_chart, tmp_path / "chart")
     page = (LIBRARY.parents[1] / "docs" / "kubernetes.md").read_text()
     template = page.partition("{{- $service :=")[2].partition("```")[0]
@@ -266,12 +266,12 @@ def test_templates_of_ones_own_have_values_of_their_own(service_chart: Path, tmp
     assert ingress["metadata"]["labels"]["team"] == "a"
 
 
-# Values that say the same in both charts, about a service in one and about the server in the other.
+# Values whose comments differ: one chart says "service" where the other says "server".
 OWN_WORDS = {"extraEnv", "extraEnvFrom", "extraInitContainers", "extraContainers", "serviceObject.type", "extra"}
 
 
 def test_both_charts_have_the_same_ways_out() -> None:
-    """The same values, defaults, words and schema, but for the times of the probes."""
+    """The same values, defaults, comments and schema, except for the times of the probes."""
     schemas, texts = [], []
     for chart in (LIBRARY, BUS):
         schemas.append(json.loads((chart / "values.schema.json").read_text()))

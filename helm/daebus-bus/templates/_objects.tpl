@@ -1,9 +1,9 @@
-{{- /* All that the chart consists of. */ -}}
+{{- /* All objects of the chart. */ -}}
 {{- define "daebus-bus.all" -}}
 {{- if ne (toString .Values.enabled) "false" -}}
 {{- include "daebus.once" . -}}
 {{- $context := include "daebus-bus.context" . | fromJson -}}
-{{- /* Once, since a new password is another one each time that it is asked for. */ -}}
+{{- /* Rendered only once, since every rendering would generate another new password. */ -}}
 {{- $data := include "daebus-bus.secretData" (dict "root" . "context" $context) | fromJson -}}
 {{ include "daebus-bus.deployment" (merge (dict "secretData" $data) $context) }}
 ---

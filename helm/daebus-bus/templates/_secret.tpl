@@ -19,7 +19,7 @@ release is kept too when `existingSecret` begins to name it: Helm would delete w
 {{- else if lookup "v1" "Namespace" "" $root.Release.Namespace -}}
 {{- include "daebus-bus.fromPassword" (dict "name" $context.name "password" (randAlphaNum 40)) -}}
 {{- else -}}
-{{- /* Kinds are known from a cluster alone, or from Argo CD, which has one but does not ask it. */ -}}
+{{- /* Kinds are known only with a cluster, or under Argo CD, which has one but does not look objects up. */ -}}
 {{- if $root.Capabilities.APIVersions.Has "v1/Secret" -}}
 {{- fail (printf "whether the Secret %q with the bus's password is there cannot be seen: its namespace %s is not there yet, or nobody is asked, as under Argo CD, and then the password would be another one at each turn. Make the namespace first, or make the Secret and name it in existingSecret, as the chart's README says." $context.name $root.Release.Namespace) -}}
 {{- end -}}
@@ -32,9 +32,9 @@ release is kept too when `existingSecret` begins to name it: Helm would delete w
 
 {{- define "daebus-bus.fromPassword" -}}
 {{- $data := dict "password" (b64enc .password) -}}
-{{- /* What services take as their DAEBUS_REDIS_URL. */ -}}
+{{- /* The value of DAEBUS_REDIS_URL for services. */ -}}
 {{- $_ := set $data "url" (printf "redis://:%s@%s:6379/0" .password .name | b64enc) -}}
-{{- /* What the server reads. */ -}}
+{{- /* The server's configuration file. */ -}}
 {{- $_ := set $data "server.conf" (printf "requirepass %s\n" .password | b64enc) -}}
 {{- toJson $data -}}
 {{- end -}}

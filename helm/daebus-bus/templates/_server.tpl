@@ -8,7 +8,7 @@ spec:
   {{- with get .Values "revisionHistoryLimit" | toString }}
   revisionHistoryLimit: {{ . }}
   {{- end }}
-  # Never two servers at a time: half of the services would be on each, and two would write to one file.
+  # Never two servers at the same time: services would be split between them, and both would write to one file.
   strategy:
     type: Recreate
   selector:
@@ -20,7 +20,7 @@ spec:
         {{- include "daebus.allLabels" (dict "context" . "name" .name "more" .Values.podLabels) | nindent 8 }}
       {{- $sums := dict }}
       {{- with .secretData }}
-      {{- /* The server reads its password at the start only. */ -}}
+      {{- /* The server reads its password only at the start, so a new one must replace the pod. */ -}}
       {{- $sums = dict "checksum/secret" (toJson . | sha256sum) }}
       {{- end }}
       {{- with include "daebus.texts" (list .Values.commonAnnotations $sums .Values.podAnnotations) }}
@@ -66,7 +66,7 @@ spec:
   {{- with .Values.image.pullPolicy }}
   imagePullPolicy: {{ . }}
   {{- end }}
-  # The password is in the file, so that neither a process list nor the environment shows it.
+  # The password is in a file, so that neither a process list nor the environment shows it.
   command:
     - {{ .Values.server }}-server
     - /etc/bus/server.conf
@@ -82,7 +82,7 @@ spec:
     - {{ ternary "yes" "no" (default false .Values.persistence.enabled) | quote }}
     - --dir
     - /data
-    # The probes ask without the password, as a user who may do nothing else.
+    # The probes need no password: they use a user that may only PING.
     - --user
     - probe
     - "on"
@@ -123,7 +123,7 @@ spec:
     {{- end }}
 {{- end -}}
 
-{{- /* An error answer, such as LOADING while the append-only file is read, is not healthy: that is what -e is for. */ -}}
+{{- /* With -e an error answer, such as LOADING while the append-only file is read, counts as unhealthy. */ -}}
 {{- define "daebus-bus.ping" -}}
 exec:
   command:
@@ -141,7 +141,7 @@ exec:
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata:
-  {{- /* Data outlives `helm uninstall`; the next installation finds it again. */ -}}
+  {{- /* The data outlives `helm uninstall`; the next installation uses it again. */ -}}
   {{- include "daebus.metadata" (dict "context" . "annotations" (dict "helm.sh/resource-policy" "keep")) | nindent 2 }}
 spec:
   accessModes:
@@ -162,7 +162,7 @@ kind: Pod
 metadata:
   name: {{ .name }}-test
   labels:
-    # Not the server's labels: the Service would send connections to this pod.
+    # Without the server's labels, or the Service would send connections to this pod.
     {{- include "daebus.allLabels" (dict "context" . "name" (printf "%s-test" .name) "more" $test.labels) | nindent 4 }}
   annotations:
     {{- include "daebus.texts" (list .Values.commonAnnotations $test.annotations $hook) | nindent 4 }}
@@ -182,7 +182,7 @@ spec:
         - -e
         - ping
       env:
-        # Where the client looks for the password.
+        # The variable from which the client reads the password.
         - name: REDISCLI_AUTH
           valueFrom:
             secretKeyRef:

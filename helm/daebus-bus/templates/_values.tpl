@@ -1,7 +1,7 @@
-{{- /* What the other templates look at, as JSON: what daebus.context gives, and the name of the Secret as `secret`. */ -}}
+{{- /* The input of the other templates as JSON: the result of daebus.context, and the name of the Secret as `secret`. */ -}}
 {{- define "daebus-bus.context" -}}
 {{- $context := include "daebus.bare" . | fromJson -}}
-{{- /* A null that Helm left stands for nothing, and a map that was taken away for an empty one. */ -}}
+{{- /* A null that Helm has left means nothing, and a map that was removed is an empty one. */ -}}
 {{- $values := dict -}}
 {{- range list "image" "persistence" "resources" "test" "serviceObject" "serviceAccount" "probes" -}}
 {{- $_ := set $values . dict -}}
@@ -15,7 +15,7 @@
 {{- toJson $context -}}
 {{- end -}}
 
-{{- /* Values of a wrong form, and mixes that would be wired wrongly, stop here, each with its cure. */ -}}
+{{- /* Values of the wrong form, and combinations that would not work, are refused here, each with its cure. */ -}}
 {{- define "daebus-bus.checked" -}}
 {{- include "daebus.checkedNeeded" (dict "values" . "paths" (list "server" "image.repository" "maxmemory")) -}}
 {{- if .persistence.enabled -}}

@@ -1,4 +1,4 @@
-{{- /* What stops an installation, each with its cure: values of a wrong form, and mixes that would be wired wrongly. */ -}}
+{{- /* Values of the wrong form, and combinations that would not work, are refused here, each with its cure. */ -}}
 {{- define "daebus.checked" -}}
 {{- include "daebus.checkedNeeded" (dict "values" . "paths" (list "service" "image.repository" "port" "bus.mode" "drainSeconds")) -}}
 {{- include "daebus.checkedForms" . -}}
@@ -20,7 +20,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* null takes a default away; these have to be there. */ -}}
+{{- /* null removes a default; these values are required. */ -}}
 {{- define "daebus.checkedNeeded" -}}
 {{- range $path := .paths -}}
 {{- $found := $.values -}}
@@ -41,7 +41,7 @@
 [1-9][0-9]*([kKmMgG]?[bB]|[kKmMgG])?
 {{- end -}}
 
-{{- /* Of each value: its path, the value, its form and the form in words. The schema would say "does not match pattern". */ -}}
+{{- /* For each value: its path, the value, its form and the form in words. The schema's error would name only a pattern. */ -}}
 {{- define "daebus.checkedEach" -}}
 {{- range . -}}
 {{- $text := include "daebus.text" (index . 1) -}}
@@ -75,7 +75,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* Names of objects, of any chart on this library. */ -}}
+{{- /* The names of objects in any chart that uses this library. */ -}}
 {{- define "daebus.checkedNames" -}}
 {{- $form := "([a-z]([a-z0-9-]{0,51}[a-z0-9])?)?" -}}
 {{- $words := "at most 53 lower-case letters, digits and -, a letter first and no - last" -}}
@@ -85,7 +85,7 @@
 -}}
 {{- end -}}
 
-{{- /* The tag may be the chart's appVersion, which may be anything. */ -}}
+{{- /* The tag may come from the chart's appVersion, which may be any text. */ -}}
 {{- define "daebus.checkedTag" -}}
 {{- if and (not .image.digest) (not (regexMatch "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$" .tag)) -}}
 {{- fail (printf "image.tag is empty, and the chart's appVersion %q cannot be an image's tag: set image.tag or image.digest." .tag) -}}
@@ -112,7 +112,7 @@
 {{- include "daebus.checkedMaxmemory" (dict "path" "bus.sidecar." "maxmemory" $bus.maxmemory "resources" $bus.resources) -}}
 {{- end -}}
 
-{{- /* Kubernetes refuses more requested than allowed, but only when it makes the pods. */ -}}
+{{- /* Kubernetes refuses requests above the limits, but only when it creates the pods. */ -}}
 {{- define "daebus.checkedResources" -}}
 {{- $path := .path -}}
 {{- $limits := default dict .resources.limits -}}
@@ -153,7 +153,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* Variables that the chart sets itself win over all others of that name, which would then do nothing. */ -}}
+{{- /* Variables that the chart itself sets win, so a value of the user for them would have no effect. */ -}}
 {{- define "daebus.checkedVariables" -}}
 {{- $cures := dict
   "DAEBUS_SERVICE" "set service instead"

@@ -1,4 +1,4 @@
-{{- /* All that a service's chart consists of; its templates/all.yaml and templates/NOTES.txt are one line each. */ -}}
+{{- /* All objects of a service's chart; its templates/all.yaml and templates/NOTES.txt have one line each. */ -}}
 {{- define "daebus.all" -}}
 {{- if ne (toString .Values.enabled) "false" -}}
 {{- include "daebus.once" . -}}
@@ -19,7 +19,7 @@
 {{ end -}}
 {{- end -}}
 
-{{- /* A copy of a template renders its objects a second time. Values outlive a template, so they remember the first one. */ -}}
+{{- /* A copied template would render all objects twice. Values outlive a template, so they remember the first one. */ -}}
 {{- define "daebus.once" -}}
 {{- with .Values.daebus.renderedBy -}}
 {{- if ne . $.Template.Name -}}
@@ -29,7 +29,7 @@
 {{- $_ := set .Values.daebus "renderedBy" .Template.Name -}}
 {{- end -}}
 
-{{- /* Who reaches the Service from outside the cluster shall not reach health and metrics. */ -}}
+{{- /* Clients outside the cluster must not reach health and metrics. */ -}}
 {{- define "daebus.service" -}}
 {{- $ports := list -}}
 {{- if .Values.port -}}
@@ -50,7 +50,7 @@ data:
   {{- include "daebus.texts" (list .Values.config) | nindent 2 }}
 {{- end -}}
 
-{{- /* What Helm prints after an installation. */ -}}
+{{- /* The notes that Helm prints after an installation. */ -}}
 {{- define "daebus.notes" -}}
 {{- if ne (toString .Values.enabled) "false" -}}
 {{- $context := include "daebus.context" . | fromJson -}}

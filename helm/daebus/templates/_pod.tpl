@@ -7,12 +7,12 @@ what Daebus itself needs. Each takes a context, as daebus.context makes it, and 
 {{- default (ternary .name "default" (default false $account.create)) $account.name -}}
 {{- end -}}
 
-{{- /* The fields that every pod of a chart has, also the one of `helm test`. */ -}}
+{{- /* The fields of every pod of a chart, including the pod of `helm test`. */ -}}
 {{- define "daebus.pod" -}}
 serviceAccountName: {{ include "daebus.serviceAccountName" . }}
-# A service talks to its bus, never to the cluster's API.
+# A service never calls the cluster's API.
 automountServiceAccountToken: {{ default false .Values.serviceAccount.automount }}
-# A Service named daebus-bus would become variables named DAEBUS_BUS_…, among the settings.
+# Otherwise a Service named daebus-bus would set variables DAEBUS_BUS_…, which look like settings.
 enableServiceLinks: false
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
@@ -41,7 +41,7 @@ nodeSelector:
 {{- end }}
 {{- end -}}
 
-{{- /* Security context and resources of a container of ours. `resources` are those of another container. */ -}}
+{{- /* Security context and resources of a container of the chart. `resources` replaces those of the service. */ -}}
 {{- define "daebus.bounds" -}}
 {{- with .Values.securityContext }}
 securityContext:
@@ -65,7 +65,7 @@ resources:
 {{- end }}
 {{- end -}}
 
-{{- /* `extraInitContainers` or `extraContainers`: with our security context where they have none of their own. */ -}}
+{{- /* `extraInitContainers` or `extraContainers`: those without a security context get the chart's. */ -}}
 {{- define "daebus.extraContainers" -}}
 {{- $ours := dict "securityContext" (default dict .context.Values.securityContext) -}}
 {{- range get .context.Values .which }}
@@ -73,7 +73,7 @@ resources:
 {{- end }}
 {{- end -}}
 
-{{- /* The times of a probe; null takes the probe away. `probe` is one of startup, liveness and readiness. */ -}}
+{{- /* The times of a probe; null removes the probe. `probe` is one of startup, liveness and readiness. */ -}}
 {{- define "daebus.probes" -}}
 {{- range $name, $asks := .asks }}
 {{- with get $.context.Values.probes $name }}
@@ -83,7 +83,7 @@ resources:
 {{- end }}
 {{- end -}}
 
-{{- /* An emptyDir of some size; in memory unless it is told otherwise. */ -}}
+{{- /* An emptyDir with a size limit; in memory by default. */ -}}
 {{- define "daebus.emptyDir" -}}
 emptyDir:
   {{- with omit . "name" }}
@@ -126,7 +126,7 @@ automountServiceAccountToken: {{ default false $account.automount }}
 {{- end -}}
 {{- end -}}
 
-{{- /* Mixes of the ways out that Kubernetes would refuse, or take in another sense than meant. */ -}}
+{{- /* Combinations of these values that Kubernetes would refuse or misunderstand. */ -}}
 {{- define "daebus.checkedWaysOut" -}}
 {{- $values := .Values -}}
 {{- range $path, $labels := dict "commonLabels" $values.commonLabels "podLabels" $values.podLabels "serviceObject.labels" $values.serviceObject.labels "test.labels" (default dict $values.test).labels -}}

@@ -19,7 +19,7 @@ the chart or by its user.
 {{- toJson $context -}}
 {{- end -}}
 
-{{- /* What every chart on this library starts from, also one with values of its own: `Values`, `Chart`, `Release`. */ -}}
+{{- /* The context of every chart that uses this library, even one with values of its own: `Values`, `Chart`, `Release`. */ -}}
 {{- define "daebus.bare" -}}
 {{- include "daebus.checkedVersion" . -}}
 {{- range $name, $_ := omit (default dict .Values.daebus) "global" "renderedBy" -}}
@@ -34,8 +34,8 @@ the chart or by its user.
 0.1.0
 {{- end -}}
 
-{{- /* Helm knows templates by their names alone, in a chart and all that it is made of: of two libraries one would render
-       both services. */ -}}
+{{- /* Helm knows templates only by name, in a chart and all its dependencies: of two library versions only one would be
+       used, for both services. */ -}}
 {{- define "daebus.checkedVersion" -}}
 {{- $own := .Subcharts.daebus.Chart.Version -}}
 {{- $renders := include "daebus.version" . -}}
@@ -44,7 +44,7 @@ the chart or by its user.
 {{- end -}}
 {{- end -}}
 
-{{- /* Puts `above` over `below`, in place. As in Helm, null takes away what is below; a map leaves an empty one. */ -}}
+{{- /* Merges `above` over `below`, in place. As in Helm, null removes the value below; a map becomes an empty one. */ -}}
 {{- define "daebus.merge" -}}
 {{- $below := .below -}}
 {{- range $name, $value := .above -}}
@@ -59,12 +59,12 @@ the chart or by its user.
 {{- end -}}
 {{- end -}}
 
-{{- /* A text as it is, and a number or a truth as it would be typed: Helm has numbers of a million as 1e+06. */ -}}
+{{- /* A text unchanged, and a number or boolean as a user would type it: Helm prints numbers from a million on as 1e+06. */ -}}
 {{- define "daebus.text" -}}
 {{- if kindIs "string" . -}}{{ . }}{{- else if not (kindIs "invalid" .) -}}{{ toJson . }}{{- end -}}
 {{- end -}}
 
-{{- /* Some maps, the later ones over the earlier ones, as one of texts. Null leaves a name out. */ -}}
+{{- /* Several maps merged into one of texts; later ones win. Null removes a name. */ -}}
 {{- define "daebus.texts" -}}
 {{- $texts := dict -}}
 {{- range . -}}
@@ -75,7 +75,7 @@ the chart or by its user.
 {{- if $texts -}}{{ toYaml $texts }}{{- end -}}
 {{- end -}}
 
-{{- /* A quantity of Kubernetes as a number: 64Mi, 0.5Gi, 1e3, 100m, 128974848. */ -}}
+{{- /* A quantity in the form of Kubernetes as a number: 64Mi, 0.5Gi, 1e3, 100m, 128974848. */ -}}
 {{- define "daebus.amount" -}}
 {{- $text := include "daebus.text" . -}}
 {{- $unit := regexFind "[A-Za-z]*$" $text -}}
@@ -87,14 +87,14 @@ the chart or by its user.
 {{- end -}}
 {{- end -}}
 
-{{- /* An amount of memory as Valkey and Redis write it: 64mb, 64M, 67108864. */ -}}
+{{- /* A memory size in the form of Valkey and Redis as a number: 64mb, 64M, 67108864. */ -}}
 {{- define "daebus.serverBytes" -}}
 {{- $text := include "daebus.text" . | lower -}}
 {{- $units := dict "" 1 "b" 1 "k" 1000 "kb" 1024 "m" 1000000 "mb" 1048576 "g" 1000000000 "gb" 1073741824 -}}
 {{- mulf (regexFind "^[0-9]+" $text | float64) (get $units (regexFind "[a-z]*$" $text)) -}}
 {{- end -}}
 
-{{- /* What finds the pods, and nothing else. It never changes: Kubernetes forbids that in a Deployment. */ -}}
+{{- /* The labels that select only the pods. They never change: a Deployment's selector is immutable. */ -}}
 {{- define "daebus.selector" -}}
 app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -105,7 +105,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- include "daebus.allLabels" (dict "context" . "name" .name) -}}
 {{- end -}}
 
-{{- /* The same with another `name`, for what the selector must not find, and with `more` labels. */ -}}
+{{- /* The same with another `name`, for objects that the selector must not match, and with `more` labels. */ -}}
 {{- define "daebus.allLabels" -}}
 {{- $context := .context -}}
 {{- $chart := printf "%s-%s" $context.Chart.Name $context.Chart.Version -}}
@@ -118,13 +118,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- include "daebus.texts" (list $about $context.Values.commonLabels .more $selector) -}}
 {{- end -}}
 
-{{- /* Any text as what Kubernetes takes for a label's value: at most 63 letters, digits, -, _ and ., no sign at an end. */ -}}
+{{- /* Any text turned into a valid label value: at most 63 letters, digits, -, _ and ., a letter or digit at each end. */ -}}
 {{- define "daebus.labelValue" -}}
 {{- $letters := regexReplaceAll "[^A-Za-z0-9._-]" . "_" -}}
 {{- regexReplaceAll "[^A-Za-z0-9]+$" (regexReplaceAll "^[^A-Za-z0-9]+" $letters "" | trunc 63) "" -}}
 {{- end -}}
 
-{{- /* Name, labels and annotations of an object: `context`, and where they differ `name`, `labels`, `annotations`. */ -}}
+{{- /* Name, labels and annotations of an object, from `context` and, where they differ, `name`, `labels`, `annotations`. */ -}}
 {{- define "daebus.metadata" -}}
 name: {{ default .context.name .name }}
 labels:

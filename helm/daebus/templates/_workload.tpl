@@ -4,7 +4,7 @@ kind: Deployment
 metadata:
   {{- include "daebus.metadata" (dict "context" .) | nindent 2 }}
 spec:
-  # Without a number, whoever scales the Deployment (an HPA, KEDA) keeps the number that they chose.
+  # No number here, so that an autoscaler (an HPA, KEDA) keeps the number that it has set.
   {{- if and (hasKey .Values "replicaCount") (ne (toString .Values.autoscaling.kind) "external") }}
   replicas: {{ int .Values.replicaCount }}
   {{- end }}
@@ -24,7 +24,7 @@ spec:
         {{- include "daebus.allLabels" (dict "context" . "name" .name "more" .Values.podLabels) | nindent 8 }}
       {{- $sums := dict }}
       {{- with .Values.config }}
-      {{- /* A variable is read at the start only, so a changed one is a new pod. */ -}}
+      {{- /* Variables are read only at the start, so a change must replace the pod. */ -}}
       {{- $sums = dict "checksum/config" (toJson . | sha256sum) }}
       {{- end }}
       {{- with include "daebus.texts" (list .Values.commonAnnotations $sums .Values.podAnnotations) }}
@@ -91,7 +91,7 @@ spec:
     - name: DAEBUS_SERVICE
       value: {{ .Values.service | quote }}
     {{- include "daebus.busEnv" . | nindent 4 }}
-    # A service in a cluster never starts a bus that nobody asked for.
+    # In a cluster a service must never start a bus of its own.
     - name: DAEBUS_EMBEDDED
       value: never
     - name: DAEBUS_MANAGEMENT_PORT
@@ -124,7 +124,7 @@ spec:
   {{- with include "daebus.preStop" . | int }}
   lifecycle:
     preStop:
-      # Requests come here until every node has heard that the pod is going: they are answered for that long.
+      # Requests arrive until every node knows that the pod is terminating, so it goes on answering for that time.
       exec:
         command:
           - python
@@ -137,7 +137,7 @@ spec:
   {{- with include "daebus.probes" (dict "context" . "asks" $asks) | trim }}{{ nindent 2 . }}{{ end }}
   {{- with include "daebus.bounds" (dict "Values" .Values "resources" .Values.resources) | trim }}{{ nindent 2 . }}{{ end }}
   volumeMounts:
-    # The one place that can be written to.
+    # The only writable place.
     - name: tmp
       mountPath: /tmp
     {{- if eq .Values.bus.mode "sidecar" }}
@@ -149,8 +149,8 @@ spec:
     {{- end }}
 {{- end -}}
 
-{{- /* The one port, for HTTP and for WebSockets with or without it, on both families of addresses. Who names other hosts
-       in `config` or `extraEnv` is heeded. */ -}}
+{{- /* The one port of HTTP and WebSockets, together or alone, on both address families. Other hosts in `config` or
+       `extraEnv` win. */ -}}
 {{- define "daebus.portEnv" -}}
 {{- $told := dict -}}
 {{- range .Values.extraEnv -}}{{- $_ := set $told .name true -}}{{- end -}}
@@ -169,7 +169,7 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{- /* Where the service finds its bus. */ -}}
+{{- /* The variable with the address of the bus. */ -}}
 {{- define "daebus.busEnv" -}}
 - name: DAEBUS_REDIS_URL
 {{- $shared := .Values.bus.shared }}
@@ -185,8 +185,8 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{- /* The bus inside the pod: a native sidecar, up before the service and gone after it. It has no network port at
-       all; the two containers meet at a socket file in memory. */ -}}
+{{- /* The bus inside the pod: a native sidecar, so it starts before the service and ends after it. It has no network
+       port; the two containers share a socket file in memory. */ -}}
 {{- define "daebus.sidecar" -}}
 {{- $bus := .Values.bus.sidecar -}}
 - name: bus
@@ -234,11 +234,11 @@ exec:
     - ping
 {{- end -}}
 
-{{- /* What `helm test` runs: as far over the bus as can be had from outside the pod, and the port where there is one. */ -}}
+{{- /* The pod of `helm test`: it tests the bus as far as that is possible from outside the pod, and the port if any. */ -}}
 {{- define "daebus.testPod" -}}
 {{- $test := .Values.test -}}
 {{- $calls := and $test.action (eq .Values.bus.mode "shared") -}}
-{{- /* A Service that is reached from outside has no port for health. */ -}}
+{{- /* A Service that is reachable from outside has no port for health. */ -}}
 {{- $inside := eq (default "ClusterIP" .Values.serviceObject.type) "ClusterIP" -}}
 apiVersion: v1
 kind: Pod
@@ -246,7 +246,7 @@ metadata:
   {{- $hook := dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded" }}
   name: {{ .name }}-test
   labels:
-    # Not the service's labels: the Service would send requests to this pod.
+    # Without the service's labels, or the Service would send requests to this pod.
     {{- include "daebus.allLabels" (dict "context" . "name" (printf "%s-test" .name) "more" $test.labels) | nindent 4 }}
   annotations:
     {{- include "daebus.texts" (list .Values.commonAnnotations $test.annotations $hook) | nindent 4 }}
@@ -270,7 +270,7 @@ spec:
         - {{ .Values.service | quote }}
         - {{ include "daebus.text" $test.action | quote }}
         - {{ toJson (default dict $test.payload) | quote }}
-      # What the way to the bus may need: certificates of an authority of one's own, for instance.
+      # Needed to reach the bus, for example certificates of a private authority.
       env:
         {{- include "daebus.busEnv" . | nindent 8 }}
         {{- with include "daebus.extraEnv" . | trim }}{{ nindent 8 . }}{{ end }}
@@ -311,7 +311,7 @@ imagePullPolicy: {{ . }}
 {{- with include "daebus.bounds" (dict "Values" .Values "resources" .Values.resources) | trim }}{{ nindent 0 . }}{{ end }}
 {{- end -}}
 
-{{- /* Whether the port is served: any answer below 500 shows that, whatever there is at that path. */ -}}
+{{- /* Tests that the port is served: any answer below 500 proves it, whatever the path. */ -}}
 {{- define "daebus.askPort" -}}
 - python
 - -c
