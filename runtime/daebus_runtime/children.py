@@ -1,7 +1,7 @@
-"""Processes that are started here and end with this one, even when it is killed. What they are is not known here.
+"""Child processes that end together with this process, even when it is killed. Does not know which programs they run.
 
-It works in patched and unpatched programs alike, and beside whoever else waits for children (gevent, gunicorn's
-master): so it takes the system's own calls, and asks instead of being told.
+It must work with and without gevent's patches, and beside other code that waits for children (gevent, gunicorn's
+master). Therefore it uses the system calls directly and polls, instead of handling SIGCHLD.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 from gevent import monkey
 
-# Asks the kernel (PR_SET_PDEATHSIG) to signal this process when its parent ends, and becomes the command. Not done in a
-# fork of our own process, which may have many threads and gevent's hands on fork.
+# Asks the kernel (PR_SET_PDEATHSIG) to signal this process when its parent ends, then executes the command. It is a
+# Python of its own, because forking our process is unsafe: it may have many threads, and gevent patches fork.
 BIND = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, int(sys.argv[2])); "
     "os.getppid() == int(sys.argv[1]) or sys.exit(1); os.closerange(3, 65536); os.execvp(sys.argv[3], sys.argv[3:])"
 )
-# Where the kernel does not do it: a shell that kills the command once its own standard input, held open by us, ends.
+# For kernels without that call: a shell that kills the command when its standard input, which we hold open, is closed.
 GUARD = 'exec 3<&0; "$@" </dev/null 3<&- & child=$!; (read -r _ <&3; kill -9 $child) & exec 3<&-; wait $child'
 
 _waitpid = monkey.get_original("os", "waitpid")
@@ -30,11 +30,11 @@ _posix_spawn = monkey.get_original("os", "posix_spawn")
 
 
 class Child:
-    """One process, in a process group of its own: a Ctrl-C on the terminal reaches it through its parent only.
+    """One process, in its own process group, so a Ctrl-C on the terminal reaches only its parent, which passes it on.
 
-    command: program and arguments. death: the signal it gets when this process ends. output: a file descriptor for what
-    it prints, instead of this process's. detached: its standard input is empty; only then can it be guarded where the
-    kernel offers nothing (not Linux, or not in the main thread).
+    command: program and arguments. death: the signal it gets when this process ends. output: a file descriptor for its
+    output, instead of this process's. detached: its standard input is empty. Only a detached child can be made to end
+    with this process where the kernel does not do it (not Linux, or not in the main thread).
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended; once it has, `exit_code` says how (negative: a signal's number)."""
+        """Whether it is still running. Afterwards `exit_code` is set (negative: the number of the signal)."""
         if self._pid:
             try:
                 pid, status = _waitpid(self._pid, os.WNOHANG)
-            except ChildProcessError:  # somebody else has waited for it, and knows how it ended
+            except ChildProcessError:  # other code has already collected its exit code
                 pid, status = self._pid, 0
             if pid:
                 self._pid = 0
@@ -83,14 +83,14 @@ class Child:
         return self._pid != 0
 
     def signal(self, number: signal.Signals, *, group: bool = False) -> None:
-        """Signal it, or it and all that it started. Does nothing when it has ended, or in a fork of its parent."""
+        """Signal the process, or its whole process group. Does nothing once it has ended, nor in a fork."""
         if os.getpid() == self._owner and self.running:
             with contextlib.suppress(ProcessLookupError):
                 (os.killpg if group else os.kill)(self._pid, number)
 
     @property
     def owned(self) -> bool:
-        """Whether this process is the one that started it, and no fork of it."""
+        """Whether the current process started it, and is not a fork of that process."""
         return os.getpid() == self._owner
 
     def _let_go(self) -> None:
@@ -100,5 +100,6 @@ class Child:
 
 
 def _kernel_tells() -> bool:
-    """Whether the kernel tells a child of our end: on Linux, where it means the *thread's* end, so in the main one."""
+    """Whether the kernel signals a child when we end. Only Linux does, when the *thread* that started the child ends;
+    therefore only in the main thread."""
     return sys.platform.startswith("linux") and bool(sys.executable) and threading.get_native_id() == os.getpid()

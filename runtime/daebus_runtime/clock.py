@@ -1,7 +1,7 @@
-"""The two times of a process, and the one place where they are compared.
+"""Monotonic time and wall time, and the only place where the two are compared.
 
-Monotonic time measures: how long, until when, how often. Wall time only says when something was, and which minute a
-cron task is planned for: NTP, an operator or a board without a battery may set it forward or back by any amount.
+Monotonic time is for durations, deadlines and intervals. Wall time is only for time stamps and for the minute of a cron
+task: NTP, an operator or a board without a battery may set it forward or back by any amount.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import random
 import time
 
 STEP_SECONDS = 1.0
-"""From here on a change of the wall clock is a step, worth a line; below, a correction."""
+"""A change of the wall clock by this much or more is a step and is logged; a smaller one is a correction."""
 LEAST_SECONDS = 0.001
-"""Less than this is how exactly two clocks can be compared."""
+"""Differences below this are measurement error."""
 
 
 class Clock:
-    """`offset` is wall minus monotonic time, as of the last `look`. A test passes in one of its own."""
+    """`offset` is wall time minus monotonic time at the last `look`. Tests pass in a clock of their own."""
 
     def __init__(self) -> None:
         self.offset = self.wall() - self.monotonic()
@@ -26,7 +26,7 @@ class Clock:
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds since some moment; nobody sets it. The time in which a machine sleeps is not counted."""
+        """Seconds since an arbitrary moment; cannot be set. Does not count the time while the machine is suspended."""
         return time.monotonic()
 
     def jitter(self, most: float) -> float:
@@ -34,9 +34,10 @@ class Clock:
         return random.uniform(0, most)
 
     def look(self) -> float:
-        """By how many seconds the wall clock was set since the last look: above 0 for forward, 0.0 for not at all."""
+        """By how many seconds the wall clock was set since the last call: positive for forward, 0.0 if it was not."""
         before, wall, after = self.monotonic(), self.wall(), self.monotonic()
-        # A process that is stopped between the readings knows its offset less well, and must not take that for a step.
+        # If the process was paused between the readings, the offset is only known to lie in a range. It is a step only
+        # if the old offset lies outside that range.
         least, most = wall - after, wall - before
         if least - LEAST_SECONDS <= self.offset <= most + LEAST_SECONDS:
             return 0.0

@@ -1,17 +1,17 @@
-"""JSON in and out, one place for every part of Daebus. Compact, UTF-8, always valid, the same bytes with the extra
-`fast` (orjson) and without it.
+"""Writes and reads JSON for every part of Daebus. The output is compact, UTF-8 and always valid; the bytes are the same
+with the extra `fast` (orjson) and without it.
 
 Written: JSON's own types and their subclasses, datetime, date and time (ISO 8601), Decimal (number), UUID (text), Enum
-(its value; one that is a text or a number too is that), set and frozenset (array), dataclass (object of its fields;
-those that start with `_` are left out), bytes, bytearray and memoryview (UTF-8 text when it is that, else
+(its value; an Enum that is also a text or a number is written as such), set and frozenset (array), dataclass (object of
+its fields, without those that start with `_`), bytes, bytearray and memoryview (text if it is valid UTF-8, else
 hexadecimal). Keys are text; int, float, bool, None and Enum become text. Integers are exact at any size, NaN and
-infinities become null, a lone surrogate becomes `?`. Anything else is a TypeError: attributes of unknown objects are
-never written out.
+infinities become null, a lone surrogate becomes `?`. Anything else is a TypeError: the attributes of unknown objects
+are never written.
 
-Read: strict JSON of at most `LEVELS` levels. Integers are exact at any size; a number beyond a double and a lone
-surrogate are refused; of two equal names the last one counts.
+Read: strict JSON of at most `LEVELS` levels. Integers are exact at any size. A number outside the range of a double and
+a lone surrogate are refused. If a name occurs twice, the last one counts.
 
-`plain` decides what is right. `fast` hands over to it whatever orjson refuses or reads differently.
+`plain` is the reference. `fast` calls it for everything that orjson refuses or reads differently.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ except ImportError:  # the extra `fast`
 
 ACCELERATED = orjson is not None
 LEVELS = 254
-"""How deep arrays and objects may be nested, both ways: orjson's own limit for writing."""
+"""How deep arrays and objects may be nested, for writing and reading: orjson's own limit for writing."""
 
 _TOO_DEEP = f"nested more than {LEVELS} levels deep"
 _ENDLESS = f"the value is {_TOO_DEEP}, or contains itself"
@@ -43,7 +43,7 @@ _quote = json.encoder.encode_basestring
 
 
 class Codec(NamedTuple):
-    """One implementation. `dumps`: TypeError for what has no JSON form. `loads`: ValueError for what is no JSON."""
+    """One implementation. `dumps` raises TypeError for a value without a JSON form, `loads` ValueError for bad JSON."""
 
     dumps: Callable[[Any], bytes]
     loads: Callable[[bytes | bytearray | memoryview | str], Any]
@@ -61,7 +61,7 @@ def _plain_dumps(value: Any) -> bytes:
         text = _write(value, LEVELS)
     except RecursionError:
         raise TypeError(_ENDLESS) from None
-    except _Refused as error:  # its traceback has a line for each level, and a client may choose how many
+    except _Refused as error:  # the original traceback has an entry per level, and a client chooses the depth
         raise TypeError(*error.args) from None
     try:
         return text.encode()
@@ -80,7 +80,7 @@ def _write(value: Any, room: int) -> str:
 
 
 def _write_other(value: Any, room: int) -> str:
-    # In orjson's order. Subclasses are written by what they hold, whatever their methods say.
+    # The checks are in orjson's order. Subclasses are written by their built-in value; overridden methods are ignored.
     if isinstance(value, str):
         return _quote(value)
     if isinstance(value, int):
@@ -93,7 +93,7 @@ def _write_other(value: Any, room: int) -> str:
 
 
 def _default(value: Any) -> Any:
-    """What stands for a value that is none of JSON's own types. TypeError when nothing does."""
+    """The JSON value for an object that is none of JSON's own types. TypeError if there is none."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
@@ -146,7 +146,7 @@ def _list(value: list[Any], room: int) -> str:
 
 def _array(value: list[Any] | tuple[Any, ...], room: int) -> str:
     parts = []
-    for item in value:  # a comprehension would be another frame for each level
+    for item in value:  # a comprehension would add a stack frame per level
         parts.append(_quote(item) if type(item) is str else _WRITERS.get(type(item), _write_other)(item, room))
     return "[" + ",".join(parts) + "]"
 
@@ -177,7 +177,7 @@ def _integer(value: int, room: int = 0) -> str:
 
 
 def _number(value: float, room: int = 0) -> str:
-    """As orjson spells it: 0.00001 and 1e-6, where `repr` says 1e-05 and 1e-06."""
+    """Written as orjson does: 0.00001 and 1e-6, where `repr` gives 1e-05 and 1e-06."""
     text = float.__repr__(value)
     if "n" in text:  # nan, inf
         return "null"
@@ -211,7 +211,7 @@ _WRITERS: dict[type, Callable[[Any, int], str]] = {
     int: _integer,
     dict: _object,
     list: _list,
-    tuple: _array,  # orjson counts no level for a tuple
+    tuple: _array,  # orjson does not count a tuple as a level
     float: _number,
     type(None): lambda value, room: "null",
     bool: lambda value, room: "true" if value else "false",
@@ -220,7 +220,7 @@ _WRITERS: dict[type, Callable[[Any, int], str]] = {
 # --- reading: the rules -----------------------------------------------------------------------------------------------
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-# An escape at a time; the group is a surrogate without its other half.
+# Matches one escape at a time; the group matches a surrogate without its other half.
 _ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u([dD][89a-fA-F]..)|\\.", re.DOTALL)
 
 
@@ -264,25 +264,25 @@ plain = Codec(_plain_dumps, _plain_loads)
 
 # --- the same, by orjson ----------------------------------------------------------------------------------------------
 
-# orjson reads integers beyond 64 bits as floats. They have a run of 20 digits, or of 19 behind a minus. Every message
-# is searched for one, so the search must be cheap: with all digits made zeros it is a search for a fixed text.
+# orjson reads integers beyond 64 bits as floats. These have at least 20 digits in a row, or 19 after a minus. Every
+# message is searched for such a run, so the search must be cheap: all digits become zeros, then it is a fixed text.
 _AS_ZEROS = bytes(ord("0") if 48 <= code < 58 else code for code in range(256))
 _RUN, _POSITIVE, _NEGATIVE = b"0" * 19, b"0" * 20, b"-" + b"0" * 19
-_SHALLOW = 2 * LEVELS  # so few bytes cannot be nested too deeply
+_SHALLOW = 2 * LEVELS  # fewer bytes than this cannot be nested too deeply
 
 
 def _fast_dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value, _default, _OPTIONS)
     except orjson.JSONEncodeError:
-        pass  # not from here: the two errors would be shown as one that came of the other
+        pass  # raising here would chain the two errors in the traceback
     return _plain_dumps(value)
 
 
 def _fast_loads(data: bytes | bytearray | memoryview | str) -> Any:
     if type(data) is not bytes:
         data = data.encode() if isinstance(data, str) else bytes(data)
-    # `partition` is the quickest of the searches: it takes one argument, and copies nothing where nothing is found.
+    # `partition` is the fastest search: it takes one argument and copies nothing if nothing is found.
     if len(data) < _SHALLOW and not data.translate(_AS_ZEROS).partition(_RUN)[1]:
         try:
             return orjson.loads(data)
@@ -292,24 +292,24 @@ def _fast_loads(data: bytes | bytearray | memoryview | str) -> Any:
 
 
 def _careful_loads(data: bytes) -> Any:
-    """For what is long enough to be nested too deeply, or may hold an integer beyond 64 bits."""
+    """For texts that are long enough to be nested too deeply, or that may contain an integer beyond 64 bits."""
     zeros = data.translate(_AS_ZEROS)
     if _RUN in zeros and (_POSITIVE in zeros or _NEGATIVE in zeros):
         return _plain_loads(data)
     try:
         value = orjson.loads(data)
         if data.count(b"[") + data.count(b"{") > LEVELS:
-            orjson.dumps(value)  # has the limit that reading lacks, and is quicker than to look
+            orjson.dumps(value)  # writing checks the depth, which reading does not; faster than a check here
     except (ValueError, TypeError):
         return _plain_loads(data)
     return value
 
 
 if orjson is not None:
-    # It would write a dataclass's `__dict__`, and times in a form of its own.
+    # orjson would write a dataclass's `__dict__`, and times in a different form.
     _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 fast = Codec(_fast_dumps, _fast_loads) if ACCELERATED else None
-"""The same by orjson; None without the extra."""
+"""The implementation with orjson; None without the extra."""
 
 dumps, loads = fast or plain

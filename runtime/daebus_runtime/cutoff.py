@@ -1,4 +1,4 @@
-"""Ends a process that does not come to its end: an OS thread, because what hangs may hold the loop."""
+"""Ends a process that does not finish its shutdown in time. Uses an OS thread, because the loop itself may hang."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _make_lock = monkey.get_original("_thread", "allocate_lock")
 
 
 class Cutoff:
-    """Armed when the end begins; `called_off` once it is reached. Exit code 1."""
+    """Armed when the shutdown begins, called off when it is complete. Exit code 1."""
 
     def __init__(self) -> None:
         self._ended = _make_lock()
@@ -22,7 +22,7 @@ class Cutoff:
         self._deadline = 0.0
 
     def arm(self, seconds: float) -> None:
-        """The process has so many seconds left; armed again, the earlier end counts."""
+        """End the process after `seconds`. If armed several times, the earliest deadline counts."""
         first = not self._deadline
         deadline = time.monotonic() + seconds
         self._deadline = deadline if first else min(self._deadline, deadline)
@@ -30,7 +30,7 @@ class Cutoff:
             _start_thread(self._watch, ())
 
     def call_off(self) -> None:
-        """The end was reached."""
+        """The shutdown is complete."""
         if self._ended.locked():
             self._ended.release()
 

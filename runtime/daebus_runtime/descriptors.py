@@ -1,17 +1,17 @@
-"""Each connection is a file descriptor, and a process may have only so many."""
+"""The limit of open files: each connection is a file descriptor, and their number per process is limited."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
 
-SPARE = 100  # for what is no client's connection: the bus, files, pipes, what the author's code opens
+SPARE = 100  # for everything but client connections: the bus, files, pipes, the author's code
 
 
 def raise_limit(connections: int) -> str | None:
-    """Raise the process's limit as far as its user may; what to say when so many connections do not fit, else None."""
+    """Raise the process's limit to its hard limit. Returns a warning if `connections` still do not fit, else None."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS: a hard limit without end is not taken
+    with contextlib.suppress(OSError, ValueError):  # macOS refuses an infinite hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     if soft == resource.RLIM_INFINITY or soft >= connections + SPARE:

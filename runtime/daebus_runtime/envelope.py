@@ -1,8 +1,8 @@
-"""The messages of the compatible wire format (wire.md §1) as objects, and their bytes. Knows no transport and no
-handler.
+"""The messages of the compatible wire format (wire.md §1) as objects, and their bytes. Knows nothing of transports and
+handlers.
 
-A `Request` travels to a service, a `Reply` travels back; both directions of each are here, so that the format has one
-home.
+A `Request` goes to a service, a `Reply` comes back. Encoding and parsing of both are here, so that one module defines
+the format.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ SUCCESS = "success"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trail:
-    """Where a message comes from, and until when it is wanted.
+    """Where a message comes from, and until when its sender waits.
 
-    deadline: when its sender stops waiting, by this process's time.monotonic(). attempt: 1 for the first delivery.
-    correlation: the id of the message that began the chain; causation: of the one whose handler sent this one.
-    traceparent: W3C.
+    deadline: when its sender stops waiting, in this process's time.monotonic(). attempt: 1 for the first delivery.
+    correlation: id of the message that started the chain. causation: id of the message whose handler sent this one.
+    traceparent: the W3C trace context.
     """
 
     deadline: float | None = None
@@ -35,7 +35,7 @@ class Trail:
 
 @dataclasses.dataclass(slots=True)
 class Request:
-    """One request as it travels. `raw` is the whole message object, with fields that this version does not know."""
+    """One request. `raw` is the whole message object, including fields that this version does not know."""
 
     service: str
     action: str | None
@@ -46,7 +46,7 @@ class Request:
 
     @property
     def traceparent(self) -> Any:
-        """The W3C trace context, when the sender gave one."""
+        """The W3C trace context, if the sender gave one."""
         return self.raw.get("traceparent")
 
     def encode(self) -> bytes:
@@ -59,23 +59,23 @@ class Request:
             "service": self.service,
         }
         if self.raw and (traceparent := self.traceparent) is not None:
-            message["traceparent"] = traceparent  # the original ignores fields that it does not know
+            message["traceparent"] = traceparent  # the original ignores unknown fields
         return codec.dumps(message)
 
 
 class _Requests(type):
-    """Every Request is a PubSubRequest, however it was made."""
+    """Makes every Request an instance of PubSubRequest."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, Request)
 
 
 class PubSubRequest(Request, metaclass=_Requests):
-    """A request under its public name. Made from its fields, or, as tests of an author's code need it, from its
-    message: a JSON object or its text.
+    """The public name of a request. Made from its fields, or, as authors' tests do, from its message: a JSON object or
+    its text.
 
-    TypeError for anything else, ValueError for a text that is no JSON object. A missing payload is `{}`, a text that
-    holds JSON is parsed.
+    TypeError for anything else, ValueError for a text that is not a JSON object. A missing payload becomes `{}`; a
+    payload that is a text with JSON in it is parsed.
     """
 
     __slots__ = ()
@@ -93,7 +93,7 @@ class PubSubRequest(Request, metaclass=_Requests):
 
 
 def progress_data(payload: Any, percentage: float | None) -> dict[str, Any]:
-    """What a progress reply carries: the payload as an object, with the percentage in it."""
+    """The payload of a progress reply: an object that includes the percentage."""
     data = dict(payload) if isinstance(payload, Mapping) else {"data": payload}
     if percentage is not None:
         data["progress_percentage"] = percentage
@@ -102,7 +102,7 @@ def progress_data(payload: Any, percentage: float | None) -> dict[str, Any]:
 
 @dataclasses.dataclass(slots=True)
 class Reply:
-    """One reply as it travels. `final` is False for progress and for intermediate results."""
+    """One reply. `final` is False for progress and for intermediate results."""
 
     request_id: Any
     payload: Any
@@ -128,7 +128,7 @@ class Reply:
 
 
 def error_reply(request_id: Any, text: str, code: str = ERROR) -> Reply:
-    """A final error reply in the form that programs on the original understand."""
+    """A final error reply, in the form that programs with the original Daebus understand."""
     return Reply(request_id, {"error": text}, status="error", code=code)
 
 
@@ -138,7 +138,7 @@ _MISSING: Any = object()
 def parse_request(data: bytes, service: str) -> Request:
     """The request in `data`, received by `service`.
 
-    Raises MalformedMessage for bytes that are no JSON object with an `action`; whom to tell travels in the exception.
+    Raises MalformedMessage for bytes that are not a JSON object with an `action`; it says where to send the error.
     """
     try:
         message = codec.loads(data)
@@ -160,7 +160,7 @@ def parse_request(data: bytes, service: str) -> Request:
 
 
 def _parse_text(payload: str) -> Any:
-    """A payload that came as text: parsed when it holds JSON."""
+    """A payload that is a text: parsed if it is JSON, else unchanged."""
     try:
         return codec.loads(payload)
     except ValueError:
@@ -168,7 +168,7 @@ def _parse_text(payload: str) -> Any:
 
 
 def parse_reply(data: bytes) -> Reply:
-    """The reply in `data`; a missing `final` counts as true. Raises MalformedMessage."""
+    """The reply in `data`; a missing `final` means true. Raises MalformedMessage."""
     try:
         message = codec.loads(data)
         get = message.get

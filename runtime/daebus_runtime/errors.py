@@ -1,4 +1,4 @@
-"""Every exception of Daebus, each with the stable code that stands for it on the wire. Nothing else lives here.
+"""Every exception of Daebus, with the stable code that represents it on the wire. Nothing else belongs here.
 
     DaebusError                       daebus_error
     ├── ConfigurationError            configuration     a setting or an argument cannot be used; stops the start
@@ -8,11 +8,11 @@
     │   └── InvalidArgument           invalid_argument  an argument of a call cannot be used (also a ValueError)
     ├── OutsideHandler                outside_handler   `request`/`response` used where no message is being handled
     │                                                   (also an AttributeError)
-    ├── HandlerAborted                handler_error     a handler raised what is no Exception (KeyboardInterrupt, …)
+    ├── HandlerAborted                handler_error     a handler raised a BaseException such as KeyboardInterrupt
     ├── BusError                      bus
     │   ├── BusUnavailable            bus_unavailable   no connection to the bus (also a ConnectionError)
-    │   ├── BusRefused                bus_refused       the server of the bus answered with an error
-    │   │   └── NotPermitted          not_permitted     this user of the bus lacks a right (also a PermissionError)
+    │   ├── BusRefused                bus_refused       the bus server answered with an error
+    │   │   └── NotPermitted          not_permitted     the bus user lacks a permission (also a PermissionError)
     │   ├── MessageTooLarge           message_too_large (also a ValueError)
     │   │   └── ReplyTooLarge         message_too_large a handler's own reply
     │   ├── MalformedMessage          malformed_message (also a ValueError)
@@ -20,7 +20,7 @@
     ├── CallTimeout                   timeout           no reply in time (also a TimeoutError)
     └── RemoteError                   <as sent>         the other side answered with an error
 
-Codes that only travel in replies (a `RemoteError` carries them): `unknown_action`, `handler_error`, `no_reply`,
+Codes that occur only in replies (a `RemoteError` carries them): `unknown_action`, `handler_error`, `no_reply`,
 `overloaded`, `stopping`, `invalid_payload`, `error` (the handler's own `response.error`).
 """
 
@@ -43,19 +43,19 @@ class DaebusError(Exception):
 
 
 class ConfigurationError(DaebusError):
-    """A setting or an argument cannot be used. The text names it, the value and the expected form."""
+    """A setting or an argument cannot be used. The text names the setting, its value and the expected form."""
 
     code = "configuration"
 
 
 class RegistrationError(ConfigurationError):
-    """A handler cannot be registered. The text names both places where there are two."""
+    """A handler cannot be registered. For a duplicate, the text names both places in the code."""
 
     code = "registration"
 
 
 class MissingComponent(ConfigurationError, RuntimeError):
-    """Routes or sockets are declared, and nothing is attached that could serve them."""
+    """Routes or sockets are declared, but no component is attached that could serve them."""
 
     code = "missing_component"
 
@@ -75,38 +75,38 @@ class InvalidArgument(ConfigurationError, ValueError):
 class OutsideHandler(DaebusError, RuntimeError, AttributeError):
     """`request` or `response` was used where no message is being handled.
 
-    An AttributeError as well, so that `hasattr(request, "payload")` is False there and `getattr` gives its default.
+    It is also an AttributeError, so `hasattr(request, "payload")` is False there and `getattr` returns its default.
     """
 
     code = "outside_handler"
 
 
 class HandlerAborted(DaebusError):
-    """A handler raised something that is no Exception, such as KeyboardInterrupt; that is the cause of this error."""
+    """A handler raised a BaseException that is no Exception, such as KeyboardInterrupt. It is the `__cause__`."""
 
     code = HANDLER_ERROR
 
 
 class BusError(DaebusError):
-    """The bus could not do what it was asked for."""
+    """An operation on the bus failed."""
 
     code = "bus"
 
 
 class BusUnavailable(BusError, ConnectionError):
-    """There was no connection to the bus for as long as the operation could wait."""
+    """No connection to the bus could be made within the time that the operation may wait."""
 
     code = "bus_unavailable"
 
 
 class BusRefused(BusError):
-    """The server of the bus answered with an error, which the text holds: out of memory, an unknown command."""
+    """The bus server answered with an error, such as "out of memory" or "unknown command". The text contains it."""
 
     code = "bus_refused"
 
 
 class NotPermitted(BusRefused, PermissionError):
-    """The server's rules (ACL) do not let this user do it; the text names the right that is missing."""
+    """The server's access control list (ACL) forbids this to the user. The text names the missing permission."""
 
     code = "not_permitted"
 
@@ -122,9 +122,9 @@ class ReplyTooLarge(MessageTooLarge):
 
 
 class MalformedMessage(BusError, ValueError):
-    """Bytes that are no message: no JSON, no object, or without an action.
+    """Bytes that are not a message: not JSON, not an object, or without an action.
 
-    `reply_to` and `request_id` are kept where they could still be read, so that the sender can be told.
+    `reply_to` and `request_id` are kept if they could be read, so that the sender can get an error reply.
     """
 
     code = MALFORMED
@@ -136,13 +136,13 @@ class MalformedMessage(BusError, ValueError):
 
 
 class Unsupported(BusError):
-    """The transport in use does not offer this; `Transport.capabilities` says so beforehand."""
+    """The transport in use does not support this. Check `Transport.capabilities` beforehand."""
 
     code = "unsupported"
 
 
 class CallTimeout(DaebusError, TimeoutError):
-    """No final reply within the caller's timeout. The text names service, action and seconds."""
+    """No final reply came within the caller's timeout. The text names service, action and seconds."""
 
     code = "timeout"
 
@@ -150,8 +150,8 @@ class CallTimeout(DaebusError, TimeoutError):
 class RemoteError(DaebusError):
     """The called service answered with an error.
 
-    `str(error)` is the error text as the service sent it; `code` is its stable code (`error` when it sent none),
-    `service` and `action` say who was asked, `payload` is the whole error payload.
+    `str(error)` is the error text as the service sent it. `code` is its stable code (`error` if it sent none),
+    `service` and `action` are those of the request, `payload` is the whole error payload.
     """
 
     code = ERROR

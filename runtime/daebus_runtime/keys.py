@@ -1,9 +1,10 @@
-"""Every name that Daebus uses on the bus: channels now, keys with type, TTL and writer when the durable layer comes.
+"""Every name that Daebus uses on the bus. So far these are channels; keys (with type, TTL and writer) come with the
+durable layer.
 
 name                        kind      writer              reader
 <service>                   channel   callers             the service's replicas
-caller:<hex>                channel   services            the process that asked (one inbox a process)
-<service>.responses         channel   the service         whoever listens; replies to requests without `reply_to`
+caller:<hex>                channel   services            the process that asked (one inbox per process)
+<service>.responses         channel   the service         any listener; replies to requests without `reply_to`
 any other channel           channel   broadcast.send      listeners
 """
 
@@ -15,9 +16,9 @@ import uuid
 INBOX_PREFIX = "caller:"
 GLOB = frozenset("*?[")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
-"""A lone surrogate (a pair is one character in Python), which has no UTF-8 form."""
+"""A lone surrogate: it cannot be encoded as UTF-8. (In Python a pair is already one character.)"""
 UNUSABLE = re.compile(r"[\s\x00-\x1f\ud800-\udfff]")
-"""White space, control characters and lone surrogates, which have no UTF-8 form."""
+"""White space, control characters and lone surrogates (they cannot be encoded as UTF-8)."""
 
 
 def service_channel(service: str) -> str:
@@ -26,12 +27,12 @@ def service_channel(service: str) -> str:
 
 
 def inbox_channel() -> str:
-    """A fresh reply channel, unique to this process."""
+    """A new, unique reply channel for this process."""
     return f"{INBOX_PREFIX}{uuid.uuid4()}"
 
 
 def responses_channel(service: str) -> str:
-    """Where replies to requests without `reply_to` go."""
+    """The channel for replies to requests without `reply_to`."""
     return f"{service}.responses"
 
 
@@ -41,7 +42,7 @@ def is_pattern(channel: str) -> bool:
 
 
 def check_channel(channel: object) -> str:
-    """The channel itself, when it can be published to; ValueError otherwise."""
+    """Returns the channel if it can be published to; ValueError otherwise."""
     if not isinstance(channel, str) or not channel:
         raise ValueError(f"a channel name is a non-empty string, not {channel!r}")
     if len(channel) > 512 or UNUSABLE.search(channel):

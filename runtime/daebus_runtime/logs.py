@@ -1,8 +1,8 @@
-"""What log records look like: lines for people on a terminal, JSON lines elsewhere. Decides no content, only form.
+"""The format of log records: text lines on a terminal, JSON lines elsewhere. Only the format, never the content.
 
 `direct_logger` is the plain logger; `logger` adds service, request id and trace id of the message being handled
-(context.py tells them through `bind`). Both write through one handler whose lock is a native one: it is never held
-across a switch of greenlets, so records may come from greenlets and from OS threads.
+(the context package provides them through `bind`). Both use one handler with a native lock, which is never held across
+a greenlet switch. So greenlets and OS threads may log at the same time.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ NAME = "daebus"
 direct_logger = logging.getLogger(NAME)
 runtime_logger = logging.getLogger(f"{NAME}.runtime")
 
-# ANSI's numbers; a library for them would be imported by every service.
+# ANSI colour codes. A library for them would be imported by every service.
 _GREEN, _DIM = 32, 2
 _COLOURS = {"DEBUG": 90, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "daebus", "daebus_block"}
 _PLAIN = re.compile(r'[^\s="]+')
 BLOCK = "daebus_block"
-"""The `extra` whose names and values are lines of their own below a text record, and fields of a JSON record."""
+"""Key in `extra` for a mapping: in text records each entry is a line below the record, in JSON records a field."""
 _about: Callable[[], Mapping[str, Any]] = dict
 
 
 def bind(about: Callable[[], Mapping[str, Any]]) -> None:
-    """Let `logger` ask `about()` for the fields of the message being handled."""
+    """Make `logger` call `about()` for the fields of the message being handled."""
     global _about
     _about = about
 
@@ -55,7 +55,7 @@ logger = ContextLogger(direct_logger, {})
 class TextFormatter(logging.Formatter):
     """`12:30:05.123 INFO  text  service=x request_id=y`, with colour on a terminal.
 
-    A record is one line, whatever clients put into it; below it stand, indented, its block and its traceback.
+    A record is always one line, even if clients send line breaks. Its block and its traceback follow, indented.
     """
 
     def __init__(self, colour: bool) -> None:
@@ -76,8 +76,8 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (RFC 3339, UTC), level, logger, message, the context's fields, error. `encoding` is
-    that of the stream: what it cannot write is an escape."""
+    """One JSON object per line: time (RFC 3339, UTC), level, logger, message, the context's fields, error. `encoding`
+    is the stream's; characters that it cannot encode are escaped."""
 
     def __init__(self, encoding: str | None = None) -> None:
         super().__init__()
@@ -96,18 +96,18 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, BLOCK, {}),
             **_fields(record),
             **line,
-        }  # a field may not pass for one of these
+        }  # extra fields must not replace these
         if traces := _traces(self, record):
             line["error"] = traces
         try:
             document = codec.dumps(line)
-        except Exception:  # whatever a field's own code raises: the record is written all the same
+        except Exception:  # a field's own code may raise anything; the record is written anyway
             document = codec.dumps({str(k): str(v) for k, v in line.items()})
         return printable.json(document.decode(), self.encoding)
 
 
 def _traces(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    """The exception and the stack that a record came with."""
+    """The record's exception and stack as text."""
     traces = [formatter.formatException(record.exc_info)] if record.exc_info else []
     return "\n".join([*traces, record.stack_info] if record.stack_info else traces)
 
@@ -117,7 +117,7 @@ def _styled(text: str, style: int) -> str:
 
 
 def _quoted(value: str) -> str:
-    """A field's value; in quotes where it could pass for more than one field."""
+    """A field's value, quoted if it could be mistaken for more than one field."""
     value = printable.text(value)
     if value and _PLAIN.fullmatch(value):
         return value
@@ -136,10 +136,10 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:
-    """Send Daebus' records to `stream` (stderr), and other libraries' warnings the same way.
+    """Write Daebus' records and the warnings of other libraries to `stream` (stderr).
 
-    A program that has set up logging to the console itself, as `logging.basicConfig()` does, keeps that for all other
-    records: each record is shown once. Other handlers of the root logger get Daebus' records as well.
+    If the program has set up logging to the console itself, for example with `logging.basicConfig()`, that stays in
+    use for all other records, so each record is shown once. Other handlers of the root logger also get Daebus' records.
     """
     stream = stream or sys.stderr
     handler = _make_handler(log_format, stream)

@@ -1,6 +1,6 @@
-"""What is lost, counted with its reason, and said: one line when that begins, one when it is over.
+"""Counts lost messages by reason, and logs one line when losses begin and one when they are over.
 
-A line for each lost message would bury the log just when somebody reads it; the counter alone would be seen too late.
+A line per lost message would flood the log exactly when somebody needs it; the counter alone would be noticed too late.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from .logs import runtime_logger
 from .metrics import Metrics
 
 QUIET_SECONDS = 5.0
-"""Without a further loss for so long, it is over."""
+"""The losses are over when there was none for this long."""
 
 
 class Losses:
@@ -22,8 +22,8 @@ class Losses:
         self._counts: dict[str, int] = {}
 
     def lost(self, reason: str, text: str, count: int = 1) -> None:
-        """`count` messages are lost. `reason`: one of a small fixed set of words, for the metric; `text`: for people,
-        what is lost and why."""
+        """Count `count` lost messages. reason: one of a small fixed set of words, for the metric. text: what is lost
+        and why, for the log."""
         self.metrics.drop(reason, count)
         before = self._counts.get(reason)
         self._counts[reason] = (before or 0) + count
@@ -32,7 +32,7 @@ class Losses:
             gevent.get_hub().loop.run_callback(gevent.spawn_later, QUIET_SECONDS, self._look, reason, count)
 
     def _look(self, reason: str, seen: int) -> None:
-        """Runs in a greenlet started by the hub, so that it keeps nothing of the message that was lost."""
+        """Runs in a greenlet started by the hub, so that it does not keep the context of the lost message alive."""
         while (count := self._counts[reason]) != seen:
             seen = count
             gevent.sleep(QUIET_SECONDS)

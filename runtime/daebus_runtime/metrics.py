@@ -20,7 +20,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Work:
-    """What one handler did: how often, how long (seconds), how often it failed."""
+    """Statistics of one handler: number of runs, their seconds, number of failures."""
 
     __slots__ = ("buckets", "count", "errors", "kind", "name", "seconds")
 
@@ -41,7 +41,7 @@ class Work:
 
 
 class Metrics:
-    """All counters of one service. `gauges` are functions asked at scrape time."""
+    """All counters of one service. `gauges` are functions that are called at each scrape."""
 
     def __init__(self) -> None:
         self.work: dict[tuple[str, str], Work] = {}
@@ -62,7 +62,7 @@ class Metrics:
         return work
 
     def drop(self, reason: str, count: int = 1) -> None:
-        """A message that will not be handled; `reason` is one of a small fixed set of words."""
+        """Count messages that will not be handled. `reason` is one of a small fixed set of words."""
         self.dropped[reason] = self.dropped.get(reason, 0) + count
 
     def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:

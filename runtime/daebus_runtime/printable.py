@@ -1,7 +1,7 @@
-"""Text from elsewhere made safe to show: nothing in it moves a cursor, ends a line or hides. Knows no stream.
+"""Makes foreign text safe to show: it cannot move the cursor, end the line or hide parts. Writes nothing itself.
 
-What is not printable for Python (`str.isprintable`: control characters, line breaks, bidirectional and zero-width
-marks, lone surrogates) is shown as an escape.
+Characters that Python does not count as printable (`str.isprintable`: control characters, line breaks, bidirectional
+and zero-width marks, lone surrogates) are shown as escapes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _OTHER = re.compile(r"[^ -~]")
 
 
 def text(value: str, encoding: str | None = None) -> str:
-    """`value` on one line, as Python would escape it; also what `encoding` cannot write is an escape."""
+    """`value` on one line, escaped as Python does. Characters that `encoding` cannot encode are escaped too."""
     if not value.isprintable():
         value = _OTHER.sub(_python_escape, value)
     if encoding is None or can_write(value, encoding):
@@ -21,7 +21,7 @@ def text(value: str, encoding: str | None = None) -> str:
 
 
 def json(document: str, encoding: str | None = None) -> str:
-    """A JSON document on one line, with the same value; also what `encoding` cannot write is an escape."""
+    """A JSON document on one line, with the same value. Characters that `encoding` cannot encode are escaped too."""
     if document.isascii():
         return document if document.isprintable() else _OTHER.sub(_json_escape, document)
     if encoding is None or can_write(document, encoding):
@@ -30,7 +30,7 @@ def json(document: str, encoding: str | None = None) -> str:
 
 
 def can_write(value: str, encoding: str) -> bool:
-    """Whether a stream of this encoding can show `value`; an unknown encoding can show ASCII."""
+    """Whether a stream with this encoding can show `value`. An unknown encoding is assumed to show ASCII only."""
     try:
         value.encode(encoding)
     except (UnicodeEncodeError, LookupError):

@@ -1,9 +1,8 @@
-"""The settings of a service: one dataclass, read from `DAEBUS_*`. Where a value comes from is decided here and
-nowhere else.
+"""The settings of a service: one dataclass, read from `DAEBUS_*`. Only this module decides where a value comes from.
 
-Precedence: environment, then the explicit argument, then the default (one image, many sites). A value that does not
-parse raises ConfigurationError with the variable, the value and the expected form; a secret is never part of a text or
-a `repr`.
+Precedence: environment variable, then the explicit argument, then the default, so that one image can run at many sites.
+A value that cannot be parsed raises ConfigurationError with the variable, the value and the expected form. Secrets
+never appear in an error text or a `repr`.
 """
 
 from __future__ import annotations
@@ -36,20 +35,20 @@ class _Unset:
 
 
 UNSET: Final[Any] = _Unset()
-"""Stands for an argument that was not given, told apart from one given with its default's value."""
+"""Default of an argument that was not given: distinguishes it from one that was given with the default's value."""
 
 
 def given(value: Any) -> bool:
-    """Whether an argument was given at all."""
+    """Whether the argument was given."""
     return not isinstance(value, _Unset)
 
 
 def redact(url: str) -> str:
-    """A bus address that may be shown: user and password are replaced, query parameters are dropped."""
+    """A bus address that is safe to show: user and password are replaced, query parameters are removed."""
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     who = "***@" if "@" in parts.netloc else ""
-    return f"{parts.scheme}://{who}{host}{parts.path}"  # urlunsplit would leave out the slashes of unix://
+    return f"{parts.scheme}://{who}{host}{parts.path}"  # urlunsplit would drop the slashes of unix://
 
 
 _DIGITS = re.compile(r"[0-9]+")
@@ -59,7 +58,7 @@ _NO_HOST = re.compile(r"[\s/@\[\]*?#\\,;]")
 
 
 def _text(value: Any) -> str:
-    """A setting's text: white space around it is no part of it, and what is not printable is in none."""
+    """A setting's text without surrounding white space. ValueError if it has characters that are not printable."""
     if not isinstance(value, str):
         raise ValueError
     stripped = value.strip()
@@ -86,7 +85,7 @@ def integer(least: int, most: int) -> Callable[[Any], int]:
 
 
 def seconds(least: float, most: float) -> Callable[[Any], float]:
-    """Reads numbers from `least` to `most`, with a point or without; ValueError for anything else."""
+    """Reads numbers from `least` to `most`, with or without a decimal point; ValueError for anything else."""
 
     def parse(value: Any) -> float:
         if isinstance(value, (numbers.Real, decimal.Decimal)) and not isinstance(value, bool):
@@ -95,7 +94,7 @@ def seconds(least: float, most: float) -> Callable[[Any], float]:
             number = float(text)
         else:
             raise ValueError
-        if not least <= number <= most:  # nan is neither
+        if not least <= number <= most:  # also refuses nan
             raise ValueError
         return number
 
@@ -130,14 +129,14 @@ def _service(value: Any) -> str:
 def _host(value: Any) -> str:
     host = _text(value)
     if ":" in host:
-        ipaddress.IPv6Address(host)  # else it would be an address with its port
+        ipaddress.IPv6Address(host)  # otherwise it could be a host with a port
     if len(host) > 255 or _NO_HOST.search(host):
         raise ValueError
     return host
 
 
 class Server(NamedTuple):
-    """A Redis that a program names by host and port; read as the setting `redis_url`."""
+    """A Redis server given by host and port in the program; read as the setting `redis_url`."""
 
     host: Any
     port: Any
@@ -150,7 +149,7 @@ def _redis_url(value: Any) -> str:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("redis", "rediss", "unix") or " " in url:
         raise ValueError
-    # An unescaped # or ? in a password ends the address early, and what is left of it could pass for a host.
+    # An unescaped # or ? in a password ends the address early, and the remaining part could look like a host.
     urllib.parse.parse_qsl(parts.query, strict_parsing=bool(parts.query))
     if parts.fragment:
         raise ValueError
@@ -163,11 +162,11 @@ def _redis_url(value: Any) -> str:
         database = parts.path.strip("/")
         if database and not _DIGITS.fullmatch(database):
             raise ValueError
-    return parts.scheme + url[len(parts.scheme) :]  # redis-py knows the scheme in small letters only
+    return parts.scheme + url[len(parts.scheme) :]  # redis-py accepts only a lower-case scheme
 
 
 def setting(default: Any, parse: Callable[[Any], Any], form: str, about: str, *, secret: bool = False) -> Any:
-    """One setting: how its text is read, the form that an error names, and what it is for."""
+    """One setting: how its text is parsed, the expected form (shown in errors) and its purpose."""
     metadata = {"parse": parse, "form": form, "about": about, "secret": secret}
     return dataclasses.field(default=default, metadata=metadata, repr=not secret)
 
@@ -181,7 +180,7 @@ MIB = 1024 * 1024
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a service may be told by its surroundings. The variable of a field is `DAEBUS_` and its name in capitals."""
+    """Everything that the environment can set. A field's variable is `DAEBUS_` followed by its name in capitals."""
 
     service: str | None = setting(None, _service, NAME, "the service's name")
     redis_url: str | None = setting(
@@ -249,15 +248,15 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """Settings, with the arguments that the environment overrode (name, variable): each is to be logged once."""
+    """Settings, and one text for each argument that the environment overrode; each must be logged once."""
 
     settings: Settings
     overridden: tuple[str, ...]
 
 
 def load(arguments: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
-    """The settings from the environment and the given arguments (`UNSET` values count as not given; None does where no
-    default is None)."""
+    """The settings from the environment and the arguments. `UNSET` counts as not given; so does None, unless None is
+    the setting's default."""
     environ = os.environ if environ is None else environ
     explicit = {name: value for name, value in (arguments or {}).items() if given(value) and value is not None}
     values: dict[str, Any] = {}
@@ -281,10 +280,10 @@ def _means(name: str, argument: Any, value: Any) -> bool:
 
 
 def parse(name: str, value: Any, source: str) -> Any:
-    """One setting from its text, or from a program's value of its type.
+    """One setting, parsed from its text or from a value of its type.
 
-    Every setting follows one rule. White space around a text is no part of it; a number has decimal digits only
-    (seconds may have a point). ConfigurationError names `source`, the value and the expected form.
+    The same rules hold for all settings. White space around a text is ignored; a number has decimal digits only
+    (seconds may have a decimal point). ConfigurationError names `source`, the value and the expected form.
     """
     metadata = next(f.metadata for f in dataclasses.fields(Settings) if f.name == name)
     return _parse(metadata["parse"], value, source, metadata["form"], secret=metadata["secret"])
@@ -306,7 +305,7 @@ def _shown(value: Any) -> str:
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
-    """A line for each `DAEBUS_*` variable that no setting reads, with the nearest name."""
+    """One line for each `DAEBUS_*` variable that is not a setting, with the most similar name."""
     environ = os.environ if environ is None else environ
     known = [f.name.upper() for f in dataclasses.fields(Settings)]
     lines = []
@@ -319,7 +318,7 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
 
 
 def redis_url_of(host: Any, port: Any) -> str:
-    """The address for code that names host and port. ConfigurationError names the one that cannot be used."""
+    """The bus address for a host and a port. ConfigurationError names the one that cannot be used."""
     host = _parse(_host, host, "argument redis_host", HOST)
     port = _parse(integer(1, 65535), port, "argument redis_port", "a port number, 1 to 65535")
     return f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}"

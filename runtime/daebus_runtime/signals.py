@@ -1,11 +1,11 @@
-"""What the signals of a service mean, from the import of `Daebus` on. Imports nothing that takes time.
+"""What the signals mean for a service, from the import of `Daebus` on. Imports nothing that is slow to import.
 
-SIGTERM, SIGINT, SIGQUIT and SIGHUP ask for an orderly end: the service drains and its process ends with code 0. Asking
-again with one of the first three ends it at once, with code 130. SIGHUP never counts as the second: a terminal that
-closes sends it more than once. Where SIGHUP was ignored from the start (nohup), it stays ignored.
+SIGTERM, SIGINT, SIGQUIT and SIGHUP ask for a graceful stop: the service drains and exits with code 0. A second SIGTERM,
+SIGINT or SIGQUIT ends it at once, with code 130. SIGHUP never counts as the second signal, because a closing terminal
+sends it more than once. If SIGHUP was ignored at the start (nohup), it stays ignored.
 
-    until app.run()   nothing is served yet, so the program ends there and then: Asked is raised in the main thread
-    while it runs     Asks, or with HTTP gunicorn's master (master.py)
+    before app.run()  nothing is served yet, so the program ends immediately: Asked is raised in the main thread
+    while it runs     Asks handles them; with HTTP it is gunicorn's master (master.py)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP") if hasattr(signal, name))
 COUNTED = tuple(number for number in ENDING if number.name != "SIGHUP")
-OTHERS = (signal.SIGUSR1, signal.SIGUSR2)  # they would end a process that has no handler for them
+OTHERS = (signal.SIGUSR1, signal.SIGUSR2)  # their default action would end the process
 IMPATIENT = 130
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -29,22 +29,22 @@ _ours: dict[int, Handler] = {}
 
 
 class Asked(KeyboardInterrupt, SystemExit):
-    """The program was asked to end before it served anything. Nobody prints a traceback for it, and the exit code is 0;
-    who handles Ctrl-C or sys.exit() (a test runner, a `finally`) sees what it expects."""
+    """The program was asked to stop before it served anything. No traceback is printed and the exit code is 0. It is
+    both base classes, so code that handles Ctrl-C or sys.exit() (a test runner, for example) works as usual."""
 
     code = 0
 
 
 def heed() -> None:
-    """From now on the signals above end the program in order. Leaves alone what the program handles or ignores itself,
-    and an interactive Python."""
+    """From now on the signals above stop the program gracefully. Signals that the program already handles or ignores
+    are left alone; in an interactive Python all are."""
     if sys.flags.interactive or hasattr(sys, "ps1"):
         return
     for number in ENDING:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             try:
                 install(number, _end)
-            except ValueError:  # not the main thread: signals are not ours there
+            except ValueError:  # not the main thread: Python cannot set handlers here
                 return
 
 
@@ -52,24 +52,24 @@ def _end(number: int, frame: FrameType | None) -> None:
     _early.append(number)
     if sum(early in COUNTED for early in _early) > 1:
         os._exit(IMPATIENT)
-    if number in COUNTED or len(_early) == 1:  # a closing terminal's second SIGHUP interrupts no `finally`
+    if number in COUNTED or len(_early) == 1:  # the second SIGHUP of a closing terminal must not interrupt a `finally`
         raise Asked
 
 
 def asked_early() -> bool:
-    """Whether it was asked to end before it ran, and something has swallowed the exception."""
+    """Whether a signal came before the service ran, and other code has swallowed the exception."""
     return bool(_early)
 
 
 def install(number: int, handler: Handler) -> Any:
-    """signal.signal, but not for children that are forked by the author's code: there it is as if we were not."""
+    """signal.signal, except that children which the author's code forks get the default handlers back."""
     before = signal.signal(number, handler)
     _ours[number] = handler
     return before
 
 
 class Asks:
-    """While it is entered, the signals above call `stop`. For the one process of a service without HTTP."""
+    """Context in which the signals above call `stop`. For a service without HTTP, which is one process."""
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop = stop
@@ -92,7 +92,7 @@ class Asks:
     def _asked(self, number: int, frame: FrameType | None) -> None:
         self._count += number in COUNTED
         if self._count > 1:
-            os._exit(IMPATIENT)  # whoever asks twice does not want to wait for the drain
+            os._exit(IMPATIENT)  # a second signal means: do not wait for the drain
         self._stop()
 
     def _other(self, number: int, frame: FrameType | None) -> None:
@@ -105,7 +105,7 @@ def _is_ignored_hangup(number: int) -> bool:
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Hold the signals back: across a fork, until the child has handlers of its own (it calls `unblock`)."""
+    """Block the signals during a fork. The child calls `unblock` once it has installed its own handlers."""
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
@@ -119,7 +119,7 @@ def unblock() -> None:
 
 @contextmanager
 def kept(numbers: Iterator[int] | list[int]) -> Iterator[None]:
-    """Afterwards the handlers of these signals are what they were before."""
+    """Restores the handlers of these signals at the end."""
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield

@@ -1,8 +1,8 @@
-"""One turn of the event loop: the one place that knows what that is.
+"""One full turn of the event loop, and how long code may use it. Only this module knows how to wait for a turn.
 
-`gevent.sleep(0)` and `loop.run_callback` are no turn. gevent runs its queue of callbacks, 50 at a time and as often as
-new ones come, before the loop looks at its sockets and its clock again. A timer of 0 seconds is served by the loop
-itself, so waiting for one lets every socket, timer and greenlet that is ready go first.
+`gevent.sleep(0)` and `loop.run_callback` do not wait for a full turn: gevent runs its queue of callbacks, 50 at a time
+and as long as new ones arrive, before the loop polls sockets and timers again. A timer of 0 seconds fires only after
+that poll. So waiting for such a timer lets every socket, timer and greenlet that is ready run first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gevent import get_hub, getcurrent
 
 
 def turn() -> None:
-    """Let the loop take a whole turn; for a greenlet that could run for long without waiting for anything."""
+    """Let the loop do one full turn. For greenlets that could run for long without ever blocking."""
     hub = get_hub()
     timer = hub.loop.timer(0)
     try:
@@ -27,7 +27,7 @@ def turn() -> None:
 
 
 class NextTurn:
-    """Runs one callback in the hub, at the next turn of the loop; asking several times before then runs it once."""
+    """Runs a callback in the hub at the next turn of the loop. Several `ask` calls before that turn run it once."""
 
     __slots__ = ("_callback", "_timer")
 
@@ -36,18 +36,18 @@ class NextTurn:
         self._callback = callback
 
     def ask(self) -> None:
-        """Run the callback at the next turn. Only in the thread of the loop."""
+        """Run the callback at the next turn. Must be called in the loop's thread."""
         if not self._timer.active:
             self._timer.start(self._callback)
 
     def close(self) -> None:
-        """Run nothing any more."""
+        """Cancel a callback that was asked for; `ask` may not be called afterwards."""
         self._timer.stop()
         self._timer.close()
 
 
 class Part:
-    """How long one kind of work may hold each turn of a loop: `seconds` from its first piece in a turn on."""
+    """Limits one kind of work to `seconds` in each turn of the loop, counted from its first piece in that turn."""
 
     __slots__ = ("_loop", "_number", "_seconds", "until")
 
@@ -55,28 +55,28 @@ class Part:
         self._loop, self._seconds = loop, seconds
         self._number = -1
         self.until = 0.0
-        """Until then (time.monotonic) more may be done, whatever the turn."""
+        """Until this time (time.monotonic) more work is allowed, in whichever turn."""
 
     def spent(self) -> bool:
-        """Whether this turn's part is used up; asked when `until` has passed, so that a hot path reads the clock and no
-        more."""
-        number = self._loop.iteration  # libev's count of the times it looked at its sockets and timers
+        """Whether the time of this turn is used up. Call it only once `until` has passed, so that a hot path costs no
+        more than reading the clock."""
+        number = self._loop.iteration  # how often libev has polled sockets and timers
         if number == self._number:
             return True
         self._number, self.until = number, time.monotonic() + self._seconds
         return False
 
     def renew(self) -> None:
-        """A new turn has begun."""
+        """Grant the full time again."""
         self._number, self.until = -1, 0.0
 
 
 SHARE_SECONDS = 0.001
-"""How long the greenlets that always have more to do may hold one turn of the loop, all of them together."""
+"""How long all greenlets with a Share together may use one turn of the loop."""
 
 
 class _Turn:
-    """The turn that a loop is in: its number, and when the first greenlet with a Share began to work in it."""
+    """The current turn of a loop: its number, and when the first greenlet with a Share started to work in it."""
 
     __slots__ = ("begun", "loop", "number")
 
@@ -90,11 +90,10 @@ _turns: WeakKeyDictionary[Any, _Turn] = WeakKeyDictionary()
 
 
 class Share:
-    """One greenlet's share of the loop, for a greenlet that could always find more to do: call `take` before each
-    piece of work.
+    """The share of the loop of one greenlet that may always have more work: call `take` before each piece of work.
 
-    Each greenlet does at least one piece in a turn, so many busy ones cannot starve each other; further pieces only
-    until SHARE_SECONDS are over. A greenlet that waits for its work anyway never loses a turn to this.
+    Each greenlet may do at least one piece in each turn, so many busy greenlets cannot starve each other. Further
+    pieces are allowed until SHARE_SECONDS are used up. A greenlet that blocks between its pieces is never delayed.
     """
 
     __slots__ = ("_mine", "_turn")
@@ -102,10 +101,10 @@ class Share:
     def __init__(self) -> None:
         hub = get_hub()
         self._turn = _turns.get(hub) or _turns.setdefault(hub, _Turn(hub.loop))
-        self._mine = -1  # the turn in which this greenlet had its last piece
+        self._mine = -1  # the turn of this greenlet's last piece of work
 
     def take(self) -> None:
-        """Let the loop turn first when this greenlet has had its share of the present turn."""
+        """Wait for the next turn first if this greenlet has used up its share of the current one."""
         current = self._turn
         number = current.loop.iteration
         if number == self._mine:
@@ -119,12 +118,12 @@ class Share:
 
 
 GATE_SECONDS = 0.005
-"""How long handlers that many clients asked for at once may hold one turn of the loop, all of them together."""
+"""How long all handlers together may use one turn of the loop when many clients call at once."""
 
 
 class Gate:
-    """Before an author's code runs: the loop may have woken many greenlets together, each with a handler that computes.
-    Those for whom this turn has no time left wait for a later one, in the order of their coming."""
+    """Call `enter` before a handler runs. The loop may wake many greenlets in one turn, each with a handler that
+    computes. When the time of the turn is used up, the others wait for later turns, first come, first served."""
 
     __slots__ = ("_hub", "_later", "_part", "_waiting")
 
@@ -135,14 +134,14 @@ class Gate:
         self._later = NextTurn(hub.loop, self._let_in)
 
     def enter(self) -> None:
-        """Return when it is this greenlet's turn: at once, unless others have spent this one."""
+        """Return when this greenlet may go on: at once, unless the time of this turn is used up."""
         if self._waiting or (time.monotonic() > self._part.until and self._part.spent()):
             me = getcurrent()
             self._waiting.append(me)
             self._later.ask()
             try:
                 self._hub.switch()
-            except BaseException:  # killed, or out of time, while it waited
+            except BaseException:  # killed or timed out while it waited
                 self._waiting.remove(me)
                 raise
 
@@ -162,7 +161,7 @@ def gate() -> Gate:
     """The gate of this thread's loop."""
     global _latest
     hub, latest = get_hub(), _latest
-    if latest is not None and latest[0] is hub:  # a service has one loop, and a weak dictionary is slow to ask
+    if latest is not None and latest[0] is hub:  # a service has one loop; a weak dictionary is slow
         return latest[1]
     found = _gates.get(hub) or _gates.setdefault(hub, Gate(hub))
     _latest = hub, found

@@ -1,15 +1,15 @@
-"""What features see of the bus: the `Transport` interface. Nothing here or below knows handlers, HTTP or the command
-line.
+"""The `Transport` interface: all that features know of the bus. This package knows nothing of handlers, HTTP and the
+command line.
 
-    publish, subscribe            broadcasts: bytes on a channel, to whoever listens
-    send, consume                 requests: to a service, with a `Delivery` to answer and settle on the other side
-    request                       send, and wait for the reply
-    capabilities                  what this transport promises, asked before a feature relies on it
+    publish, subscribe            broadcasts: bytes on a channel, to all listeners
+    send, consume                 requests to a service; the service gets a `Delivery`, which it answers and settles
+    request                       send a request and wait for the reply
+    capabilities                  what this transport guarantees; check it before relying on it
 
-A transport stands on a `Bus` (`bus.py`: connections, publishing, `Channels` and `Inbox`); a process has one bus for an
-address, and transports share it. `compatible.py` is the transport of the compatible layer, over `redis.py` or
-`memory.py` (tests). Callbacks run on the home loop (`home.py`) and must not block; every method may be called from any
-greenlet and any OS thread.
+A transport uses a `Bus` (`bus.py`: connections, publishing, `Channels` and `Inbox`). A process has one bus per address,
+shared by its transports. `compatible.py` is the transport of the compatible layer, over `redis.py` or `memory.py`
+(tests). Callbacks run on the home loop (`home.py`) and must not block. Every method may be called from any greenlet and
+any OS thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .delivery import DONE, Delivery, Outcome
 
 
 class State(enum.Enum):
-    """What a transport says about its connection."""
+    """The state of a transport's connection."""
 
     CONNECTING = "connecting"
     UP = "up"
@@ -35,10 +35,10 @@ class State(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Capabilities:
-    """What a transport promises.
+    """What a transport guarantees.
 
-    durable: a sent request waits for its service. competing: one replica runs a request, not every one.
-    redelivery: an outcome with `retry_after` is delivered again; without it, it is answered.
+    durable: a request is stored until its service takes it. competing: one replica runs a request, instead of all.
+    redelivery: a request whose outcome has `retry_after` is delivered again; otherwise its reply is sent.
     """
 
     durable: bool = False
@@ -59,30 +59,30 @@ class Limits:
 
 
 class Subscription(abc.ABC):
-    """What `subscribe` and `consume` give back."""
+    """Returned by `subscribe` and `consume`."""
 
     @abc.abstractmethod
     def cancel(self) -> None:
-        """No callback begins after this returns on the home loop."""
+        """End it at once: after this has run on the home loop, no callback starts."""
 
     @abc.abstractmethod
     def retire(self) -> None:
-        """Ask the bus for no more, and take in what it had sent before it heard that; then `retired` is True."""
+        """Unsubscribe, but still deliver what the server sent first; `retired` is True once nothing more can arrive."""
 
     @property
     @abc.abstractmethod
     def retired(self) -> bool:
-        """Whether nothing more can come."""
+        """Whether nothing more can arrive."""
 
     @property
     @abc.abstractmethod
     def confirmed(self) -> bool:
-        """Whether the server has acknowledged it on the connection of this moment."""
+        """Whether the server has acknowledged it on the current connection."""
 
     @property
     @abc.abstractmethod
     def refused(self) -> str:
-        """Why the server does not allow it, with the right that is missing; empty when it does, or has not said yet."""
+        """Why the server refuses it, with the missing permission; empty if it is allowed or not answered yet."""
 
 
 Message = Callable[[str, bytes], None]
@@ -96,15 +96,15 @@ class Transport(abc.ABC):
 
     @abc.abstractmethod
     def open(self) -> None:
-        """Begin to connect; returns at once. Opening twice does nothing."""
+        """Start to connect; returns at once. Does nothing if it is already open."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Give back every connection; waiting calls fail with BusUnavailable."""
+        """Close all connections; waiting calls fail with BusUnavailable."""
 
     @abc.abstractmethod
     def flush(self, timeout: float) -> bool:
-        """Wait until the bus has taken in what was sent so far; False when it has not within `timeout` seconds."""
+        """Wait until the server has processed everything sent so far; False if that takes longer than `timeout`."""
 
     @property
     @abc.abstractmethod
@@ -113,48 +113,48 @@ class Transport(abc.ABC):
     @property
     @abc.abstractmethod
     def reason(self) -> str:
-        """Why the state is what it is, as far as that is known: the latest error while there is no connection."""
+        """The reason for the state, if known: the latest error while there is no connection."""
 
     @abc.abstractmethod
     def watch(self, callback: Callable[[State, str], None]) -> None:
-        """Be told each change of state, with its reason."""
+        """Call `callback(state, reason)` at each change of state."""
 
     @abc.abstractmethod
     def observe(self, callback: Callable[[str, bytes], None]) -> None:
-        """Be told (channel, data) of everything that is published through this bus, before it is. For tests."""
+        """Call `callback(channel, data)` before each message that this bus publishes. For tests."""
 
     @abc.abstractmethod
     def publish(self, channel: str, data: bytes) -> int:
-        """Publish; the number of receivers. BusUnavailable when there is no bus for `send_seconds`; NotPermitted;
-        BusRefused; MessageTooLarge."""
+        """Publish; returns the number of receivers. BusUnavailable if there is no connection for `send_seconds`;
+        NotPermitted; BusRefused; MessageTooLarge."""
 
     @abc.abstractmethod
     def subscribe(self, channel: str, callback: Message) -> Subscription:
-        """Call `callback(channel, data)` for each message; `channel` may be a pattern (`*`, `?`, `[`). Survives
-        outages."""
+        """Call `callback(channel, data)` for each message; `channel` may be a pattern (`*`, `?`, `[`). Renewed after
+        an outage."""
 
     @abc.abstractmethod
     def send(self, request: Request) -> int:
-        """Send a request without waiting for its reply; the number of receivers. One with `raw` travels as that."""
+        """Send a request without waiting for its reply; returns the number of receivers. Sends `raw` if it is set."""
 
     @abc.abstractmethod
     def consume(
         self, service: str, callback: Callable[[Delivery], None], room: Callable[[], int] | None = None
     ) -> Subscription:
-        """Receive the requests of `service`. What cannot be read as a request is answered where possible and
-        counted.
+        """Receive the requests of `service`. A message that is not a valid request is counted and, if possible,
+        answered with an error.
 
-        room: how many further deliveries can be taken now. A transport that reads from a stream asks before each read
-        and reads no more than that; one that is pushed to (pub/sub) has no choice, and ignores it.
+        room: returns how many further deliveries can be taken now. A transport that reads from a stream calls it before
+        each read and reads at most that many. With pub/sub the server decides, so it is ignored.
         """
 
     @abc.abstractmethod
     def request(self, request: Request, timeout: float, on_progress: Progress | None = None) -> Reply:
         """Send a request and wait for its final reply.
 
-        Intermediate replies go to `on_progress`, in the caller's own greenlet or thread. Fills `reply_to` and, when
-        it is None, `request_id`. CallTimeout after `timeout` seconds; BusUnavailable when the bus is away for all of
-        them or is lost while the request is on its way; NotPermitted and BusRefused at once; MessageTooLarge.
+        Intermediate replies go to `on_progress`, in the caller's greenlet or thread. Sets `reply_to` and, if it is
+        None, `request_id`. CallTimeout after `timeout` seconds; BusUnavailable if there is no connection during all of
+        them, or if it is lost while the request is sent; NotPermitted and BusRefused at once; MessageTooLarge.
         """
 
 

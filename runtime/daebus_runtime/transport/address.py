@@ -1,7 +1,7 @@
-"""A bus address, taken apart and checked before anything connects: what cannot work stops the start, with its name.
+"""Parses and checks a bus address before anything connects. If a part cannot work, the start fails and names it.
 
-Options follow a `?` in the address, as redis-py reads them. One that cannot work would otherwise look like a server
-that is away, for ever.
+Options follow a `?` in the address, as in redis-py. Without the check, a wrong option would look like a server that
+can never be reached.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ COMMON: dict[str, Callable[[str], Any]] = {
     "socket_keepalive": _flag,
     "socket_read_size": _number(1),
     "health_check_interval": _number(0),
-    # Known to redis-py's pools; they matter to `cache` alone.
+    # Options of redis-py's connection pools; only `cache` uses them.
     "max_connections": _number(1),
     "timeout": _seconds,
     "retry_on_timeout": _flag,
@@ -136,7 +136,7 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """ConfigurationError names the part or the option that cannot be used, never a secret."""
+        """ConfigurationError names the part or option that cannot be used, and never contains a secret."""
         checked = _options(url)
         try:
             options: dict[str, Any] = redispy.parse_url(url)  # type: ignore[no-untyped-call]
@@ -151,7 +151,7 @@ class Address:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Equal for addresses that lead to the same place in the same way, however they are written."""
+        """Equal for all spellings of the same address with the same options."""
         options = {"host": "localhost", "port": 6379, "db": 0, **self.options}
         return tuple(sorted((name, str(value)) for name, value in options.items()))
 
@@ -178,7 +178,7 @@ def _options(url: str) -> dict[str, Any]:
 
 
 def _check_tls(url: str, options: dict[str, Any]) -> None:
-    """Read the certificates once: a file that is none would look like a server that is away."""
+    """Read the certificates once. Without this, a file that is no certificate would look like an unreachable server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     checks: dict[str, Callable[[], Any]] = {
         "ssl_ca_certs": lambda: context.load_verify_locations(cafile=options["ssl_ca_certs"]),

@@ -1,5 +1,5 @@
-"""One bus as one process sees it: its connection state, publishing, and the two that every transport needs, `channels`
-(who listens to what) and `inbox` (who waits for which reply). Knows bytes, no requests: those are the transports'.
+"""One bus as seen by one process: connection state, publishing, `channels` (who listens to what) and `inbox` (who waits
+for which reply). It handles bytes; requests are the transports' part.
 
 Implementations: `redis.py` and `memory.py`. Methods run on the home loop unless they say otherwise.
 """
@@ -25,7 +25,7 @@ CLOSED = "the bus connection was closed"
 
 
 class Bus(abc.ABC):
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, home: Home, metrics: Metrics | None = None) -> None:
         self.home = home
@@ -36,10 +36,10 @@ class Bus(abc.ABC):
         self.state, self.reason = State.CONNECTING, ""
         self._watchers: list[Callable[[State, str], None]] = []
         self.observers: list[Observer] = []
-        """Each is told (channel, data) of everything that is published."""
+        """Each is called with (channel, data) for every message that is published."""
 
     def adopt(self, metrics: Metrics) -> None:
-        """Count for this service from now on; what was counted until now is brought along."""
+        """Count in this service's metrics from now on; the counts so far are added to them."""
         metrics.sent += self.metrics.sent
         metrics.reconnects += self.metrics.reconnects
         for reason, count in self.metrics.dropped.items():
@@ -48,7 +48,7 @@ class Bus(abc.ABC):
 
     # --- state, from any greenlet or thread -------------------------------------------------------------------------
     def watch(self, callback: Callable[[State, str], None]) -> None:
-        """Be told each change of state, with its reason; the present one at once."""
+        """Call `callback(state, reason)` at each change of state, and once at once with the current state."""
         self._watchers.append(callback)
         callback(self.state, self.reason)
 
@@ -57,7 +57,7 @@ class Bus(abc.ABC):
             self._watchers.remove(callback)
 
     def changed(self, state: State, reason: str = "") -> None:
-        """Take note of a new state; told to the watchers when it is another one."""
+        """Set the state; the watchers are called if it differs from the old one."""
         self.reason = reason
         if self.state in (state, State.CLOSED):
             return
@@ -67,10 +67,10 @@ class Bus(abc.ABC):
 
     @abc.abstractmethod
     def open(self) -> None:
-        """Begin to connect; returns at once. BusUnavailable when it was closed."""
+        """Start to connect; returns at once. BusUnavailable if it was closed."""
 
     def close(self) -> None:
-        """Give back every connection; whoever waits fails with BusUnavailable."""
+        """Close all connections; everything that waits fails with BusUnavailable."""
         self.home.run(self._close)
 
     @abc.abstractmethod
@@ -81,40 +81,39 @@ class Bus(abc.ABC):
         self.inbox.fail_all(BusUnavailable(CLOSED))
 
     def forsake(self) -> None:
-        """In a forked child: this bus is the parent's. Let go of its connections without a word on them."""
+        """In a forked child, where this bus is the parent's: close the copied sockets without sending anything."""
         self.state = State.CLOSED
 
     @abc.abstractmethod
     def flush(self, timeout: float) -> bool:
-        """Wait until the server has taken in what was sent so far; False when it has not within `timeout` seconds."""
+        """Wait until the server has processed everything sent so far; False if that takes longer than `timeout`."""
 
     @abc.abstractmethod
     def ask(self, *words: str, seconds: float = 2.0) -> Any:
-        """One command to the server and its answer, for diagnosis (`PING`, `INFO`). BusError as in refusals.py."""
+        """Send one command, return its answer. For diagnosis (`PING`, `INFO`). BusError as in refusals.py."""
 
     # --- publishing and listening -----------------------------------------------------------------------------------
     @abc.abstractmethod
     def post(self, channel: str, data: bytes, callback: Callback | None, hold: float) -> Hold | None:
-        """Publish. `callback` gets the number of receivers, or an exception as a value; without one a loss is counted
-        and said. Without a connection it waits for up to `hold` seconds; then the result can be cancelled."""
+        """Publish. `callback` gets the number of receivers, or an exception as a value; without a callback, a loss is
+        counted and logged. Without a connection the message waits for up to `hold` seconds; the Hold can cancel it."""
 
     @abc.abstractmethod
     def listen(self, name: str) -> None:
-        """Ask for what is published on a name, a channel or a pattern. Asked again for one that is refused, tries
-        again."""
+        """Subscribe to a name: a channel or a pattern. Called again for a name that was refused, it tries again."""
 
     @abc.abstractmethod
     def unlisten(self, name: str) -> None:
-        """Ask for no more; `channels.ended(name)` follows once nothing more can arrive."""
+        """Unsubscribe; `channels.ended(name)` is called once nothing more can arrive."""
 
     @abc.abstractmethod
     def is_confirmed(self, name: str) -> bool:
-        """Whether the server has acknowledged a name on the connection of this moment."""
+        """Whether the server has acknowledged a name on the current connection."""
 
     @abc.abstractmethod
     def refusal(self, name: str) -> BusError | None:
-        """Why the server does not let us listen to a name; None when it does or has not answered yet."""
+        """Why the server refuses a name; None if it is allowed or not answered yet."""
 
     @abc.abstractmethod
     def explain(self, error: Exception, channel: str) -> BusError:
-        """The exception for what went wrong with a publish on a channel."""
+        """The exception for a failed publish on a channel."""

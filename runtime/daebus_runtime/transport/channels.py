@@ -1,5 +1,5 @@
-"""Who listens to what in this process: subscriptions by channel name. Asks the bus for a name when the first one comes,
-gives it up with the last."""
+"""The subscriptions of this process, by channel name. Subscribes to a name on the bus with the first listener, and
+unsubscribes with the last."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Listens(Protocol):
     def home(self) -> Home: ...
 
     def listen(self, name: str) -> None:
-        """Ask the server for the messages of a channel or pattern."""
+        """Subscribe to a channel or pattern on the server."""
 
     def unlisten(self, name: str) -> None: ...
 
@@ -87,11 +87,11 @@ class Channels:
             self.bus.listen(subscription.name)
 
     def remove(self, subscription: ChannelSubscription) -> None:
-        """No callback begins after this."""
+        """After this, no callback starts."""
         there = self.of(subscription.name)
         if subscription not in there:
             return
-        subscription.callback = _ignore  # also when a message is on its way through `there` at this moment
+        subscription.callback = _ignore  # `arrived` may just be iterating over `there`
         left = tuple(other for other in there if other is not subscription)
         if left:
             self._by_name[subscription.name] = left
@@ -109,13 +109,13 @@ class Channels:
                 self.bus.unlisten(subscription.name)
 
     def ended(self, name: str) -> None:
-        """Told by the bus: nothing more can arrive for those that retire."""
+        """Called by the bus: nothing more can arrive for the subscriptions that retire."""
         for subscription in self.of(name):
             if subscription.retiring:
                 self.remove(subscription)
 
     def arrived(self, name: str, channel: str, data: bytes) -> None:
-        """Told by the bus: a message for a name; for a pattern, `channel` is what it matched."""
+        """Called by the bus for each message. If `name` is a pattern, `channel` is the channel that matched."""
         for subscription in self._by_name.get(name, ()):
             try:
                 subscription.callback(channel, data)

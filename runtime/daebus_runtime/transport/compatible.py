@@ -1,4 +1,4 @@
-"""The compatible layer (wire.md §1): requests and replies as plain PUBLISH and SUBSCRIBE, at most once. Not durable."""
+"""The compatible layer (wire.md §1): requests and replies over PUBLISH and SUBSCRIBE. At most once, not durable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANSWER_SECONDS = 5.0  # how long Redis may take to answer a publish that it has 
 
 
 class CompatibleDelivery(Delivery):
-    """A request on the compatible layer. Nothing is kept by the server, so there is nothing to settle."""
+    """A request on the compatible layer. The server keeps nothing, so settling only sends the reply."""
 
     __slots__ = ("_transport",)
 
@@ -89,7 +89,7 @@ class Compatible(Transport):
         return int(value)
 
     def post(self, channel: str, data: bytes) -> None:
-        """Publish without waiting for the number of receivers; held for `send_seconds` while there is no bus."""
+        """Publish without waiting for the number of receivers. Without a connection it waits up to `send_seconds`."""
         if len(data) > self.limits.message:
             self.check_size(data)
         bus, home = self.bus, self._home
@@ -100,7 +100,7 @@ class Compatible(Transport):
             home.run(bus.post, channel, data, None, self.limits.send_seconds)
 
     def check_size(self, data: bytes) -> None:
-        """MessageTooLarge when `data` could not be sent."""
+        """MessageTooLarge if `data` is too large to be sent."""
         if len(data) > self.limits.message:
             raise MessageTooLarge(
                 f"the message has {len(data)} bytes, more than the {self.limits.message} that DAEBUS_MESSAGE_LIMIT "

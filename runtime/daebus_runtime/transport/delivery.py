@@ -1,5 +1,5 @@
-"""One received request, and how it ends. A transport makes a `Delivery`; the outermost layer of `dispatch` settles it
-with the `Outcome` of its run. Nothing else settles.
+"""One received request and its outcome. A transport creates it; the outermost layer of `dispatch`, and nothing
+else, settles it with the `Outcome` of the run.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import dataclasses
 from ..envelope import Reply, Request
 from ..errors import MessageTooLarge, ReplyTooLarge
 
-SHORT_TEXT = 300  # characters of an error text that fit where the whole text does not
+SHORT_TEXT = 300  # an error text that is too large for a message is cut to this many characters
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
     """How a run ended.
 
-    reply: the answer that the run leaves to be sent; None when the handler gave it through the delivery. error: what
-    made the run fail. retry_after: deliver the request again after so many seconds; a transport without redelivery
-    sends `reply` instead.
+    reply: the reply still to be sent; None if the handler has replied through the delivery. error: the exception if the
+    run failed. retry_after: deliver the request again after this many seconds; a transport without redelivery sends
+    `reply` instead.
     """
 
     reply: Reply | None = None
@@ -33,9 +33,8 @@ DONE = Outcome()
 class Delivery(abc.ABC):
     """One request as it was received. `settle` ends it, exactly once.
 
-    Intermediate replies always leave at once. The final reply leaves at once too, as callers of the original expect;
-    with `keep` it stays here until `settle`, so that it leaves in one step with the outcome, and not at all when the
-    run fails afterwards.
+    Intermediate replies are always sent at once. So is the final reply, as callers of the original Daebus expect. With
+    `keep` it waits for `settle`: then it is sent in one step with the outcome, and not at all if the run fails later.
     """
 
     __slots__ = ("_kept", "answered", "keep", "request", "settled")
@@ -43,15 +42,15 @@ class Delivery(abc.ABC):
     def __init__(self, request: Request) -> None:
         self.request = request
         self.keep = False
-        """Whether the final reply waits for `settle`; chosen before the handler runs."""
+        """Whether the final reply waits for `settle`; set before the handler runs."""
         self.answered = False
-        """Whether a final reply was given, or can no longer be."""
+        """Whether a final reply was given, or can no longer be given."""
         self.settled = False
         self._kept: bytes | None = None
 
     def reply(self, reply: Reply) -> None:
-        """Give a reply; never blocks, never fails for a lost bus. Raises ReplyTooLarge and TypeError (no JSON
-        form)."""
+        """Send or keep a reply. Never blocks, and does not fail when the bus is lost. Raises ReplyTooLarge, and
+        TypeError for a payload without a JSON form."""
         data = reply.encode()
         try:
             if self.keep and reply.final:
@@ -65,7 +64,7 @@ class Delivery(abc.ABC):
             self.answered = True
 
     def settle(self, outcome: Outcome) -> None:
-        """End this delivery. Only the first call counts: a run that is cut off settles, and its late end does not."""
+        """End this delivery. Only the first call counts: if a run was cut off and settled, its late end is ignored."""
         if self.settled:
             return
         self.settled = True
@@ -74,7 +73,7 @@ class Delivery(abc.ABC):
         self._end(data, outcome)
 
     def _last_words(self, outcome: Outcome) -> bytes | None:
-        """The final reply that has not left yet: the outcome's own, else the one that was kept."""
+        """The final reply that was not sent yet: that of the outcome, else the one that was kept."""
         reply = outcome.reply
         if reply is None or (self.answered and not self.keep):
             return self._kept if outcome.error is None else None
@@ -89,12 +88,12 @@ class Delivery(abc.ABC):
 
     @abc.abstractmethod
     def _check(self, data: bytes) -> None:
-        """Raise MessageTooLarge when `data` could not be sent."""
+        """Raise MessageTooLarge if `data` is too large to be sent."""
 
     @abc.abstractmethod
     def _post(self, data: bytes) -> None:
-        """Send to whoever asked. Raises MessageTooLarge."""
+        """Send to the caller. Raises MessageTooLarge."""
 
     @abc.abstractmethod
     def _end(self, data: bytes | None, outcome: Outcome) -> None:
-        """Send `data`, if there is any, and record the outcome, in one step where the transport can."""
+        """Send `data` (if any) and record the outcome, in one step if the transport can."""

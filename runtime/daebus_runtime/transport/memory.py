@@ -1,4 +1,4 @@
-"""A bus inside one process, for tests. Bytes are as on a real bus; only the server is missing."""
+"""A bus inside one process, for tests. The same bytes as on a real bus, but without a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .home import Home
 
 
 class MemoryBroker:
-    """What takes the server's place: the buses that share it hear each other."""
+    """Takes the place of the server: buses with the same broker exchange messages."""
 
     def __init__(self) -> None:
         self.members: list[MemoryBus] = []
@@ -28,7 +28,7 @@ class MemoryBroker:
             for name in member.names:
                 if _regex(name).fullmatch(channel.encode()) if keys.is_pattern(name) else name == channel:
                     receivers += 1
-                    # Not now: on a real bus a sender is never inside its receiver's code.
+                    # Not called directly: on a real bus, receivers never run inside the sender's call either.
                     member.home.soon(member.channels.arrived, name, channel, data)
         return receivers
 
@@ -96,7 +96,7 @@ class MemoryTransport(Compatible):
 
 @functools.lru_cache(maxsize=256)
 def _regex(pattern: str) -> re.Pattern[bytes]:
-    """A pattern as Redis reads it: in bytes, so that `?` is one byte of a character's UTF-8."""
+    """A pattern as Redis interprets it: on bytes, so `?` matches one byte, not one character."""
     data, parts, at = pattern.encode(), [], 0
     while at < len(data):
         char = data[at : at + 1]
@@ -114,7 +114,7 @@ def _regex(pattern: str) -> re.Pattern[bytes]:
 
 
 def _class(data: bytes, at: int) -> tuple[bytes, int]:
-    """What stands between brackets, and where it ends: at the first `]`, else with the pattern."""
+    """The class between brackets, and the position of its end: the first `]`, else the end of the pattern."""
     excluded = data[at : at + 1] == b"^"
     at += excluded
     members: set[int] = set()

@@ -30,7 +30,7 @@ class RedisBus(Bus):
         self.topology = topology
         self._inbox_bytes = self.inbox.name.encode()
         self._names: dict[bytes, str] = {}
-        """The channels that are listened to, by what the server calls them: quicker than to decode each message's."""
+        """Names of the subscribed channels, by their bytes: a lookup is faster than decoding the name each time."""
         self._links = Links(home, topology, self._prepare)
         self._commands = self._links.get(Role.COMMANDS)
         self._pushes = self._links.get(Role.SUBSCRIPTIONS)
@@ -161,7 +161,7 @@ class RedisBus(Bus):
         return mapped(error, self.topology.user, "PUBLISH", channel)
 
     def _not_taken(self, error: Exception) -> None:
-        """The server refuses a message that nobody waits for: a reply, for example."""
+        """The server has refused a message whose sender does not wait, for example a reply."""
         self._links.told(error)
         text = mapped(error, self.topology.user, "PUBLISH")
         self.losses.lost("refused", f"a message was not taken by the bus: {text}")

@@ -1,9 +1,9 @@
-"""The one mapper from what a server answers with (`NOPERM …`, `LOADING …`) to the exceptions of Daebus.
+"""The only place that maps a server's error replies (`NOPERM …`, `LOADING …`) to exceptions of Daebus.
 
-| the server's word                                  | exception                                                     |
+| first word of the error                            | exception                                                     |
 |----------------------------------------------------|---------------------------------------------------------------|
 | NOPERM, NOAUTH, WRONGPASS                          | NotPermitted                                                  |
-| LOADING, MASTERDOWN, CLUSTERDOWN, TRYAGAIN, BUSY,  | BusUnavailable: it passes, or another server is the right one |
+| LOADING, MASTERDOWN, CLUSTERDOWN, TRYAGAIN, BUSY,  | BusUnavailable: temporary, or another server is the right one |
 | READONLY, MOVED, ASK                               |                                                               |
 | any other (OOM, MISCONF, ERR, …)                   | BusRefused                                                    |
 """
@@ -18,8 +18,8 @@ PASSING = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY",
 
 
 def mapped(error: Exception, user: str = "default", command: str | None = None, channel: str | None = None) -> BusError:
-    """The exception for an error reply. `command` and `channel` say what was asked, so that the text names the right
-    that is missing. An exception of Daebus is given back as it is."""
+    """The exception for an error reply. `command` and `channel` are those of the request, so that the text can name the
+    missing permission. Exceptions of Daebus are returned unchanged."""
     if isinstance(error, BusError):
         return error
     text = str(error)
@@ -36,7 +36,7 @@ def _cure(word: str, user: str, command: str | None, channel: str | None) -> str
         return ""
     rules = [f"+{command.lower()}"]
     if channel is not None:
-        # Every process has an inbox with a name of its own; one rule covers them all.
+        # Each process has an inbox with its own name; one rule covers all of them.
         rules.append(f"&{INBOX_PREFIX}*" if channel.startswith(INBOX_PREFIX) else f"&{channel}")
     return f" (for {command}: ACL SETUSER {user} {' '.join(rules)})"
 

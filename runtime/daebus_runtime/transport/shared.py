@@ -1,7 +1,7 @@
-"""The transports of this process, one for each bus address, whoever uses them: services, callers, tests.
+"""The transports of this process, one per bus address, shared by services, callers and tests.
 
-Ten callers of one bus are one inbox and two connections, and a service that starts later takes over what they have. One
-that was closed is forgotten. A forked child starts with none.
+Ten callers of one bus share one inbox and two connections; a service that starts later takes these over. Closed
+transports are removed. A forked child starts without any.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _transports: dict[tuple[Any, ...], Compatible] = {}
 _overrides: list[Compatible] = []
 _default_url: str | None = None
 generation = 0
-"""Changes whenever an address may lead elsewhere than before: a cue for those who keep a transport."""
+"""Changes whenever an address may lead to another transport, so that code that keeps a transport can check it."""
 
 
 def _changed() -> None:
@@ -36,7 +36,7 @@ def _changed() -> None:
 
 
 def acquire(url: str, settings: Settings) -> Compatible:
-    """The open transport for an address, made at first use. ConfigurationError."""
+    """The open transport for an address, created at first use. ConfigurationError for a bad address."""
     if _overrides:
         return _overrides[-1]
     address = _address(url)
@@ -49,9 +49,9 @@ def acquire(url: str, settings: Settings) -> Compatible:
 
 
 def make(url: str, settings: Settings, metrics: Metrics) -> Compatible:
-    """A service's own transport; callers of this process with the same address share it.
+    """A service's transport; callers in this process with the same address share it.
 
-    What callers have opened before the service started is taken over, with its connections.
+    If callers have opened it before the service starts, it is taken over with its connections.
     """
     address = _address(url)
     here = home.current()
@@ -85,7 +85,7 @@ def _make(address: Address, settings: Settings, metrics: Metrics | None) -> Comp
 
 
 def set_default(url: str | None) -> None:
-    """The bus of this process' service: where callers without an address of their own go."""
+    """Set the bus of this process's service, which callers without an address use."""
     global _default_url
     _default_url = url
     _changed()
@@ -97,7 +97,7 @@ def default_url() -> str | None:
 
 @contextlib.contextmanager
 def override(transport: Compatible) -> Iterator[None]:
-    """While this lasts, every address leads to `transport`. For tests that must not reach a server."""
+    """Within this context every address leads to `transport`. For tests that must not reach a server."""
     _overrides.append(transport)
     _changed()
     try:

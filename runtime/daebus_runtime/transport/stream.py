@@ -1,8 +1,9 @@
-"""One connected socket to Redis: commands out, replies in order, pushes aside. It ends once, and says why.
+"""One connected socket to Redis: sends commands, matches replies to them in order, passes on pushes. When it ends, it
+reports the reason, once.
 
-redis-py has made the connection (URL, TLS, user, HELLO 3); from then on the socket is ours, and only watchers of the
-loop touch it, so there is no greenlet that could outlive it. `post` appends a packed command and one `send` carries all
-that gathered in a turn of the loop. Everything here runs on the home loop; callbacks run in the hub and must not block.
+redis-py makes the connection (URL, TLS, user, HELLO 3). After that only this class uses the socket, with watchers of
+the loop and no greenlet, so nothing can outlive it. `post` appends a packed command; one `send` carries everything that
+was appended in a turn of the loop. Everything here runs on the home loop; callbacks run in the hub and must not block.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from ..turn import NextTurn
 from .home import Home
 
 READ_BYTES = 256 * 1024
-# For how long messages are handed over before the loop looks at its other sockets; the clock is read once for so many.
+# How long messages are handed over before the loop polls its other sockets; the clock is read once per TURN_MESSAGES.
 TURN_SECONDS, TURN_MESSAGES = 0.005, 32
-# In a long turn of the loop the other side is not left idle until its end.
+# In a long turn of the loop, send after this many commands already: the server need not wait for the end of the turn.
 FLUSH_COMMANDS = 64
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 READ, WRITE = 1, 2
@@ -46,8 +47,8 @@ PING = pack("PING")
 
 
 class Stream:
-    """`on_push` gets RESP3 pushes, `on_lost` a value that nobody waits for (an int, a text or an error reply), `on_end`
-    the reason, once, and the callbacks that still wait for a reply."""
+    """`on_push` gets RESP3 pushes. `on_lost` gets replies to commands without a callback, unless they are an integer.
+    `on_end` gets, once, the reason and the callbacks that still wait for a reply."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Stream:
         sock.setblocking(False)
         self._connection = connection
         self._tls = isinstance(sock, ssl.SSLSocket) or hasattr(sock, "_sslobj")
-        # gevent's socket only adds waiting, which is not wanted here.
+        # gevent's socket would wait when it is not ready; the plain socket below it does not.
         self._socket: Any = sock if self._tls else getattr(sock, "_sock", sock)
         self._on_push, self._on_lost, self._on_end = on_push, on_lost, on_end
         self._soon = home.soon
@@ -83,11 +84,11 @@ class Stream:
 
     # --- reading --------------------------------------------------------------------------------------------------
     def _read(self) -> None:
-        # Once for each time that the loop finds the socket readable: a sender that never pauses must not keep timers
-        # and everybody else from running.
+        # One `recv` each time the loop reports the socket readable, so that a sender that never pauses cannot starve
+        # timers and other sockets.
         try:
             data = self._socket.recv(READ_BYTES)
-            while self._tls and (left := self._socket.pending()):  # decrypted already: the loop does not see it
+            while self._tls and (left := self._socket.pending()):  # already decrypted, so the loop will not report it
                 data += self._socket.recv(left)
         except WOULD_BLOCK:
             return
@@ -102,13 +103,13 @@ class Stream:
         self._take_in()
 
     def _take_in(self) -> None:
-        """Hand over what has arrived, for as long as one turn of the loop allows; the rest at the next turn."""
+        """Hand over what has arrived, within the time for one turn of the loop; the rest follows at the next turn."""
         try:
             done = self._hand_over()
         except hiredis.HiredisError as error:
             self.end(str(error))
         except Exception as error:
-            # A fault in a callback must not leave the service deaf: say so, and begin with a new connection.
+            # After a fault in a callback the service must still receive messages: log it and reconnect.
             runtime_logger.exception("a message from the bus could not be taken in")
             self.end(repr(error))
         else:
@@ -123,7 +124,7 @@ class Stream:
             self._readable.start(self._read)
 
     def _hand_over(self) -> bool:
-        """Whether everything was handed over."""
+        """Returns whether everything was handed over."""
         take, pending, push = self._take, self._pending, hiredis.PushNotification
         until, count = time.monotonic() + TURN_SECONDS, 0
         while (value := take()) is not False:
@@ -142,7 +143,7 @@ class Stream:
         return True
 
     def confirm(self, push: list[Any]) -> None:
-        """A push that answers a command (SUBSCRIBE and its kin answer in no other way, except with an error)."""
+        """Match a push to the command that it answers: (P)SUBSCRIBE and (P)UNSUBSCRIBE reply only by push or error."""
         expects = getattr(self._pending[0], "expects", None) if self._pending else None
         if expects is not None and expects(push):
             callback = self._pending.popleft()
@@ -180,13 +181,13 @@ class Stream:
             self._writable.start(self._go_on)
 
     def _go_on(self) -> None:
-        """The socket takes more of what was too much for it."""
+        """The socket is writable again: send more of the rest."""
         rest = self._rest
         if rest is None or (sent := self._try(rest)) < 0:
             self._writable.stop()
             return
         if sent:
-            # A long message on its way is a sign of life.
+            # Progress with a long message proves that the server is alive.
             self.heard = time.monotonic()
             self.asked = self.heard if self.asked else 0.0
             self.queued -= sent
@@ -197,7 +198,7 @@ class Stream:
             self._flush()
 
     def _try(self, data: bytes | memoryview) -> int:
-        """How many bytes the socket took; -1 when it is broken, which the reader will see."""
+        """How many bytes the socket accepted; -1 if it is broken, which the reader will notice."""
         try:
             return int(self._socket.send(data))
         except WOULD_BLOCK:
@@ -207,16 +208,16 @@ class Stream:
 
     # --- is anybody there? ----------------------------------------------------------------------------------------
     def ask(self) -> None:
-        """Ask for a sign of life. The question leaves now: a loop that is held afterwards does not delay it."""
+        """Send a PING to check that the server is alive. It is sent now, so a loop held afterwards cannot delay it."""
         self.asked = time.monotonic()
         self._unsent = self._in_kernel()
         self.post(PING)
         self._send()
 
     def stirs(self) -> bool:
-        """Whether the other side has done something that the loop has not come to see yet: sent, or taken in.
+        """Whether the server has sent or acknowledged bytes that the loop has not noticed yet.
 
-        The kernel receives and sends while a handler holds the loop. So its view tells a dead server from a held loop.
+        The kernel sends and receives while a handler holds the loop, so it can tell a dead server from a held loop.
         """
         poll = monkey.get_original("select", "poll")()
         poll.register(self._socket.fileno(), select.POLLIN)
@@ -226,22 +227,22 @@ class Stream:
         return self._unsent < before
 
     def _in_kernel(self) -> int:
-        """How many bytes the kernel has not got rid of, or that were not acknowledged; 0 where it does not say."""
+        """How many bytes in the kernel are unsent or not acknowledged; 0 if the kernel does not say."""
         with contextlib.suppress(OSError):
             return int(struct.unpack("i", fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
         return 0
 
     # --- the end --------------------------------------------------------------------------------------------------
     def end(self, reason: str) -> None:
-        """Close, and tell `on_end`. Does nothing the second time."""
+        """Close and call `on_end`. Further calls do nothing."""
         if self._socket is not None:
             self.forsake()
             pending, self._pending = self._pending, deque()
             self._on_end(reason, pending)
 
     def forsake(self) -> None:
-        """Close, and tell nobody. The watchers end first: libev must not watch a descriptor that is closed, or that is
-        another's by now."""
+        """Close without calling `on_end`. The watchers end first: libev must not watch a descriptor that is closed or
+        already reused."""
         self._socket = self._rest = None
         self._later.close()
         for watcher in (self._readable, self._writable):

@@ -1,7 +1,7 @@
-"""What a service wants to hear from a Redis server, name by name, and what the server says to each.
+"""The subscriptions on a Redis server, each name with the server's answer.
 
-One SUBSCRIBE a name: the server answers each command either with a push or with an error, in order, so that an error
-belongs to one name and the others work. A name that is refused is asked for again, at growing intervals.
+Each name has its own SUBSCRIBE command. The server answers the commands in order, each with a push or an error, so an
+error concerns one name only and the others work. A refused name is tried again, at growing intervals.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ENDS = frozenset({b"unsubscribe", b"punsubscribe"})
 
 
 class _Asked:
-    """One (un)subscription that the server has not answered yet: the callback of its command."""
+    """The callback of one SUBSCRIBE or UNSUBSCRIBE command that the server has not answered yet."""
 
     __slots__ = ("_done", "command", "name")
 
@@ -50,7 +50,7 @@ class Subscriptions:
         self._home, self._link = home, link
         self._on_confirmed, self._on_ended, self._on_refused = on_confirmed, on_ended, on_refused
         self._latest: dict[str, _Asked | None] = {}
-        """The wanted names, in the order in which they were asked for, each with its command that is on its way."""
+        """The wanted names, in the order in which they were added, each with its unanswered command."""
         self.confirmed: set[str] = set()
         self.refused: dict[str, BusError] = {}
         self._unsaid: list[str] = []
@@ -59,12 +59,12 @@ class Subscriptions:
 
     # --- what is wanted -------------------------------------------------------------------------------------------
     def add(self, name: str) -> None:
-        """Ask for a name; one that is refused is asked for once more."""
+        """Subscribe to a name; a refused name is tried once more."""
         if name not in self._latest or (name in self.refused and self._latest[name] is None):
             self._subscribe(name)
 
     def remove(self, name: str) -> None:
-        """Ask for it no more; `on_ended` follows."""
+        """Unsubscribe from a name; `on_ended` follows."""
         if name not in self._latest:
             return
         del self._latest[name]
@@ -73,10 +73,10 @@ class Subscriptions:
         if self._link.up:
             self._post(_Asked(name, _command("UNSUBSCRIBE", name), self._unsubscribed))
         else:
-            self._on_ended(name)  # there is nobody to confirm it
+            self._on_ended(name)  # without a connection nobody confirms it
 
     def renew(self) -> None:
-        """After a connect: the new connection knows nothing of the old one's subscriptions."""
+        """Call after a connect: subscribe to all names again, because the new connection has no subscriptions."""
         for name in list(self._latest):
             self._subscribe(name)
 
@@ -104,7 +104,7 @@ class Subscriptions:
     def _subscribed(self, asked: _Asked, value: Any) -> None:
         name = asked.name
         if self._latest.get(name) is not asked:
-            return  # given up or asked for anew meanwhile
+            return  # removed or subscribed again meanwhile
         self._latest[name] = None
         if not isinstance(value, Exception):
             self._is_allowed(name)
@@ -135,7 +135,7 @@ class Subscriptions:
         self._on_refused(name, error)
 
     def _say(self) -> None:
-        """One line for all names that came back together, however many there are."""
+        """Log one line for all names that were refused together."""
         names, self._unsaid = [name for name in self._unsaid if name in self.refused], []
         if not names:
             return

@@ -1,8 +1,8 @@
-"""Which server a link talks to. One server now; Sentinel, Cluster and a local replica are further classes here, and
-nothing else moves.
+"""Which server a link connects to. So far this is a single server; Sentinel, Cluster and a local replica will be more
+classes here, without changes elsewhere.
 
-`of(url)` is the one way from an address to its topology, `check(url)` the look at it before a service starts. A link
-asks `connection(role, key)` for every attempt, so a topology that learns of a new address is heard at the next one.
+`of(url)` returns the topology of an address; `check(url)` tests the address before a service starts. A link calls
+`connection(role, key)` for every attempt, so the next attempt already uses an address that the topology has learnt.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 2.0
 CLIENT_SECONDS = 5.0
 BLOCK_SECONDS = 5.0
-"""The longest that a blocking read may ask the server to wait."""
+"""The longest time that a blocking read may wait on the server."""
 
 
 class Role(enum.Enum):
-    """What a link is for. Each role has a connection of its own, so that none waits for another."""
+    """The purpose of a link. Each role has its own connection, so that no role waits for another."""
 
     COMMANDS = "commands"
     SUBSCRIPTIONS = "subscriptions"
     BLOCKING = "blocking"
 
     def __init__(self, word: str) -> None:
-        # A blocked connection answers nothing, a PING neither, before its read is over.
+        # During a blocking read a connection answers nothing, not even a PING.
         self.silence = BLOCK_SECONDS + 1.0 if word == "blocking" else 1.0
-        """Seconds for which the server may say nothing before it is asked for a sign of life."""
+        """Seconds of silence after which the server is sent a PING."""
 
 
 class Topology(abc.ABC):
-    """See the module's text."""
+    """See the module's docstring."""
 
     client_name: str
-    """What the server's CLIENT LIST shows for our connections."""
+    """The name of our connections in the server's CLIENT LIST."""
     user: str
-    """The ACL user that this bus is used as."""
+    """The ACL user of our connections."""
     database: int
-    """Where `cache` and everything else that is stored goes. Channels know no database."""
+    """The database for `cache` and everything else that is stored. Channels are the same in all databases."""
 
     @abc.abstractmethod
     def connection(self, role: Role, key: str | None = None) -> Any:
@@ -56,7 +56,7 @@ class Topology(abc.ABC):
 
     @abc.abstractmethod
     def place(self, role: Role, key: str | None = None) -> str:
-        """Which server that is, as a word: links for one role and place are one link."""
+        """A word for that server. There is one link per role and place."""
 
     @abc.abstractmethod
     def client(self) -> redis.Redis:
@@ -64,11 +64,11 @@ class Topology(abc.ABC):
 
     @abc.abstractmethod
     def describe(self) -> str:
-        """The address as it may be shown: no user, no password."""
+        """The address without user and password, safe to show."""
 
     @abc.abstractmethod
     def told(self, error: Exception) -> None:
-        """Told of each error reply of a server: with MOVED, ASK, READONLY or LOADING another one may be right."""
+        """Called for each error reply: after MOVED, ASK, READONLY or LOADING another server may be the right one."""
 
 
 class SingleServer(Topology):
@@ -83,9 +83,9 @@ class SingleServer(Topology):
         self._class = options.pop("connection_class", redispy.Connection)
         for name in ("decode_responses", "encoding", "encoding_errors", "max_connections", "timeout"):
             options.pop(name, None)
-        # A connection that waits for a reply while it is being made must not wait for ever; the link takes the
-        # timeout off once it owns the socket. No retries: redis-py would send a write a second time. No CLIENT SETINFO
-        # (driver_info): each command of the handshake is one more turn of a loop that may be held.
+        # The timeout is for the handshake, which must not wait for ever; the link removes it once it owns the socket.
+        # No retries: redis-py would send a write twice. No CLIENT SETINFO (driver_info): each command of the handshake
+        # needs another turn of a loop that may be held.
         self._options = {
             "socket_connect_timeout": CONNECT_SECONDS,
             "socket_timeout": CONNECT_SECONDS,
@@ -96,7 +96,7 @@ class SingleServer(Topology):
         }
 
     def connection(self, role: Role, key: str | None = None) -> Any:
-        # Not a pool's `make_connection`: it counts what it has made, and at its `max_connections` refuses for ever.
+        # Not the pool's `make_connection`: it counts all connections it ever made, and refuses after `max_connections`.
         return self._class(**self._options)
 
     def place(self, role: Role, key: str | None = None) -> str:
@@ -125,13 +125,13 @@ class SingleServer(Topology):
 
 
 def of(url: str) -> Topology:
-    """The topology behind an address. ConfigurationError names what of it cannot be used."""
+    """The topology for an address. ConfigurationError names the part that cannot be used."""
     return SingleServer(Address.of(url))
 
 
 def check(url: str) -> None:
-    """Connect once, before a service starts. ConfigurationError for what no waiting mends; a server that is away is
-    waited for. Says what of the address has no effect on messages."""
+    """Connect once, before a service starts. ConfigurationError for errors that waiting cannot fix; an unreachable
+    server is no error here. Warns if the address names a database, which has no effect on messages."""
     topology, where = of(url), redact(url)
     connection = topology.connection(Role.COMMANDS)
     try:
