@@ -1,6 +1,6 @@
-"""The application as its author declares it: handlers, components, settings. How it is started is not known here.
+"""The application as its author declares it: handlers, components, settings. Knows nothing of how it is started.
 
-`Daebus` (app.py) adds `run`. While the service runs, the runner stands behind it as its `Control`.
+`Daebus` (app.py) adds `run`. While the service runs, the runner is its `Control`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Control(Protocol):
-    """The running service, as its application reaches it."""
+    """What an application can ask of its running service."""
 
     @property
     def running(self) -> Running: ...
@@ -86,15 +86,14 @@ class Application(Declarations):
         self.websocket: Any = None
         self.blueprints: list[Blueprint] = []
         self.make_wsgi: Callable[[Running], WSGI] | None = None
-        """Makes what answers HTTP; brought along by the components."""
+        """Creates the WSGI application that answers HTTP; set by the components."""
         self._named: Any = UNSET
         self._control: Control | None = None
         self._wsgi: WSGI | None = None
 
     # --- composition ----------------------------------------------------------------------------------------------
     def attach(self, component: C) -> C:
-        """Add HTTP or WebSocket support; returns the component. The order of attaching and declaring does not
-        matter."""
+        """Add HTTP or WebSocket support; returns the component. May come before or after the declarations."""
         kind = getattr(component, "kind", None)
         if kind not in ("http", "websocket"):
             raise RegistrationError(f"attach takes a DaebusHttp or a DaebusWebSocket, not {component!r}")
@@ -106,13 +105,12 @@ class Application(Declarations):
         return component
 
     def check_open(self, what: str) -> None:
-        """RegistrationError once the service runs: `what` would change what it serves."""
+        """RegistrationError once the service runs, because `what` would change what it serves."""
         if self.registry.frozen:
             raise RegistrationError(f"{what} comes too late: the service runs already; call it before app.run()")
 
     def register_blueprint(self: A, blueprint: Blueprint) -> A:
-        """Take over everything that the blueprint declares, now and until the service starts; returns the
-        application."""
+        """Add everything that the blueprint declares, now and until the service starts; returns the application."""
         if not isinstance(blueprint, Blueprint):
             raise RegistrationError(f"register_blueprint takes a Blueprint, not {blueprint!r}")
         if blueprint in self.blueprints:
@@ -130,8 +128,8 @@ class Application(Declarations):
         return self
 
     def workflow(self, workflow_name: str) -> Callable[[F], F]:
-        """Takes the function and never calls it, as the original does. Write an action that sends intermediate replies
-        (`response.send(…, final=False)`) instead."""
+        """Accepts the function and never calls it, like the original Daebus. Instead, write an action that sends
+        intermediate replies (`response.send(…, final=False)`)."""
         logs.runtime_logger.warning("workflow %r is never run; write an action instead", workflow_name)
         return lambda function: function
 
@@ -149,12 +147,12 @@ class Application(Declarations):
         return None if own == "__main__" else settings.parse("service", own, "Daebus(name)")
 
     def call_it(self, service: Any) -> None:
-        """Told by `run`, or a test: the service's name, or UNSET."""
+        """Set the service's name, or UNSET. Called by `run` and by tests."""
         self._named = service
 
     @property
     def transport(self) -> Transport:
-        """The bus the service runs on. ConfigurationError when it does not run."""
+        """The bus of the service. ConfigurationError if the service does not run."""
         return self._running("there is no bus to use").transport
 
     @property
@@ -166,14 +164,14 @@ class Application(Declarations):
 
     @property
     def redis(self) -> Redis:
-        """redis-py's client for the service's bus, one for each OS thread. ConfigurationError when it does not run."""
+        """A redis-py client for the service's bus, one per OS thread. ConfigurationError if it does not run."""
         clients = self._running("there is no Redis client to use").clients
         if clients is None:
             raise ConfigurationError("the service runs without a bus: there is no Redis client to use")
         return clients.here()
 
     def load_settings(self, arguments: Mapping[str, Any] | None = None) -> settings.Loaded:
-        """The settings of this service, from the environment, `run`'s arguments and the attached components."""
+        """The settings of this service from the environment, the arguments of `run` and the attached components."""
         merged = dict(arguments or {})
         if not given(named := merged.get("service", UNSET)) or named is None:
             merged["service"] = self.service or UNSET
@@ -194,7 +192,7 @@ class Application(Declarations):
         blocking: BlockingPool | None = None,
         draining: Callable[[], bool] = bool,
     ) -> Running:
-        """What servers are told; before the start, with the settings of this moment."""
+        """What servers need to know; before the start, with the current settings."""
         return Running(
             service=self,
             registry=self.registry,
@@ -208,7 +206,8 @@ class Application(Declarations):
 
     # --- while it runs --------------------------------------------------------------------------------------------
     def attend(self, control: Control | None) -> None:
-        """Told by the runner: the service starts, or has ended (None). Between the two nothing may be declared."""
+        """Called by the runner when the service starts, and with None when it has ended. In between, nothing may be
+        declared."""
         if self._control is not None and self._control.clients is not None:
             self._control.clients.close()
         self._control = control
@@ -216,26 +215,26 @@ class Application(Declarations):
         self._wsgi = self._put_to_work(control.running) if control is not None else None
 
     def stop(self) -> None:
-        """Drain and end, as on SIGTERM; returns at once. Does nothing when the service does not run."""
+        """Drain and stop, as on SIGTERM; returns at once. Does nothing if the service does not run."""
         if self._control is not None:
             self._control.request_stop()
 
     def is_running(self) -> bool:
-        """Whether the service is up and not stopping."""
+        """Whether the service has started and is not stopping."""
         return self._control is not None and self._control.is_running()
 
     def start_thread(self, name: str) -> bool:
-        """Start a declared thread; whether it runs now. False, with a warning, for a name that is not declared."""
+        """Start a declared thread; returns whether it runs. False, with a warning, for an unknown name."""
         started: bool = home.current().call(self._running().start_thread, name)
         return started
 
     def stop_thread(self, name: str, timeout: float = 5.0) -> bool:
-        """Tell a thread to end and wait for it; whether it did within `timeout` seconds. False for an unknown name."""
+        """Ask a thread to end; returns whether it did within `timeout` seconds. False for an unknown name."""
         stopped: bool = home.current().call(self._running().stop_thread, name, timeout)
         return stopped
 
     def reschedule(self, name: str, interval: float | None = None, cron: str | None = None) -> None:
-        """Change when a task runs, from now on. KeyError for a name that is not declared."""
+        """Change when a task runs, from now on. KeyError for an unknown name."""
         home.current().call(self._running().reschedule, name, interval, cron)
 
     def _running(self, lacking: str = "") -> Control:
@@ -256,7 +255,7 @@ class Application(Declarations):
                 raise ConfigurationError(
                     "the application serves no HTTP: app.attach(DaebusHttp()) or a DaebusWebSocket"
                 )
-            wsgi = self._put_to_work(self.running())  # not started: with what is declared and set at this moment
+            wsgi = self._put_to_work(self.running())  # not started: use the current declarations and settings
             assert wsgi is not None
         return wsgi(environ, start_response)
 

@@ -1,4 +1,4 @@
-"""A part of a service, declared apart and registered on the application. Knows nothing of how it is run."""
+"""A part of a service, declared separately and registered on the application. Knows nothing of how it runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from .registry import Declarations
 
 
 class Blueprint(Declarations):
-    """Handlers under one name; `url_prefix` stands before the paths of its routes.
+    """A group of handlers with a name; `url_prefix` is put before the paths of its routes.
 
-    The decorators are those of the application. What is declared after
-    `register_blueprint` and before the service starts counts too.
+    It has the same decorators as the application. Declarations after `register_blueprint` count too, until the service
+    starts.
     """
 
     def __init__(self, name: str, url_prefix: str = "") -> None:

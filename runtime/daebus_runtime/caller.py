@@ -1,4 +1,4 @@
-"""Calling other services, from anywhere: a handler, a script, Flask, asyncio, a notebook, any number of OS threads.
+"""Calls other services from anywhere: a handler, a script, Flask, asyncio, a notebook, any number of OS threads.
 
 Importing this module does not patch the standard library. All callers of a process share one reply inbox and its
 connections.
@@ -22,7 +22,7 @@ LONGEST_SECONDS = 365 * 24 * 3600
 
 
 class _Progress:
-    """The author's `on_progress`; what it raises is the author's, and reaches the author unchanged."""
+    """Calls the author's `on_progress`. Its exceptions reach the author unchanged."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
@@ -37,11 +37,11 @@ class _Progress:
 
 
 class DaebusCaller:
-    """A service to call. Making one never connects and never fails; it is safe to share between greenlets and threads.
+    """A service to call. Creating one does not connect and never fails. It may be shared between greenlets and threads.
 
-    target_service: the service's name. redis_host, redis_port, redis_url: the bus; when none is given,
-    `DAEBUS_REDIS_URL`, else the bus of the service that runs in this process, else localhost:6379. timeout: seconds,
-    for calls that give none.
+    target_service: the service's name. redis_host, redis_port, redis_url: the bus; if none is given,
+    `DAEBUS_REDIS_URL`, else the bus of the service in this process, else localhost:6379. timeout: seconds, the default
+    for calls.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class DaebusCaller:
     ) -> Any:
         """Call an action and return the reply's payload.
 
-        timeout: seconds, above 0; None takes the caller's own. on_progress: gets the payload of each intermediate
-        reply, in the calling greenlet or thread. Raises RemoteError (the error's text, with `code`), CallTimeout (a
-        TimeoutError), BusUnavailable (a ConnectionError), NotPermitted (a PermissionError) and BusRefused for what the
-        server answers, MessageTooLarge and InvalidArgument (ValueErrors), TypeError for a payload without JSON form.
-        Each names service and action.
+        timeout: seconds, above 0; None means the caller's default. on_progress: gets the payload of each intermediate
+        reply, in the calling greenlet or thread. Raises RemoteError (the service's error text, with `code`),
+        CallTimeout (a TimeoutError), BusUnavailable (a ConnectionError), NotPermitted (a PermissionError), BusRefused
+        (the bus server's error), MessageTooLarge and InvalidArgument (ValueErrors), and TypeError for a payload without
+        a JSON form. Each text names service and action.
         """
         request = Request(self.target_service, action, {} if payload is UNSET else payload)
         pass_on(request)
@@ -94,16 +94,16 @@ class DaebusCaller:
         raise self._remote(reply, action)
 
     def send_message(self, channel: str, payload: dict[str, Any]) -> int:
-        """Broadcast a JSON object; the number of receivers that the server saw. Errors as `broadcast.send`."""
+        """Broadcast a JSON object; returns the number of receivers. Raises the errors of `broadcast.send`."""
         return publish_object(self._bus(), channel, payload)
 
     def send_to_service(self, payload: dict[str, Any], action: str | None = None) -> int:
-        """Send a message to the service without waiting for a reply; the number of receivers."""
+        """Send a message to the service without waiting for a reply; returns the number of receivers."""
         message = dict(payload) if action is None else {**payload, "action": action}
         return self._bus().send(Request(self.target_service, message.get("action"), raw=message))
 
     def close(self) -> None:
-        """No further calls through this object. The connections stay, for the other callers of the process."""
+        """Allow no further calls through this object. The connections stay open for other callers in the process."""
         self._closed = True
 
     def __enter__(self) -> DaebusCaller:
@@ -116,7 +116,7 @@ class DaebusCaller:
         return f"<DaebusCaller of {self.target_service!r}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        # For multiprocessing: what it calls travels, the connection does not.
+        # For multiprocessing: the settings of the caller are pickled, its connection is not.
         return {**self.__dict__, "_transport": None, "_generation": -1}
 
     def _bus(self) -> Transport:

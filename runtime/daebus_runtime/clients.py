@@ -1,4 +1,4 @@
-"""redis-py clients for `cache`: one for each OS thread, since gevent's sockets belong to the thread that made them."""
+"""redis-py clients for `cache`: one per OS thread, because a gevent socket works only in the thread that created it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gevent import monkey
 if TYPE_CHECKING:
     from redis import Redis
 
-# The system's own: gevent's `local` is one for each greenlet.
+# The unpatched ones: gevent's `local` is per greenlet.
 _ThreadLocal = monkey.get_original("threading", "local")
 _make_lock = monkey.get_original("_thread", "allocate_lock")
 
 
 class Clients:
-    """Made at first use in a thread. A client goes with its thread, or with `release` there, or with `close`."""
+    """Creates a client at the first use in a thread. It ends with the thread, with `release` there, or with `close`."""
 
     def __init__(self, make: Callable[[], Redis]) -> None:
         self._make = make
@@ -35,7 +35,7 @@ class Clients:
         return client
 
     def release(self) -> None:
-        """This thread ends: close its client, if it has one."""
+        """Close the client of this thread, if any, because the thread ends."""
         client: Redis | None = self._local.__dict__.pop("client", None)
         if client is not None:
             client.connection_pool.disconnect()

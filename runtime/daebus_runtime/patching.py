@@ -1,10 +1,9 @@
-"""Makes the standard library cooperative (gevent), also in programs that imported parts of it before us. Done once a
-process.
+"""Makes the standard library cooperative with gevent, even if the program has imported parts of it before. Done once
+per process.
 
-gevent replaces `ssl.SSLContext` and `ssl.SSLSocket` with classes of its own. A module that imported them by name
-keeps the old ones, and the old SSLContext's setters, which look their own class up by name, then recurse for ever. So
-after patching, those names are set to the new classes, and the old class is made to behave, for contexts that exist
-already.
+gevent replaces `ssl.SSLContext` and `ssl.SSLSocket` with its own classes. A module that has imported them by name keeps
+the old classes. The setters of the old SSLContext look up their class by name, find the new one and recurse for ever.
+So after patching, those names are set to the new classes, and the old class is repaired for existing contexts.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ _done = False
 
 
 def patch() -> None:
-    """Patch everything; at most one warning, which names what could not be made cooperative, and the cure."""
+    """Patch everything. Gives at most one warning, which names modules that stay blocking, and the solution."""
     global _done
     if _done:
         return
     _done = True
     _patch()
     _free_logging()
-    # gevent imports parts of itself for the first hub. Were that an OS thread's, while this thread makes its own, they
-    # could wait for each other's import for ever.
+    # Create the hub now: gevent imports modules for the first hub. If an OS thread created it while this thread creates
+    # its own, each could wait for the other's import for ever.
     get_hub()
     patch_processes()
 
@@ -83,9 +82,9 @@ def _one_scan_of_entry_points() -> Iterator[None]:
 
 
 def carry_into_executors(carried: Callable[[Any], Any]) -> None:
-    """Have what is handed to an executor run with the context of the moment when it was: `carried` wraps it.
+    """Make executors run a function with the context in which it was submitted; `carried` wraps the function.
 
-    A pool's thread lives longer than the message during which it was started: without this, work handed to it later
+    The threads of an executor live longer than the message during which they were started. Without this, later work
     would see that message instead of its own.
     """
     submit: Any = concurrent.futures.ThreadPoolExecutor.submit
@@ -101,24 +100,24 @@ def carry_into_executors(carried: Callable[[Any], Any]) -> None:
 
 
 def _programs_frame() -> int:
-    """How many frames up from our caller the program's own import stands."""
+    """The stack level of the program's own import statement, for `warnings.warn`."""
     level, frame = 1, sys._getframe(1)
     ours = (os.path.dirname(__file__) + os.sep, os.path.dirname(importlib.__file__) + os.sep, "<frozen importlib")
     while frame.f_back is not None and (
         frame.f_code.co_filename.startswith(ours) or frame.f_globals.get("__name__") == "daebus"
     ):
-        # Python does not count the frames of the import itself.
+        # `warnings` does not count the frames of the import machinery.
         level += not frame.f_code.co_filename.startswith("<frozen importlib")
         frame = frame.f_back
     return level
 
 
 def _free_logging() -> None:
-    """Give logging the system's locks back, whoever makes handlers, now and later.
+    """Make all logging handlers, existing and future ones, use native locks.
 
-    gevent's locks can lose a wake-up when more than two OS threads wait for one: then nothing is ever logged again.
-    Writing a record does not switch greenlets, so nobody waits for long; where it does (a handler that writes to a
-    socket), a reentrant lock lets the other greenlets of the thread through.
+    A gevent lock can lose a wake-up when more than two OS threads wait for it; then nothing is ever logged again.
+    Writing a record usually does not switch greenlets, so a native lock is held only briefly. If it does switch (a
+    handler that writes to a socket), the lock is reentrant, so other greenlets of the thread are not blocked.
     """
     make = monkey.get_original("_thread", "RLock")
 
@@ -158,5 +157,5 @@ def _repair(old: Any, new: Any) -> None:
         if inherited is not None:
             getter = vars(old)[name].fget if isinstance(vars(old).get(name), property) else inherited.__get__
             setattr(old, name, property(getter, inherited.__set__))
-    # Contexts that were made before now wrap sockets cooperatively as well.
+    # Existing contexts now wrap sockets cooperatively too.
     old.wrap_socket, old.sslsocket_class = new.wrap_socket, new.sslsocket_class

@@ -1,12 +1,12 @@
-"""Child processes that an author's code starts in a service: `subprocess`, `os.popen`, `multiprocessing`, asyncio's.
+"""Child processes that the author's code starts in a service: `subprocess`, `os.popen`, `multiprocessing`, asyncio's.
 
-gevent watches children through the main loop only, and its SIGCHLD handler reaps every child of the process, also those
-that it does not watch. So its `os.fork` and `subprocess` fail in OS threads (`blocking=True`, `native=True`), and the
-system's own would lose exit codes there. Here an OS thread starts a child by the system's means while the main loop is
-held, for the milliseconds of a fork, and the main loop watches the child from its first moment on.
+gevent watches children only on the main loop, and its SIGCHLD handler reaps every child of the process, even those that
+it does not watch. So gevent's `os.fork` and `subprocess` fail in OS threads (`blocking=True`, `native=True`), and the
+unpatched ones would lose exit codes there. The solution: an OS thread starts a child with the unpatched functions while
+the main loop is paused (milliseconds, for the fork). The main loop then watches the child from its first moment on.
 
-A fork has the whole service in it: its loop, its connections, its signal handlers. So a child that was forked in a
-handler gets a loop of its own, in which nothing of the service runs, and the usual signals end it.
+A forked child is a copy of the whole service: its loop, its connections, its signal handlers. So a child that was
+forked in a handler gets a new loop, in which nothing of the service runs, and the default signal handlers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gevent import get_hub, getcurrent, monkey
 from gevent._hub_local import set_hub
 from gevent.hub import MAIN_THREAD_IDENT, Hub  # type: ignore[attr-defined]
 
-HOLD_SECONDS = 5.0  # for how long a thread waits for the main loop; then the exit code may be lost
+HOLD_SECONDS = 5.0  # how long a thread waits for the main loop; after that the exit code may be lost
 POLL_FIRST, POLL_MOST = 0.002, 0.05
 _ident = monkey.get_original("_thread", "get_ident")
 _lock = monkey.get_original("_thread", "allocate_lock")
@@ -36,24 +36,24 @@ _native = {
 }
 _NativePopen: Any = monkey.get_original("subprocess", "Popen")
 _children: dict[int, int | None] = {}
-"""The children of OS threads that nobody has waited for yet: the status of those that have ended."""
+"""Children started by OS threads and not waited for yet; the value is the exit status once a child has ended."""
 _main: tuple[int, Any] = (0, None)
-"""The service's process, and the loop of its main thread."""
+"""The process id of the service, and the loop of its main thread."""
 
 
 def in_os_thread() -> bool:
-    """Whether this is the service's process, and not its main thread."""
+    """Whether this runs in the service's process, but not in its main thread."""
     return _ident() != MAIN_THREAD_IDENT and os.getpid() == _main[0]
 
 
 def start(begin: Callable[[], int]) -> int:
-    """Start a child in an OS thread; the main loop watches it. `begin` forks and returns the child's id, 0 in it."""
+    """Start a child in an OS thread; the main loop watches it. `begin` forks, and returns what `os.fork` returns."""
     ready, done, pid = _lock(), _lock(), 0
     ready.acquire()
     done.acquire()
 
     def hold() -> None:
-        _main[1].install_sigchld()  # before there is a child that could end
+        _main[1].install_sigchld()  # before a child exists that could end
         ready.release()
         done.acquire()
         if pid:
@@ -64,7 +64,7 @@ def start(begin: Callable[[], int]) -> int:
     try:
         pid = begin()
         if pid:
-            _children[pid] = None  # before this thread can ask for it
+            _children[pid] = None  # before this thread can wait for it
     finally:
         done.release()
     return pid
@@ -107,7 +107,7 @@ def fork() -> int:
         pid = start(_native["fork"])
     elif os.getpid() == _main[0]:
         pid = gevent.os.fork_and_watch()
-    else:  # a child of our own, whose children nobody else waits for
+    else:  # in a forked child, where no other code waits for children
         pid = _native["fork"]()
     if pid == 0:
         (_begin_anew if in_handler else patch_processes)()
@@ -115,7 +115,7 @@ def fork() -> int:
 
 
 def _begin_anew() -> None:
-    """In a child that was forked in a handler: a loop of its own, and signals that end it."""
+    """In a child that was forked in a handler: create a new loop and restore the default signal handlers."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     set_hub(Hub(default=False))
@@ -132,7 +132,7 @@ def _either(name: str, of_gevent: Any, native: Any) -> Callable[..., int]:
 
 
 class ThreadPopen(_NativePopen):  # type: ignore[misc]
-    """`subprocess.Popen` in an OS thread: the system's own, with the exit code from the main loop."""
+    """`subprocess.Popen` in an OS thread: the unpatched class, but the exit code comes from the main loop."""
 
     def _internal_poll(self, *args: Any, **kwargs: Any) -> Any:
         if self.returncode is None:
@@ -165,8 +165,8 @@ def _system(command: Any) -> int:
 
 
 def _close(fd: int) -> None:
-    """`os.close`. gevent's may leave it to the thread's loop, which does not turn while the thread waits for the other
-    end of the pipe."""
+    """`os.close`. gevent's version may leave closing to the thread's loop, which does not turn while the thread waits
+    for the other end of the pipe."""
     if _ident() != MAIN_THREAD_IDENT and stat.S_ISFIFO(os.fstat(fd).st_mode):
         _native["close"](fd)
     else:
@@ -174,7 +174,7 @@ def _close(fd: int) -> None:
 
 
 def _cooperative(function: Callable[..., Any], wait: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` after `wait`, in the service's process; its children only have themselves to wait for."""
+    """Calls `wait(function, …)` in the service's process, and `function` alone in forked children."""
 
     def either(*args: Any, **kwargs: Any) -> Any:
         if os.getpid() == _main[0]:
@@ -185,7 +185,7 @@ def _cooperative(function: Callable[..., Any], wait: Callable[..., Any]) -> Call
 
 
 def _receive(receive: Callable[..., Any], connection: Any, size: int, *args: Any) -> Any:
-    if size:  # nothing follows the header of an empty message
+    if size:  # an empty message is only a header
         gevent.socket.wait_read(connection._handle)
     return receive(connection, size, *args)
 
@@ -198,15 +198,15 @@ def _wait(wait: Callable[..., Any], things: Any, timeout: float | None = None) -
 
 
 def _help_stuff_finish(finish: Callable[..., Any], queue: Any, *args: Any) -> Any:
-    while not queue._rlock.acquire(False):  # a worker has it until the pool's own greenlet has told it to end
+    while not queue._rlock.acquire(False):  # a worker holds it until the pool's greenlet tells it to end
         gevent.sleep(POLL_FIRST)
     queue._rlock.release()
     return finish(queue, *args)
 
 
 def _make_pools_cooperative() -> None:
-    """multiprocessing's pools wait for their children in threads, which are greenlets of one thread here: have each
-    wait without holding that thread. Done at the first fork, when the modules that need it are loaded."""
+    """multiprocessing's pools wait for their children in threads. Here these are greenlets of one thread, so they must
+    wait without holding it. Done at the first fork, when the modules concerned are loaded."""
     connection: Any = sys.modules.get("multiprocessing.connection")
     if connection is not None and not hasattr(connection.Connection, "waits"):
         connection.Connection.waits = True
@@ -222,8 +222,8 @@ _original_system = os.system
 
 
 def patch_processes() -> None:
-    """Once per process, after gevent has patched it; again in a worker that gunicorn has forked. Elsewhere than in the
-    main thread it does nothing: only there children can be watched."""
+    """Call once per process after gevent's patching, and again in a worker that gunicorn has forked. Does nothing
+    outside the main thread, because children can be watched only there."""
     global _main
     if _ident() != MAIN_THREAD_IDENT:
         return

@@ -1,7 +1,7 @@
-"""What a service's author has declared: handlers, tasks, threads and hooks. Holds declarations, runs nothing.
+"""What the author of a service declares: handlers, tasks, threads and hooks. Stores declarations, runs nothing.
 
-`Declarations` are the decorators, the same on the application and on a blueprint; `Registry` keeps what they declare
-and refuses what cannot work, at once and with both places named.
+`Declarations` provides the decorators, the same for the application and for blueprints. `Registry` stores what they
+declare and refuses at once what cannot work; for a duplicate the error names both places.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Declared:
     """Anything declared with a function. `where` is `file:line` of that function."""
 
     kind: ClassVar[str]
-    """What it is, in one word."""
+    """Its kind, in one word."""
     unique: ClassVar[str | None] = None
-    """The field that tells it from others of its kind; None where several may stand side by side."""
+    """The field that must be unique within its kind; None if several may be equal."""
     function: Callable[..., Any]
 
     @property
@@ -38,12 +38,12 @@ class Declared:
 
     @property
     def keys(self) -> list[tuple[str, ...]]:
-        """What no other declaration may have."""
+        """Keys that no other declaration may have."""
         return [(self.kind, getattr(self, self.unique))] if self.unique is not None else []
 
     @property
     def title(self) -> str:
-        """What texts call it."""
+        """Its name in error texts and logs."""
         return f"{self.kind} {getattr(self, self.unique)!r}" if self.unique is not None else self.kind
 
 
@@ -138,18 +138,18 @@ D = TypeVar("D", bound=Declared)
 
 
 class Registry:
-    """Declarations in the order they were made. One that is `part_of` another hands its own on, past and future."""
+    """Declarations in their order. A registry that is `part_of` another passes on its own, past and future."""
 
     def __init__(self) -> None:
         self.frozen = False
-        """Whether it takes no more: the service runs, and serves what was declared when it started."""
+        """Whether it accepts no more: a running service serves what was declared before its start."""
         self._items: list[Declared] = []
         self._unique: dict[tuple[Any, ...], Declared] = {}
         self._wholes: list[tuple[Registry, Callable[[Declared], Declared]]] = []
 
     def add(self, item: Declared) -> None:
-        """Keep a declaration. RegistrationError for a duplicate, for a function that could never be called, and while
-        the service runs; then it is kept nowhere."""
+        """Store a declaration. RegistrationError, and nothing is stored, for a duplicate, for a function that could
+        never be called, and while the service runs."""
         _check_function(item)
         self._check(item)
         self._keep(item)
@@ -159,9 +159,9 @@ class Registry:
         return [item for item in self._items if isinstance(item, kind)]
 
     def part_of(self, whole: Registry, place: Callable[[Declared], Declared] = lambda item: item) -> None:
-        """Everything that is declared here, now and later, counts there too, as `place` makes it.
+        """Add everything that is declared here, now and later, to `whole` too, converted by `place`.
 
-        RegistrationError, and nothing has changed, when the whole cannot take what there is.
+        RegistrationError, and nothing changes, if `whole` refuses one of the existing declarations.
         """
         placed = [place(item) for item in self._items]
         for item in placed:
@@ -195,7 +195,7 @@ def _check_function(item: Declared) -> None:
     function = item.function
     if not callable(function):
         raise RegistrationError(f"{item.title}: a handler is a function, not {function!r}")
-    # Not what it wraps: that may be async, and run by the wrapper. An object is called through its class.
+    # A wrapped function is not checked: it may be async if the wrapper runs it. An object is called through its class.
     called = (function, type(function).__call__)
     if any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in called):
         raise RegistrationError(
@@ -228,7 +228,7 @@ def _check_methods(methods: Iterable[str] | None) -> tuple[str, ...]:
 
 
 class Declarations:
-    """The decorators. Each returns the function unchanged and raises RegistrationError for what cannot work."""
+    """The decorators. Each returns the function unchanged, and raises RegistrationError if it cannot work."""
 
     def __init__(self) -> None:
         self.registry = Registry()
@@ -243,7 +243,7 @@ class Declarations:
     def action(self, action_name: str, *, blocking: bool = False) -> Callable[[F], F]:
         """Answer requests for an action; the handler takes no argument and reads `request`.
 
-        It answers with `response.*` or by what it returns. `blocking=True` runs it in an OS thread.
+        It replies with `response.*` or with its return value. `blocking=True` runs it in an OS thread.
         """
         name = _check_name("an action", action_name)
         return self._declare(lambda function: Action(function, name, blocking))
@@ -257,14 +257,14 @@ class Declarations:
         return self._declare(lambda function: Listener(function, channel, blocking))
 
     def route(self, path: str, methods: Iterable[str] | None = None, *, blocking: bool = False) -> Callable[[F], F]:
-        """Answer HTTP: the handler gets `(request, **parameters)`; `<name>` in the path is a parameter. Default:
-        GET."""
+        """Answer HTTP requests: the handler gets `(request, **parameters)`; `<name>` in the path is a parameter. The
+        default method is GET."""
         path, verbs = _check_path(path), _check_methods(methods)
         return self._declare(lambda function: Route(function, path, verbs, blocking))
 
     def socket(self, type: str = UNSET, *, blocking: bool = False, message_type: str = UNSET) -> Callable[[F], F]:
-        """Answer WebSocket messages of a type: the handler gets `(data, client_id)`; its result goes back as a
-        frame. `message_type` is the same as `type`; "connect", "disconnect" and "register" are the hooks below."""
+        """Answer WebSocket messages of a type: the handler gets `(data, client_id)`; its result is sent back.
+        `message_type` is the same as `type`; "connect", "disconnect" and "register" are the hooks below."""
         name = _check_name("a message type", type if given(type) else message_type)
         if name in SOCKET_HOOKS:
             return self._declare(lambda function: SocketHook(function, name, blocking))
@@ -275,11 +275,11 @@ class Declarations:
         return self.socket("connect", blocking=blocking)
 
     def socket_disconnect(self, *, blocking: bool = False) -> Callable[[F], F]:
-        """Run after a WebSocket has gone: `(data, client_id)`."""
+        """Run after a WebSocket is closed: `(data, client_id)`."""
         return self.socket("disconnect", blocking=blocking)
 
     def socket_register(self, *, blocking: bool = False) -> Callable[[F], F]:
-        """Run once a WebSocket is open and can be sent to: `(data, client_id)`."""
+        """Run once a WebSocket is open, so that messages can be sent to it: `(data, client_id)`."""
         return self.socket("register", blocking=blocking)
 
     def background(
@@ -297,21 +297,21 @@ class Declarations:
         `jitter` (seconds) spreads the runs. Runs never overlap; an exception is logged and the task goes on.
         """
         _check_name("a task", name)
-        make_times(name, interval, cron, timezone, jitter)  # refuses now what could never run
+        make_times(name, interval, cron, timezone, jitter)  # refuse errors now, not at the first run
         return self._declare(lambda function: Task(function, name, interval, cron, timezone, jitter, blocking))
 
     def thread(self, name: str, auto_start: bool = True, *, native: bool = False) -> Callable[[F], F]:
-        """Run for as long as the service does: `func(running)` or `func()`; `running()` is False once it should end.
+        """Run as long as the service does: `func(running)` or `func()`; `running()` is False once it should end.
 
-        Started again with backoff after an exception. `native=True` gives it an OS thread.
+        Restarted with backoff after an exception. `native=True` runs it in an OS thread.
         """
         _check_name("a thread", name)
         return self._declare(lambda function: Thread(function, name, auto_start, native))
 
     def on_start(self) -> Callable[[F], F]:
-        """Run once everything is up, in the order of declaration."""
+        """Run when everything has started, in the order of declaration."""
         return self._declare(lambda function: Hook(function, "on_start"))
 
     def on_stop(self) -> Callable[[F], F]:
-        """Run when the service has drained, before the bus is let go; in the order of declaration."""
+        """Run when the service has drained, before the bus is closed, in the order of declaration."""
         return self._declare(lambda function: Hook(function, "on_stop"))

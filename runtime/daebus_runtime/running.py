@@ -1,4 +1,4 @@
-"""What a server is told of the service it serves, once, when the service starts. Holds values, decides nothing."""
+"""What servers need to know of their service, fixed when the service starts. Values only, no logic."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .settings import Settings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Running:
-    """service: what contexts are made for. blocking: where `blocking=True` handlers run. draining: whether the service
-    is stopping by now. http, websocket: the attached DaebusHttp and DaebusWebSocket, each None without one."""
+    """service: for new contexts. blocking: runs `blocking=True` handlers. draining: whether the service is stopping.
+    http, websocket: the attached DaebusHttp and DaebusWebSocket, or None."""
 
     service: Service
     registry: Registry

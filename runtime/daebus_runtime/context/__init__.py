@@ -1,13 +1,13 @@
-"""What is being handled here: the context of one message, task run or thread.
+"""The context of the message, task run or thread that is being handled.
 
     __init__.py   Context, and which one is the current one      proxies.py    `request` and `response`
-    requests.py   what `request` can stand for                   broadcasts.py `broadcast`
-    responses.py  what `response` stands for in an action        cache.py      `cache`
-    about.py      what each log line says of the context
+    requests.py   the objects behind `request`                   broadcasts.py `broadcast`
+    responses.py  the object behind `response` in an action      cache.py      `cache`
+    about.py      the fields of each log line
 
-"Here" is the handler's greenlet and every greenlet it spawns: gevent hands a greenlet's `spawn_tree_locals` to its
-children, and each message gets a fresh one. OS threads of blocking handlers set theirs for the length of the run.
-Nothing else is kept between messages.
+A context belongs to the handler's greenlet and every greenlet that it spawns: gevent passes a greenlet's
+`spawn_tree_locals` on to its children, and each message gets a new one. The OS thread of a blocking handler has the
+context for the duration of the run. Nothing else is kept between messages.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Service(Protocol):
-    """What a context needs to know of the application."""
+    """What a context needs from the application."""
 
     @property
     def service(self) -> str | None: ...
@@ -45,7 +45,7 @@ class Service(Protocol):
 
 
 class Context:
-    """One message, task run or thread, and what may be said about it."""
+    """One message, task run or thread, with its trace."""
 
     __slots__ = ("_trace_id", "app", "request", "response")
 
@@ -57,7 +57,7 @@ class Context:
 
     @property
     def trail(self) -> Trail:
-        """Where the message comes from and until when it is wanted."""
+        """Where the message comes from, and until when its sender waits."""
         found = getattr(self.request, "trail", None)
         return found if isinstance(found, Trail) else Trail(correlation=getattr(self.request, "request_id", None))
 
@@ -71,9 +71,9 @@ class Context:
 
     @property
     def onward(self) -> Trail:
-        """The trail of a message that is sent from here: the same chain and deadline, one step further.
+        """The trail for messages that the handler sends: same chain and deadline, one step further.
 
-        It has a traceparent when the handled message had one. Daebus begins no trace of its own.
+        It has a traceparent if the handled message had one; Daebus does not start traces.
         """
         trail, parts = self.trail, self._trace()
         traceparent = "-".join((parts[0], parts[1], secrets.token_hex(8), parts[3])) if parts else None
@@ -93,8 +93,8 @@ def current() -> Context | None:
 
 
 def pass_on(request: Request) -> None:
-    """Give a request that is sent from here the trace of the message being handled, where that has one."""
-    if not _running:  # a program that only calls: there are no contexts
+    """Give an outgoing request the trace of the message being handled, if that has one."""
+    if not _running:  # a program that only calls services has no contexts
         return
     context = current()
     if context is not None and getattr(context.request, "traceparent", None) is not None:
@@ -104,7 +104,7 @@ def pass_on(request: Request) -> None:
 
 
 def call_here(context: Context | None, function: Callable[..., T], *args: Any) -> T:
-    """Call `function` with `context` as the one of this greenlet or OS thread. The only place that sets it."""
+    """Call `function` with `context` as the context of this greenlet or OS thread. Only this function sets it."""
     greenlet: Any = getcurrent()
     before = getattr(greenlet, "spawn_tree_locals", None)
     greenlet.spawn_tree_locals = {SLOT: context} if context is not None else {}
@@ -117,7 +117,7 @@ def call_here(context: Context | None, function: Callable[..., T], *args: Any) -
 def call_in_context(
     context: Context, function: Callable[..., T], *args: Any, run: Callable[..., Any] | None = None
 ) -> T:
-    """Call the author's function in a context, here or, with `run`, in an OS thread. Raises what `contain` does."""
+    """Call the author's function in a context, here or, with `run`, in an OS thread. Raises what `contain` raises."""
     if run is None:
         here: T = call_here(context, contain, function, *args)
         return here
@@ -126,7 +126,7 @@ def call_in_context(
 
 
 def carried(function: Callable[..., T]) -> Callable[..., T]:
-    """`function`, run elsewhere (another thread, an executor) with the context of this moment."""
+    """Wraps `function` so that it runs elsewhere (another thread, an executor) with the current context."""
     context = current()
 
     @functools.wraps(function)
@@ -140,7 +140,7 @@ _running: list[Service] = []
 
 
 def running(app: Service, is_running: bool) -> None:
-    """Told by the runner: which applications run in this process."""
+    """Called by the runner when an application starts or ends in this process."""
     if is_running and app not in _running:
         _running.append(app)
     elif not is_running and app in _running:
@@ -148,13 +148,13 @@ def running(app: Service, is_running: bool) -> None:
 
 
 def running_app() -> Service | None:
-    """The application that runs in this process, the latest if there are several."""
+    """The application that runs in this process; the latest if there are several."""
     return _running[-1] if _running else None
 
 
 def get_daemon() -> Any:
-    """The application whose message is handled here, else the one that runs in this process. OutsideHandler when
-    there is none."""
+    """The application whose message is being handled, else the one that runs in this process. OutsideHandler if there
+    is none."""
     context = current()
     app = context.app if context is not None else running_app()
     if app is None:

@@ -1,4 +1,4 @@
-"""What each log line says of what is being handled: service, request id, trace id."""
+"""The fields that each log line has about the message being handled: service, request id, trace id."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import current, running_app
 
 
 def about() -> Mapping[str, Any]:
-    """The fields for the line being logged here; for `logs.bind`."""
+    """The fields for the current log line; passed to `logs.bind`."""
     context = current()
     if context is None:
         app = running_app()

@@ -1,4 +1,4 @@
-"""`broadcast`: publishes on the bus of the service whose message is handled here, else of the one in this process."""
+"""`broadcast`: publishes on the bus of the service whose message is being handled, else of this process's service."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Broadcast:
     """Publishes on the bus the service runs on."""
 
     def send(self, channel: str, payload: dict[str, Any]) -> int:
-        """Publish a JSON object; the number of receivers that this server saw.
+        """Publish a JSON object; returns the number of receivers that the server reports.
 
-        ValueError for a bad channel name, TypeError for a payload that is no dict or has no JSON form,
-        MessageTooLarge above `DAEBUS_MESSAGE_LIMIT`, BusUnavailable when there is no bus for `DAEBUS_SEND_SECONDS`.
+        ValueError for a bad channel name, TypeError for a payload that is not a dict or has no JSON form,
+        MessageTooLarge above `DAEBUS_MESSAGE_LIMIT`, BusUnavailable without a connection for `DAEBUS_SEND_SECONDS`.
         """
         return publish_object(get_daemon().transport, channel, payload)
 

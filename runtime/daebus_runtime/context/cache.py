@@ -1,4 +1,4 @@
-"""`cache`: the Redis client of the service whose message is handled here, else of the one in this process."""
+"""`cache`: the Redis client of the service whose message is being handled, else of this process's service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import get_daemon
 
 
 class _Cache:
-    """The Redis client of the service, text in and out; every command of redis-py's `Redis`."""
+    """The Redis client of the service, with every method of redis-py's `Redis`. Values are text."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(get_daemon().redis, name)
@@ -22,7 +22,7 @@ class _Cache:
         return "<the service's Redis client>"
 
     def __reduce__(self) -> str:
-        return "cache"  # the one of the process that it is copied or pickled into
+        return "cache"  # a copy is the `cache` of the process that unpickles it
 
 
 cache: Any = _Cache()

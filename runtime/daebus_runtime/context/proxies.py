@@ -1,8 +1,8 @@
-"""`request` and `response`: always those of the message being handled here.
+"""`request` and `response`: proxies for the objects of the message being handled.
 
-Each is one object for the whole process that stands for another one in each handler: attributes, `isinstance`, `==`,
+Each is one object per process, which forwards to a different object in each handler: attributes, `isinstance`, `==`,
 `dir`, `bool`, `hash`, copying and pickling are those of that object. Outside a handler attributes raise OutsideHandler,
-`bool` is False and `==` is identity.
+`bool` is False and `==` compares identity.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from . import SLOT, current
 
 
 class Here:
-    """Leads each attribute to the object of the message being handled here. `slot`: the context's attribute that it
-    stands for."""
+    """Forwards each attribute to the object of the message being handled. `slot`: the context's attribute with that
+    object."""
 
     __slots__ = ("_slot",)
 
@@ -26,7 +26,7 @@ class Here:
         object.__setattr__(self, "_slot", slot)
 
     def __getattribute__(self, name: str) -> Any:
-        # Not `__getattr__`: Python would first look the name up here, in vain, and throw the error away each time.
+        # Not `__getattr__`: Python would first search the name here and discard an AttributeError, at each access.
         greenlet: Any = getcurrent()
         try:
             target = getattr(greenlet.spawn_tree_locals[SLOT], _slot(self))
@@ -34,7 +34,7 @@ class Here:
             target = None
         if target is not None:
             return getattr(target, name)
-        if name.startswith("__") and hasattr(Here, name):  # what `isinstance`, `copy` and `pickle` ask for
+        if name.startswith("__") and hasattr(Here, name):  # used by `isinstance`, `copy` and `pickle`
             return object.__getattribute__(self, name)
         return getattr(_target(self), name)
 
@@ -74,7 +74,7 @@ class Here:
         return _target(self).__reduce_ex__(protocol)
 
 
-_slot = vars(Here)["_slot"].__get__  # what `self._slot` would be, past `__getattribute__`
+_slot = vars(Here)["_slot"].__get__  # reads `self._slot` without `__getattribute__`
 
 
 def _find(proxy: Here) -> Any:

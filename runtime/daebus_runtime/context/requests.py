@@ -1,6 +1,6 @@
-"""What `request` can stand for. `Handled` is what all kinds have; each kind adds what its source knows.
+"""The objects behind `request`. `Handled` is what all kinds have in common; each kind adds what its source offers.
 
-A request on the bus is `envelope.Request`; HTTP's and WebSocket's kinds are in `servers/`.
+Requests on the bus are `envelope.Request`; the kinds for HTTP and WebSockets are in `servers/`.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from typing import Any, Protocol
 
 
 class Handled(Protocol):
-    """What every handler finds in `request`, whatever has called it."""
+    """What `request` offers in every handler, whatever has called it."""
 
     @property
     def payload(self) -> Any:
-        """What was sent; a dict where nothing was."""
+        """The data that was sent; a dict if nothing was sent."""
 
     @property
     def raw(self) -> Any:
-        """All that came, fields included that this version does not know."""
+        """The whole message, including fields that this version does not know."""
 
     @property
     def request_id(self) -> Any:
-        """As the sender gave it, of any JSON type; None where there is none."""
+        """As the sender set it, of any JSON type; None if there is none."""
 
     @property
     def service(self) -> str | None:
@@ -29,11 +29,11 @@ class Handled(Protocol):
 
     @property
     def traceparent(self) -> Any:
-        """The W3C trace context, when the sender gave one."""
+        """The W3C trace context, if the sender gave one."""
 
 
 class ListenRequest:
-    """A broadcast as a listener sees it through `request`."""
+    """`request` in a listener: one broadcast."""
 
     __slots__ = ("channel", "payload", "raw", "service")
 
@@ -50,7 +50,7 @@ class ListenRequest:
 
 
 class TaskRequest:
-    """A scheduled run as a task sees it: `scheduled` is the planned time in Unix seconds."""
+    """`request` in a task: one run. `scheduled` is its planned time in Unix seconds."""
 
     __slots__ = ("name", "payload", "raw", "scheduled", "service")
 

@@ -1,4 +1,4 @@
-"""What `response` stands for in an action, and the innermost handler, which calls the action."""
+"""The object behind `response` in an action, and the innermost handler, which calls the action."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import Context, Service, call_here, call_in_context
 
 
 class PubSubResponse:
-    """The ways an action answers. A final reply ends the exchange; one that is sent after it is logged and dropped."""
+    """How an action replies. The final reply ends the exchange; any reply after it is logged and dropped."""
 
     __slots__ = ("_delivery",)
 
@@ -41,8 +41,8 @@ class PubSubResponse:
     success = send
 
     def error(self, err: Any, final: bool = True) -> None:
-        """Send an error; the caller's exception carries its text, and an exception's `code` when that is a short
-        text."""
+        """Send an error. The caller's exception has its text and, if `err` is an exception with a short text as
+        `code`, that code."""
         if isinstance(err, BaseException):
             text, code = text_of(err), code_of(err)
         else:
@@ -54,7 +54,7 @@ class PubSubResponse:
     def progress(
         self, payload: Any, percentage: float | None = None, *, progress_percentage: float | None = None
     ) -> None:
-        """Send an intermediate reply; the caller's `on_progress` gets it. The two percentages are the same."""
+        """Send an intermediate reply, which goes to the caller's `on_progress`. Both percentages mean the same."""
         data = progress_data(payload, percentage if progress_percentage is None else progress_percentage)
         self._reply(Reply(self._delivery.request.request_id, data, final=False))
 
@@ -71,14 +71,14 @@ class PubSubResponse:
 def answering(
     app: Service, function: Callable[[], Any], run: Callable[..., Any] | None = None, keep: bool = False
 ) -> Callable[[Delivery], Outcome]:
-    """The innermost handler of an action: the author's function in its context. `run` puts it into an OS thread;
-    `keep` holds the final reply back until the delivery is settled."""
+    """The innermost handler of an action: calls the author's function in its context. `run` runs it in an OS thread;
+    `keep` holds back the final reply until the delivery is settled."""
 
     def handle(delivery: Delivery) -> Outcome:
         delivery.keep = keep
         context = Context(app, delivery.request, PubSubResponse(delivery))
         if run is None:
-            result = call_here(context, function)  # without `contain`: whatever is raised becomes the outcome
+            result = call_here(context, function)  # no `contain`: the outer layers handle every exception
         else:
             result = call_in_context(context, function, run=run)
         if result is not None and not delivery.answered:

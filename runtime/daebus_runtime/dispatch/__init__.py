@@ -1,12 +1,11 @@
-"""How a received message becomes a handler's run: `handler(delivery) -> Outcome`, with middleware around it, one
-feature a file.
+"""Runs handlers for received messages: `handler(delivery) -> Outcome`, wrapped in middleware, one file per feature.
 
     settle.py     the outermost layer: ends the delivery              pool.py      worker greenlets, bounded queue
-    actions.py    which handler; an unknown action is an error        blocking.py  handlers in OS threads
+    actions.py    finds the handler for the action        blocking.py  handlers in OS threads
     faults.py     an exception becomes an outcome                     watchdog.py  names the handler that holds the loop
-    measure.py    counts and times                                    guard.py     what the author's code may raise
+    measure.py    counts and times runs                                   guard.py     what the author's code may raise
 
-Nothing here knows the application, its decorators or its servers: the innermost handler comes from `context.py`.
+Nothing here knows the application, its decorators or its servers; the innermost handler comes from the context package.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Middleware = Callable[[Handler], Handler]
 
 
 def compose(handler: Handler, *middleware: Middleware) -> Handler:
-    """`handler` inside the given middleware; the first one is the outermost."""
+    """`handler` wrapped in the given middleware; the first is the outermost."""
     for layer in reversed(middleware):
         handler = layer(handler)
     return handler

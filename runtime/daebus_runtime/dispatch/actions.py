@@ -1,4 +1,4 @@
-"""Which handler a request goes to. A request for an action that nobody registered is answered, not dropped."""
+"""Finds the handler for a request's action. A request for an unknown action gets an error reply."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from . import Handler, Outcome
 
 
 def route(handlers: dict[str, Handler], service: str, refused: Callable[[str, str], None]) -> Handler:
-    """A handler that finds the handler by the request's action. `refused` gets the code and the text of what was
-    answered for want of one: a caller that does nothing else must not fill the log."""
+    """A handler that calls the handler of the request's action. For an unknown action, `refused` gets code and text
+    of the error reply. It must limit what it logs, so that a faulty caller cannot fill the log."""
 
     def find(delivery: Delivery) -> Outcome:
         action = delivery.request.action or ""

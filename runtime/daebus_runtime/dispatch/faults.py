@@ -1,5 +1,5 @@
-"""What a handler raises becomes the outcome of its run: it ends this message only, is logged with its traceback and
-answered, also when it is no `Exception`."""
+"""Turns exceptions of a handler, including BaseExceptions, into the outcome of its run: only this message fails, the
+traceback is logged, and the caller gets an error reply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT_LIMIT, CODE_LIMIT = 10_000, 100
 
 
 def answer_faults(handler: Handler) -> Handler:
-    """Middleware: what the handler raises, and a missing reply, become an outcome with an error reply."""
+    """Middleware: an exception of the handler, or a missing reply, becomes an outcome with an error reply."""
 
     def guarded(delivery: Delivery) -> Outcome:
         try:
@@ -46,29 +46,29 @@ def _unanswered(delivery: Delivery) -> Outcome:
 
 
 def text_of(error: BaseException) -> str:
-    """What the caller is told of an exception: its text, at most TEXT_LIMIT characters, or its type's name. The error
-    of a nested call also says which call that was."""
+    """The text of an exception for the caller, at most TEXT_LIMIT characters; without a text, the name of its type. The
+    error of a nested call also names that call."""
     try:
         text = str(error)
-    except Exception:  # its own __str__ fails
+    except Exception:  # its __str__ fails
         text = ""
     if isinstance(error, RemoteError):
         text += f" (service {error.service!r}, action {error.action!r} answered {error.code!r})"
     text = text[:TEXT_LIMIT] or type(error).__name__
-    return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair cannot be sent
+    return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be sent
 
 
 def code_of(error: BaseException, default: str = ERROR) -> str:
-    """The code that an exception gives itself: the attribute `code` when that is a short text, else `default`.
+    """The exception's attribute `code` if that is a short text, else `default`.
 
-    For Daebus' own exceptions it is `handler_error`: their codes say what happened to a nested call. Passed on, our
-    caller would take them for what happened to its own.
+    For Daebus' own exceptions it is `handler_error`. Their codes describe a nested call; if they were passed on, our
+    caller would think that they describe its own call.
     """
     if type(error).__module__ == errors.__name__:
         return HANDLER_ERROR
     try:
         code = getattr(error, "code", None)
-    except Exception:  # a property that fails
+    except Exception:  # `code` may be a property that fails
         return default
     if isinstance(code, str) and 0 < len(code) <= CODE_LIMIT and code.isprintable():
         return str.__str__(code)

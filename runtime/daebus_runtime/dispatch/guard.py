@@ -1,11 +1,11 @@
-"""The one rule for what the author's code raises, wherever that is: handler, listener, hook, task, thread, route.
+"""The rule for exceptions of the author's code, the same for handlers, listeners, hooks, tasks, threads and routes.
 
-Whatever is raised ends that run and nothing else. It is logged once with its traceback, counted as a failure, and
-answered where somebody waits. `sys.exit()`, KeyboardInterrupt, gevent.Timeout and every other BaseException are no
-different: none of them stops the service. Only a kill passes: a GreenletExit that another greenlet threw in ends its
-greenlet, because whoever killed it may wait for its end.
+An exception ends this run and nothing else. It is logged once with its traceback, counted as a failure, and answered if
+somebody waits. This also holds for `sys.exit()`, KeyboardInterrupt, gevent.Timeout and every other BaseException: none
+of them stops the service. The only exception to the rule is a kill: a GreenletExit thrown by another greenlet ends the
+greenlet, because the killer may wait for its end.
 
-`contain` runs the author's function and keeps that rule, so that its callers need `except FAULTS` and no more.
+`contain` runs the author's function by this rule, so its callers only need `except FAULTS`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ..errors import HandlerAborted
 T = TypeVar("T")
 ASYNCIO_ERRORS = ("cannot be called from a running event loop", "while another loop is running")
 FAULTS = (Exception, gevent.Timeout, SystemExit)
-"""What comes out of `contain` when the author's function fails. A thread may tell SystemExit from the others."""
+"""What `contain` raises when the author's function fails. Threads treat SystemExit differently from the others."""
 
 
 def contain(function: Callable[..., T], *args: Any) -> T:
-    """Call the author's function. What it raises is one of FAULTS, or a kill.
+    """Call the author's function. Raises only FAULTS, or the GreenletExit of a kill.
 
-    A BaseException that is none of FAULTS comes out as HandlerAborted, with the original as its cause.
+    Any other BaseException is raised as HandlerAborted, with the original as its cause.
     """
     try:
         return function(*args)
@@ -42,7 +42,7 @@ def contain(function: Callable[..., T], *args: Any) -> T:
 
 
 def advise(error: BaseException) -> None:
-    """Name the cure in the traceback of an error that comes of where the handler runs."""
+    """Add a note with the solution to asyncio's errors about a loop that already runs in the thread."""
     if isinstance(error, RuntimeError) and any(text in str(error) for text in ASYNCIO_ERRORS):
         error.add_note(
             "asyncio allows one loop in a thread, and handlers on greenlets share one thread: blocking=True (for a "
@@ -51,8 +51,8 @@ def advise(error: BaseException) -> None:
 
 
 def is_kill(error: BaseException) -> bool:
-    """Whether another greenlet threw this GreenletExit in. It then comes out of gevent's switch, not out of a `raise`
-    in the author's code."""
+    """Whether another greenlet threw this GreenletExit. Then it comes from gevent's `switch`, not from a `raise` in the
+    author's code."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

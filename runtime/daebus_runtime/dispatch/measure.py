@@ -1,4 +1,4 @@
-"""Counts and times each run of a handler."""
+"""Counts and times the runs of handlers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import Handler, Middleware, Outcome
 
 
 def measure(work: Work) -> Middleware:
-    """Middleware: every run is counted in `work`, an outcome with an error as failed."""
+    """Middleware: counts every run in `work`; an outcome with an error counts as failed."""
 
     def layer(handler: Handler) -> Handler:
         def measured(delivery: Delivery) -> Outcome:

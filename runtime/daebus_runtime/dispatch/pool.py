@@ -1,10 +1,10 @@
-"""Worker greenlets that handlers run on, and the bounded queues before them: one lane for each kind of work.
+"""Worker greenlets that run the handlers, and their bounded queues: one lane for each kind of work.
 
-Workers are kept, not spawned for each message (a spawn costs more than a small handler). Each run has a copy of an
-empty context, so that a context variable set by one message is never seen by the next.
+Workers are reused, because spawning one per message costs more than a small handler. Each run gets a copy of an empty
+context, so the next message never sees a context variable that this one has set.
 
-Lanes that have work take turns, message by message, so a full queue of one kind does not delay another kind. Handlers
-that wait keep their worker; so a lane leaves each other lane a share of the workers, whatever it has queued itself.
+Lanes with work take turns, message by message, so a full queue of one kind does not delay another kind. A handler that
+waits occupies its worker; therefore each lane leaves the other lanes a share of the workers, however long its queue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..logs import runtime_logger
 from ..turn import NextTurn, Part
 
 TURN_SECONDS = 0.005
-"""Seconds of one turn of the loop that messages may take; then timers and sockets are looked at first."""
+"""How long messages may use one turn of the loop before timers and sockets are served."""
 _EMPTY = contextvars.Context()
 Job = tuple[Callable[[Any], Any], Any]
 
@@ -37,13 +37,13 @@ class Lane:
         self.queue: deque[Job] = deque()
         self.running = 0
         self.most = cap
-        """How many may run at the same time, so that the other lanes keep their share."""
+        """How many of its jobs may run at the same time, so that the other lanes keep their share."""
         self.claims = False
         self.ready = False
-        """Whether it stands in the pool's round: it has work, and may run more."""
+        """Whether it is in the pool's round: it has work, and may run more of it."""
 
     def submit(self, function: Callable[[Any], Any], argument: Any) -> bool:
-        """Queue one run of `function(argument)`; False when the queue is full or the pool is closed."""
+        """Queue one run of `function(argument)`; False if the queue is full or the pool is closed."""
         queue = self.queue
         if len(queue) >= self.limit:
             return False
@@ -59,7 +59,7 @@ class Lane:
 
 
 class _Worker:
-    """A greenlet, and the job it is at."""
+    """A greenlet and its current job."""
 
     __slots__ = ("greenlet", "job")
 
@@ -69,7 +69,7 @@ class _Worker:
 
 
 class WorkerPool:
-    """Runs what its lanes are given on at most `concurrency` greenlets. Home loop only."""
+    """Runs the jobs of its lanes on at most `concurrency` greenlets. Home loop only."""
 
     def __init__(self, concurrency: int) -> None:
         self.concurrency = concurrency
@@ -83,7 +83,7 @@ class WorkerPool:
         self._part = Part(self._loop, TURN_SECONDS)
 
     def lane(self, limit: int, cap: int | None = None) -> Lane:
-        """A new lane. It may use every worker that no other lane has claimed, at most `cap` at the same time."""
+        """A new lane. It may use all workers that no other lane has claimed, but at most `cap` at the same time."""
         lane = Lane(self, limit, self.concurrency if cap is None else cap)
         self._lanes.append(lane)
         self._share_out()
@@ -102,12 +102,12 @@ class WorkerPool:
 
     @property
     def running(self) -> int:
-        """How many are being run."""
+        """How many jobs are running."""
         return sum(lane.running for lane in self._lanes)
 
     @property
     def waiting(self) -> int:
-        """How many are queued."""
+        """How many jobs are queued."""
         return sum(len(lane.queue) for lane in self._lanes)
 
     def drain(self, deadline: float) -> bool:
@@ -119,7 +119,7 @@ class WorkerPool:
         return True
 
     def close(self) -> tuple[list[Any], list[Any]]:
-        """Take nothing more. The arguments of the jobs that are being run, and of those that never will be."""
+        """Accept no more jobs. Returns the arguments of the running jobs and of the queued ones, which never run."""
         queued = [argument for lane in self._lanes for _, argument in lane.queue]
         for lane in self._lanes:
             lane.limit = 0
@@ -172,7 +172,7 @@ class WorkerPool:
                 self._later.ask()
 
     def _run_round(self, worker: _Worker) -> None:
-        # The hottest loop of a service: no call in it that is not needed for each message.
+        # The hottest loop of a service: it must contain no call that is not needed for every message.
         lanes, copy, now, part = self._round, _EMPTY.copy, time.monotonic, self._part
         while lanes:
             lane = lanes.popleft()

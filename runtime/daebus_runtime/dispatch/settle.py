@@ -1,4 +1,4 @@
-"""The outermost layer around a request's handler: it alone ends the delivery, with the outcome of the run."""
+"""The outermost layer around a request's handler. Only it settles the delivery, with the outcome of the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import Handler
 def settling(handler: Handler) -> Callable[[Delivery], None]:
     """Run `handler` and settle the delivery with its outcome.
 
-    GreenletExit is raised again afterwards: somebody killed this greenlet, and may wait for its end.
+    GreenletExit is raised again afterwards, because whoever killed this greenlet may wait for its end.
     """
 
     def run(delivery: Delivery) -> None:

@@ -1,7 +1,7 @@
-"""Notices when something holds the event loop, and names the handler in one log line while it is still at it.
+"""Detects when code holds the event loop, and logs one line with the name of the handler while it still does.
 
-A timer on the loop ticks; an OS thread looks whether it does. When it does not, the thread reads the stack of the
-loop's thread and looks for a function that was registered as a handler.
+A timer on the loop ticks, and an OS thread checks the ticks. When they stop, the thread reads the stack of the loop's
+thread and searches it for a registered handler.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TICK_SECONDS = 0.05
 
 
 class Watchdog:
-    """Watches the hub of the thread that makes it. `names` maps a handler's code to what it is called."""
+    """Watches the hub of the thread that creates it. `names` maps a handler's code object to its name."""
 
     def __init__(self, names: dict[CodeType, str], limit: float, metrics: Metrics) -> None:
         self._names, self._limit, self._metrics = names, limit, metrics

@@ -1,4 +1,4 @@
-"""When a task runs: from what an author writes to its planned times. Runs nothing, reads no clock."""
+"""Computes the planned times of a task from what its author wrote. Runs nothing and reads no clock."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Times(Protocol):
     """The planned times of one task."""
 
     on_wall: bool
-    """Whether they are Unix seconds of the wall clock; else they are monotonic seconds."""
+    """Whether the times are Unix seconds of the wall clock; otherwise they are monotonic seconds."""
     longest_jitter: float
-    """With a longer one a run would come after the next."""
+    """With a longer jitter, a run could come after the next one."""
 
     def next_after(self, when: float) -> float:
-        """The first planned time after `when`, itself a planned time or where they are counted from."""
+        """The first planned time after `when`, which is a planned time or the start of the count."""
 
     def latest(self, planned: float, now: float) -> float:
-        """The last planned time up to `now`, at least `planned`."""
+        """The last planned time up to `now`, but not before `planned`."""
 
 
 class Interval:
-    """A fixed grid on the monotonic clock: `begun` plus 1, 2, 3… intervals. No run moves it, late or delayed."""
+    """A fixed grid on the monotonic clock: `begun` plus 1, 2, 3… intervals. A late or long run does not shift it."""
 
     on_wall = False
 
@@ -35,7 +35,7 @@ class Interval:
         self.longest_jitter = seconds
 
     def next_after(self, when: float) -> float:
-        # Rounded, not cut: `when` is on the grid, up to the last bit.
+        # round(), not floor: `when` is on the grid except for rounding errors.
         return self._begun + (round((when - self._begun) / self._seconds) + 1) * self._seconds
 
     def latest(self, planned: float, now: float) -> float:
@@ -50,10 +50,10 @@ def make_times(
     jitter: float | None = None,
     begun: float = 0.0,
 ) -> Times:
-    """The planned times of task `name`. An interval (seconds) counts from `begun` (monotonic), the first is one later.
+    """The planned times of task `name`. An interval (seconds) counts from `begun` (monotonic); the first time is one
+    interval later.
 
-    RegistrationError, with the reason, for an interval, a cron expression, a time zone or a jitter that cannot be
-    used.
+    RegistrationError, with the reason, for a bad interval, cron expression, time zone or jitter.
     """
     if (interval is None) == (cron is None):
         raise RegistrationError(f"task {name!r} needs either an interval in seconds or cron=, and not both")

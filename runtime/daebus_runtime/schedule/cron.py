@@ -1,8 +1,8 @@
-"""Cron expressions: the five fields as authors write them, and the moments that they plan. Runs nothing.
+"""Cron expressions: parses the five fields and computes the planned times. Runs nothing.
 
-APScheduler's CronTrigger finds the next date that matches. What the fields may say is read here, because it counts
-weekdays from Monday, ignores what follows a name and does not say which field is wrong. Local time is made from UTC
-here too, because it knows no rule for the hours that a change of the clocks skips or repeats.
+APScheduler's CronTrigger finds the next matching date. The fields are parsed here, because CronTrigger counts weekdays
+from Monday, ignores text after a name and does not say which field is wrong. Local time is also computed here, because
+CronTrigger has no rule for hours that a clock change skips or repeats.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ITEM = re.compile(r"(?:\*|(?P<first>[0-9]+|[a-z]+)(?:-(?P<last>[0-9]+|[a-z]+))?)
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One of the five: what it is called, its smallest and largest number, and names for the smallest and the next."""
+    """One of the five fields: its title, its least and greatest number, and names for the numbers from the least on."""
 
     title: str
     least: int
@@ -35,7 +35,7 @@ class Field:
     names: tuple[str, ...] = ()
 
     def numbers(self, text: str) -> set[int]:
-        """The numbers that the text of the field stands for. ValueError that names the field."""
+        """The numbers that the field's text means. ValueError names the field."""
         found: set[int] = set()
         for item in text.lower().split(","):
             found |= self._item(item, text)
@@ -75,7 +75,7 @@ class Field:
 
 
 class Weekdays(Field):
-    """Sunday is 0 and 7, so it may begin a range and end one."""
+    """Sunday is both 0 and 7, so a range may begin or end with it."""
 
     def numbers(self, text: str) -> set[int]:
         return {number % 7 for number in super().numbers(text)}
@@ -93,10 +93,10 @@ WEEKDAY = Weekdays("the weekday", 0, 7, WEEKDAYS)
 
 
 class Cron:
-    """The planned times of one expression, in Unix seconds. All of them are whole seconds.
+    """The planned times of one expression, in whole Unix seconds.
 
-    A local time that is repeated when the clocks go back is planned once, the first time; one that they skip when they
-    go forward is planned for the moment of the change. An expression for every hour goes by the hours that pass.
+    When the clocks go back, a repeated local time is planned once, at its first occurrence. When they go forward, a
+    skipped local time is planned for the moment of the change. An expression for every hour follows elapsed hours.
     """
 
     on_wall = True
@@ -121,14 +121,14 @@ class Cron:
         )
 
     def next_after(self, when: float) -> float:
-        """The first planned time after `when`; infinity when it is beyond the calendar."""
+        """The first planned time after `when`; infinity if it is beyond the calendar."""
         try:
             return self._search(when)
         except (ValueError, OverflowError, OSError):
             return math.inf
 
     def _search(self, when: float) -> float:
-        low = math.floor(when)  # a moment of which the offset holds
+        low = math.floor(when)  # `offset` is valid at this moment
         start = low + 1
         while (local := self._matching(start + (offset := self._zone(low)))) is not None:
             found = local - offset
@@ -137,7 +137,7 @@ class Cron:
                     return found
                 low, start = found, found + 1
                 continue
-            # Local time changes on the way there, and this offset holds up to the change only.
+            # The clocks change before the found time, and `offset` is valid only up to the change.
             change = self._change(low, found, offset)
             if not self._hourly and local < change + self._zone(change):
                 return change
@@ -145,7 +145,7 @@ class Cron:
         return math.inf
 
     def latest(self, planned: float, now: float) -> float:
-        """The last planned time up to `now`, `planned` or a later one. The cost does not grow with their number."""
+        """The last planned time up to `now`, but not before `planned`. The cost is independent of their number."""
         low, high, back = self.next_after(planned), now, 60.0
         if low > now:
             return planned
@@ -165,12 +165,12 @@ class Cron:
         return None if found is None else round(found.timestamp())
 
     def _repeated(self, when: int, offset: int) -> bool:
-        """Whether the local time of this moment has been before."""
+        """Whether this local time has occurred before."""
         before = self._zone(when - DAY_SECONDS)
         return before > offset and self._zone(when - (before - offset)) == before
 
     def _change(self, low: int, high: int, offset: int) -> int:
-        """The first second of another offset; `low` has this one, `high` has not."""
+        """The first second with another offset; `low` still has this offset, `high` does not."""
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self._zone(middle) == offset else (low, middle)
@@ -182,7 +182,7 @@ def _listed(numbers: set[int], all_of_them: int) -> str:
 
 
 def _days(text: str, months: set[int]) -> Any:
-    """As CronTrigger takes them. ValueError for a day that none of the months has."""
+    """The days in CronTrigger's form. ValueError for a day that none of the months has."""
     if text.lower() == LAST:
         return LAST
     days = DAY.numbers(text)

@@ -1,4 +1,4 @@
-"""Time zones as cron tasks need them: how far local time is ahead of UTC at a moment. Knows names, not tasks."""
+"""Time zones for cron tasks: how far local time is ahead of UTC at a moment. Knows nothing of tasks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MINUTES = r"(?::[0-5]?\d(?::[0-5]?\d)?)?"
 _AHEAD = rf"[+-]?(?:2[0-4]|[01]?\d){_MINUTES}"
 _DAY = rf"(?:M(?:0?[1-9]|1[0-2])\.[1-5]\.[0-6]|J?\d{{1,3}})(?:/[+-]?\d{{1,3}}{_MINUTES})?"
 POSIX = re.compile(rf"{_NAME}{_AHEAD}(?:{_NAME}(?:{_AHEAD})?(?:,{_DAY},{_DAY})?)?", re.ASCII)
-"""`CET-1CEST,M3.5.0,M10.5.0/3`: a zone that is described, not named."""
+"""A zone described by its rules instead of a name, such as `CET-1CEST,M3.5.0,M10.5.0/3`."""
 
 
 def zone(timezone: object) -> Zone:
-    """The zone of an IANA name or a tzinfo; None and "" mean the machine's. ValueError, with its name, for no zone."""
+    """The zone of an IANA name or a tzinfo; None and "" mean the machine's zone. ValueError for an unknown name."""
     if timezone is None or timezone == "":
         return _machine()
     if isinstance(timezone, datetime.tzinfo):
@@ -48,8 +48,8 @@ def _of(timezone: datetime.tzinfo) -> Zone:
 
 
 def _machine() -> Zone:
-    """What `TZ` says, in each form that the C library takes, else the machine's own setting. The library itself takes
-    what it does not understand for UTC, without a word; here that is an error."""
+    """The zone from `TZ`, in every form that the C library accepts, else the machine's setting. The C library silently
+    uses UTC for a value that it does not understand; here that is an error."""
     value = os.environ.get("TZ")
     if value is None:
         return _local
@@ -67,7 +67,7 @@ def _machine() -> Zone:
                 f"the environment's TZ={value!r} is no time zone: neither in the database, nor a file of it, "
                 "nor in POSIX form"
             ) from None
-    time.tzset()  # TZ may have been set after the C library read it
+    time.tzset()  # TZ may have changed since the C library read it
     return _local
 
 
