@@ -1,4 +1,4 @@
-"""What lets the world in: the gunicorn worker, HTTP, WebSockets, the scheduler and threads, the management port.
+"""Everything that serves: bus messages, HTTP, WebSockets, the scheduler and threads, the management port.
 
-Each is told by runner.py when to start and to stop, and knows the application only by what it declares.
+runner.py starts and stops each of them. They know the application only through its declarations.
 """

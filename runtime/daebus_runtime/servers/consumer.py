@@ -1,4 +1,4 @@
-"""Takes in what comes over the bus: requests to the service and broadcasts it listens to, each on a worker greenlet."""
+"""Receives messages from the bus, the service's requests and the broadcasts it listens to, and runs their handlers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from ..registry import Action, Listener
 from ..settings import Settings
 from ..transport import Delivery, Subscription, Transport
 
-RETIRE_SECONDS = 1.0  # how long the bus may take to confirm that it sends no more
+RETIRE_SECONDS = 1.0  # how long the server may take to confirm the end of the subscriptions
 NOT_BEGUN = "was not begun"
 
 
 class Consumer:
-    """The actions and listeners of one application. `concurrency` of the settings bounds what runs at the same time,
-    `queue_limit` how many requests, and how many broadcasts, wait."""
+    """The actions and listeners of one application. The setting `concurrency` limits how many messages run at the same
+    time, `queue_limit` how many requests, and how many broadcasts, may wait."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Consumer:
         self._pool = WorkerPool(settings.concurrency)
         self._requests = self._pool.lane(settings.queue_limit)
         self._broadcasts = self._pool.lane(settings.queue_limit)
-        # What waits for an OS thread must not stand before what needs none.
+        # Separate lanes: messages that wait for an OS thread must not delay those that need none.
         self._slow_requests = self._pool.lane(settings.queue_limit, blocking.size)
         self._slow_broadcasts = self._pool.lane(settings.queue_limit, blocking.size)
         self._slow: set[str] = set()
@@ -72,45 +72,45 @@ class Consumer:
         self._handlers[action.name] = compose(inner, measure(work), answer_faults)
 
     def add_listener(self, listener: Listener) -> None:
-        """Hand broadcasts on a channel to a listener."""
+        """Pass broadcasts on a channel to a listener."""
         self._begin()
         self._pool.claim(self._broadcasts)
         self._subscriptions.append(self._transport.subscribe(listener.channel, self._listening(listener)))
 
     def _begin(self) -> None:
-        # Also a service that only listens is asked for its requests: whoever calls it by mistake is answered at once.
+        # A service that only listens also receives requests, so that a caller's mistake gets an error reply at once.
         if not self._subscriptions:
             deliver = self._delivering(actions.route(self._handlers, self._name, self._losses.lost))
             self._subscriptions.append(self._transport.consume(self._name, deliver, lambda: self._requests.room))
 
     @property
     def wanted(self) -> bool:
-        """Whether anything is subscribed at all."""
+        """Whether there are any subscriptions."""
         return bool(self._subscriptions)
 
     @property
     def confirmed(self) -> bool:
-        """Whether the bus has confirmed every subscription on the connection of this moment."""
+        """Whether the server has confirmed every subscription on the current connection."""
         return all(subscription.confirmed for subscription in self._subscriptions)
 
     @property
     def refused(self) -> str:
-        """Why the bus does not allow a subscription; empty when it allows all."""
+        """Why the server refuses a subscription; empty if it refuses none."""
         return next((subscription.refused for subscription in self._subscriptions if subscription.refused), "")
 
     @property
     def busy(self) -> int:
-        """How many messages are being handled or wait."""
+        """How many messages are running or waiting."""
         return self._pool.running + self._pool.waiting
 
     def retire(self) -> None:
-        """Give up the subscriptions; what the bus has sent already is still taken in."""
+        """End the subscriptions; messages that the server has already sent are still accepted."""
         for subscription in self._subscriptions:
             subscription.retire()
 
     def drain(self, deadline: float) -> None:
-        """Wait for what was taken in until `deadline` (time.monotonic). What is left then, and what comes later, is
-        cut off: whoever asked is told so, broadcasts are counted."""
+        """Wait until `deadline` (time.monotonic) for the accepted messages. Then the rest, and whatever comes later, is
+        cut off: callers get an error reply, broadcasts are counted as lost."""
         patience = time.monotonic() + RETIRE_SECONDS
         while not all(subscription.retired for subscription in self._subscriptions) and time.monotonic() < patience:
             gevent.sleep(0.002)

@@ -1,9 +1,9 @@
-"""The management port: /livez, /readyz and /metrics, apart from the service's own HTTP, so that probes get in when
-that is busy.
+"""The management port: /livez, /readyz and /metrics. It is separate from the service's HTTP port, so that probes are
+answered even if that one is busy.
 
-/livez answers for as long as the loop turns and never asks Redis: restarting a service does not mend a bus. The port
-has the limits and times of any other, and few connections: at the limit the oldest one makes room, so that nobody can
-lock the probes out.
+/livez answers as long as the loop turns and does not check Redis, because restarting a service cannot repair the bus.
+The port has the same limits and timeouts as the HTTP port, but allows few connections. Above that number the oldest one
+is closed, so that nobody can lock out the probes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_CONNECTIONS = 128
 
 
 class Management:
-    """Serves the three pages. `not_ready()` gives the reasons why the service is not ready, none when it is."""
+    """Serves the three pages. `not_ready()` returns the reasons why the service is not ready, if any."""
 
     def __init__(self, host: str, port: int, metrics: Metrics, not_ready: Readiness) -> None:
         self._metrics, self._not_ready = metrics, not_ready

@@ -1,4 +1,4 @@
-"""One scheduled task between its runs: which planned time comes next, and when that is due. Starts nothing."""
+"""The state of one scheduled task: its next planned time, and when that is due. Starts nothing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SAY_SECONDS = 5.0
 
 @dataclasses.dataclass
 class Span:
-    """Planned times, in Unix seconds, that have had their run: those from `first` to `last`, the latest one at `at`
-    (monotonic). Between two steps of the wall clock there is one span."""
+    """Planned times (Unix seconds) whose run has happened: those from `first` to `last`; `at` is when the latest did
+    (monotonic). Each step of the wall clock begins a new span."""
 
     first: float
     last: float
@@ -29,8 +29,7 @@ class Span:
 
 
 class Planned:
-    """A task's next run. `due`: when it begins, its planned time and a jitter of its own, on the clock's monotonic
-    time."""
+    """A task's next run. `due`: when it starts (monotonic time), that is its planned time plus a random jitter."""
 
     def __init__(self, task: Task, times: Times, clock: Clock) -> None:
         self.task = task
@@ -38,7 +37,9 @@ class Planned:
         self.run: gevent.Greenlet[..., None] | None = None
         """The latest run."""
         self._times, self._clock = times, clock
-        self._jitter = min(task.jitter or 0.0, times.longest_jitter)  # it was declared with another interval
+        self._jitter = min(
+            task.jitter or 0.0, times.longest_jitter
+        )  # the declared jitter may be longer than a new interval
         self._next = self._delay = 0.0
         self._spans: deque[Span] = deque(maxlen=REMEMBERED_SPANS)
         self._stepped = True
@@ -47,9 +48,9 @@ class Planned:
         self._choose(self._now())
 
     def take(self) -> float | None:
-        """The run that is due: its planned time in Unix seconds, the last one where several were missed.
+        """The planned time of the due run, in Unix seconds; the last one if several were missed.
 
-        None for one that has had its run. What comes next is chosen.
+        None if that run has already happened. Also chooses the next planned time.
         """
         taken = self._times.latest(self._next, self._now() - self._jitter)
         if not self._times.on_wall:
@@ -62,17 +63,17 @@ class Planned:
         return taken if fresh else None
 
     def follow(self, moved: float) -> None:
-        """Heed that the wall clock was set by so many seconds."""
+        """Adapt to a wall clock that was set by `moved` seconds."""
         if abs(moved) >= STEP_SECONDS:
             self._stepped = True
         if moved <= -STEP_SECONDS and self._times.on_wall and self._next > self._now():
-            self._choose(self._now())  # planned times are ahead again that have not had their run
+            self._choose(self._now())  # set back: planned times without a run may lie ahead again
         else:
             self._set_due()
 
     def is_at_work(self) -> bool:
-        """Whether the latest run has not ended. Said once, until a run has ended before the next was due, and at most
-        every SAY_SECONDS: with a short interval every other run may be late."""
+        """Whether the latest run has not ended. Logged once until a run ends in time again, and at most every
+        SAY_SECONDS, because with a short interval every second run may be late."""
         if self.run is None or self.run.ready():
             self._told, self._late = self._told and self._late, False
             return False
@@ -87,7 +88,7 @@ class Planned:
         return True
 
     def _now(self) -> float:
-        """Now, on the time that the task is planned on."""
+        """The current time on the clock that the task uses."""
         return self._clock.monotonic() + (self._clock.offset if self._times.on_wall else 0.0)
 
     def _choose(self, after: float) -> None:
@@ -101,8 +102,8 @@ class Planned:
     def _set_due(self) -> None:
         self.due = self._next + self._delay - (self._clock.offset if self._times.on_wall else 0.0)
 
-    # A clock that is set back comes to the same planned times once more. For a day they are not run again; what is
-    # older belongs to another time, as when the clock was wrong by a week.
+    # A clock that is set back reaches the same planned times again. For a day they are not run a second time. Older
+    # runs are forgotten: the clock was probably wrong when they ran, for example by a week.
     def _span_of(self, planned: float) -> Span | None:
         oldest = self._clock.monotonic() - REMEMBERED_SECONDS
         return next((span for span in self._spans if span.first <= planned <= span.last and span.at > oldest), None)

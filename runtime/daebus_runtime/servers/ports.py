@@ -1,4 +1,4 @@
-"""Which ports a service listens on, how they are opened, and whether it has what its declarations need."""
+"""Which ports a service listens on, how they are opened, and the check that its components are attached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..running import Running
 
 @dataclasses.dataclass(frozen=True)
 class Ports:
-    """Port numbers, 0 for a free one. main: the one gunicorn opens; websocket: a second one, for WebSockets alone."""
+    """Port numbers; 0 means any free one. main: opened by gunicorn; websocket: a second one, only for WebSockets."""
 
     main: int
     main_setting: str
@@ -22,8 +22,8 @@ class Ports:
 
 
 def ports_of(running: Running) -> Ports:
-    """The ports of a service that has a DaebusHttp or a DaebusWebSocket. ConfigurationError for neither, and for
-    WebSockets alone without a port."""
+    """The ports of a service with a DaebusHttp or a DaebusWebSocket. ConfigurationError if it has neither, or only a
+    DaebusWebSocket without a port."""
     settings = running.settings
     second = settings.websocket_port if running.websocket is not None else None
     if running.http is not None:
@@ -40,7 +40,7 @@ def ports_of(running: Running) -> Ports:
 
 
 def check_components(running: Running) -> None:
-    """MissingComponent for routes and sockets that nothing would serve."""
+    """MissingComponent for routes and sockets without a component that serves them."""
     routes = running.registry.all(Route)
     if routes and running.http is None:
         raise MissingComponent(
@@ -55,13 +55,13 @@ def check_components(running: Running) -> None:
 
 
 ANY, ANY_IPV4 = "::", "0.0.0.0"
-"""Every address of this machine: of both families, of IPv4 alone."""
+"""All addresses of this machine: IPv6 and IPv4; only IPv4."""
 BACKLOG = 1024
 
 
 def open_listener(host: str, port: int, setting: str) -> socket.socket:
-    """A listening socket; `::` takes both families, or IPv4 alone on a machine without IPv6. AddressInUse names the
-    port and the setting that chose it, ConfigurationError any other reason."""
+    """A listening socket. `::` accepts IPv6 and IPv4, or only IPv4 on a machine without IPv6. AddressInUse names the
+    port and its setting; ConfigurationError gives any other reason."""
     where = host.strip("[]")
     try:
         return _listen(where, port)
@@ -83,7 +83,7 @@ def _listen(host: str, port: int) -> socket.socket:
         if host == ANY and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             return _bound(socket.AF_INET, ANY_IPV4, port)
         if isinstance(error, socket.gaierror) and ":" not in host:
-            return _bound(socket.AF_INET6, host, port)  # a name that has an address of the other family only
+            return _bound(socket.AF_INET6, host, port)  # a name with an address of the other family only
         raise
 
 
@@ -91,7 +91,7 @@ def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     with contextlib.ExitStack() as unless_bound:
         listener = unless_bound.enter_context(socket.socket(family, socket.SOCK_STREAM))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Without it head and body, two writes, wait for one another's acknowledgement.
+        # Otherwise the body, a second write, would wait for the client's acknowledgement of the head (Nagle).
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != ANY)

@@ -1,4 +1,4 @@
-"""What a client is told of an exception in a handler: that there was one, and the id under which the log has it."""
+"""The error report for a client when a handler raised an exception: that it failed, and an id to find in the log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEXT = "Internal Server Error"
 
 
 def report(what: str, error: BaseException, debug: bool, error_id: str | None = None) -> dict[str, Any]:
-    """Log the exception being handled; the error that may be shown. `debug` adds the exception's type and text."""
+    """Log the exception being handled; returns what the client may see. `debug` adds the exception's type and text."""
     error_id = error_id or secrets.token_hex(8)
     runtime_logger.error("%s failed (error %s)", what, error_id, exc_info=error)
     shown: dict[str, Any] = {"error": TEXT, "id": error_id}

@@ -1,9 +1,9 @@
-"""Runs scheduled tasks at their planned times: a heap of what is due when, one clock, and a greenlet for each run.
+"""Runs scheduled tasks at their planned times: a heap of due times, one clock, and a greenlet for each run.
 
-Tasks are declared in code and run in each replica; nothing is stored. A run that is still at work when the next is due
-is not started a second time; planned times that were missed, because the loop was held or the wall clock was set
-forward, are made up for by one run. Intervals are planned on the monotonic clock, so no step of the wall clock moves
-them. Cron follows the wall clock, which is looked at every second.
+Tasks are declared in code and run in each replica; nothing is stored. If a run is not finished when the next is due,
+that one is skipped. If planned times were missed, because the loop was held or the wall clock was set forward, a single
+run replaces them. Intervals use the monotonic clock, so steps of the wall clock do not shift them. Cron follows the
+wall clock, which is checked every second.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from .planned import Planned
 
 LOOK_SECONDS = 1.0
 TURN_SECONDS = 0.01
-"""Runs that are skipped cost little, and are skipped for so long in one turn of the loop."""
+"""How long one turn of the loop may be used for skipping runs; each skip costs little."""
 PAUSE_SECONDS = 0.001
 
 
 class Scheduler:
-    """The tasks of one application. Used on one loop; `clock` is the machine's unless a test passes in its own."""
+    """The tasks of one application. Used on one loop only; tests pass in a `clock` of their own."""
 
     def __init__(self, app: Service, blocking: BlockingPool, metrics: Metrics, clock: Clock | None = None) -> None:
         self._app, self._blocking, self._metrics = app, blocking, metrics
@@ -49,14 +49,14 @@ class Scheduler:
 
     # --- what is planned ------------------------------------------------------------------------------------------
     def add(self, task: Task) -> None:
-        """Schedule a task, from now on; before or after the start."""
+        """Schedule a task from now on; allowed before and after the start."""
         self._heed_steps()
         self._push(self._plan(task))
         self._changed.set()
 
     def reschedule(self, name: str, interval: float | None = None, cron: str | None = None) -> None:
-        """Change when a task runs, from now on. KeyError for an unknown name, RegistrationError for what cannot be
-        used. Its jitter stays, and is at most the interval."""
+        """Change when a task runs, from now on. KeyError for an unknown name, RegistrationError for bad values. Its
+        jitter stays, but is limited to the interval."""
         self._heed_steps()
         before = self._planned[name]
         self._plan(dataclasses.replace(before.task, interval=interval, cron=cron)).run = before.run
@@ -94,18 +94,18 @@ class Scheduler:
 
     # --- by the clock ---------------------------------------------------------------------------------------------
     def next_due(self) -> float:
-        """When the next run is due, on the clock's monotonic time; infinity when none is."""
+        """When the next run is due (monotonic time); infinity if there is none."""
         self._heed_steps()
         return self._heap[0][0] if self._heap and not self._paused else math.inf
 
     def begin_next(self) -> gevent.Greenlet[..., None] | None:
-        """Begin the run that `next_due` told of; its greenlet, or None when it is skipped."""
+        """Start the run that `next_due` announced. Returns its greenlet, or None if the run is skipped."""
         _, _, planned = heapq.heappop(self._heap)
         scheduled = planned.take()
         self._push(planned)
         if scheduled is None or planned.is_at_work():
             return None
-        # A run that needs leave (in a cluster, one for each planned time) will ask for it in its greenlet.
+        # Later, runs may need a permission (one run per planned time in a cluster); the greenlet will request it.
         run = gevent.Greenlet(run_task, self._app, planned.task, scheduled, self._blocking, self._metrics)
         planned.run = run
         self._running.add(run)
@@ -118,7 +118,7 @@ class Scheduler:
             self._changed.clear()
             begun = self._clock.monotonic()
             while (pause := self.next_due() - self._clock.monotonic()) <= 0:
-                # Each run has a turn of its own: fifty that are due together and compute would hold the loop.
+                # One turn per run: fifty computing tasks that are due together would otherwise hold the loop.
                 if self.begin_next() is not None or self._clock.monotonic() - begun > TURN_SECONDS:
                     turn()
                     begun = self._clock.monotonic()
@@ -129,11 +129,11 @@ class Scheduler:
         self._loop = gevent.spawn(self._serve)
 
     def pause(self) -> None:
-        """No further run begins."""
+        """Start no further runs."""
         self._paused = True
 
     def drain(self, deadline: float) -> bool:
-        """Wait for runs in flight until `deadline` (time.monotonic); whether they all ended. The others are cut off."""
+        """Wait for current runs until `deadline` (time.monotonic), then kill the rest; returns whether all ended."""
         running = list(self._running)
         gevent.joinall(running, timeout=max(0.0, deadline - time.monotonic()))
         late = [greenlet for greenlet in running if not greenlet.ready()]
@@ -147,7 +147,7 @@ class Scheduler:
 
 
 def run_task(app: Service, task: Task, scheduled: float, blocking: BlockingPool, metrics: Metrics) -> None:
-    """One run of a task, planned for `scheduled` (Unix seconds). What it raises is logged and goes no further."""
+    """One run of a task, planned for `scheduled` (Unix seconds). Its exceptions are logged and not raised."""
     context = Context(app, TaskRequest(app.service, task.name, scheduled))
     begun, failed = time.perf_counter(), False
     try:

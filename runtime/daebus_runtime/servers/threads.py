@@ -1,4 +1,4 @@
-"""Runs what `@app.thread` declares, for as long as the service does; started again with backoff after an exception."""
+"""Runs the functions of `@app.thread` as long as the service runs; restarts them with backoff after an exception."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..logs import runtime_logger
 from ..registry import Thread
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.5, 30.0
-STEADY_SECONDS = 60.0  # one that ran this long before it failed begins anew with the first backoff
+STEADY_SECONDS = 60.0  # after running this long before a failure, a thread starts again with the first backoff
 
 
 class _Running:
@@ -29,7 +29,7 @@ class _Running:
         self.greenlet: Any = None
 
     def running(self) -> bool:
-        """Handed to the author's function, which may ask from an OS thread."""
+        """Passed to the author's function, which may call it in an OS thread."""
         return self.wanted
 
     def tell(self) -> None:
@@ -38,7 +38,7 @@ class _Running:
 
 
 class Threads:
-    """The threads of one application. release: lets go of what an OS thread has, called in it before it ends."""
+    """The threads of one application. release: called in an OS thread before it ends, to free its resources."""
 
     def __init__(self, app: Service, release: Callable[[], None] | None = None) -> None:
         self._app, self._release = app, release
@@ -50,15 +50,15 @@ class Threads:
         self._declared[thread.name] = thread
 
     def start_all(self) -> None:
-        """Start those that are declared with auto_start."""
+        """Start the threads that are declared with auto_start."""
         for thread in self._declared.values():
             if thread.auto_start:
                 self.start(thread.name)
 
     def start(self, name: str) -> bool:
-        """Start a thread unless it runs; whether it runs now.
+        """Start a thread unless it runs; returns whether it runs now.
 
-        False, with a warning, for one that is not declared, for one that was told to end and has not yet, and while the
+        False, with a warning, if it is not declared, if it was asked to end and has not ended yet, and while the
         service stops.
         """
         thread = self._declared.get(name)
@@ -76,7 +76,7 @@ class Threads:
         return True
 
     def stop(self, name: str, timeout: float) -> bool:
-        """Tell a thread to end; whether it has within `timeout` seconds."""
+        """Ask a thread to end; returns whether it did within `timeout` seconds."""
         if name not in self._declared:
             runtime_logger.warning("there is no thread %r to stop", name)
             return False
@@ -88,14 +88,14 @@ class Threads:
         return bool(state.greenlet.ready())
 
     def tell_all(self) -> None:
-        """`running()` is False from now on, everywhere, and none is started any more."""
+        """From now on `running()` is False in all threads, and no thread is started."""
         self._told = True
         for state in self._started.values():
             state.tell()
 
     def drain(self, deadline: float) -> bool:
-        """Wait for all of them until `deadline` (time.monotonic); whether they ended. Greenlets that did not are cut
-        off."""
+        """Wait for all threads until `deadline` (time.monotonic), then kill the remaining greenlets. Returns whether
+        all ended in time."""
         greenlets = [state.greenlet for state in self._started.values()]
         gevent.joinall(greenlets, timeout=max(0.0, deadline - time.monotonic()))
         late = [name for name, state in self._started.items() if not state.greenlet.ready()]
@@ -110,7 +110,7 @@ class Threads:
             return
         pool = BlockingPool(1)
         self._keep_alive(thread, state, pool.run)
-        # Not in a `finally`: cut off at the end of the service, the function still has the thread.
+        # Not in a `finally`: when this greenlet is killed at the end, the function still runs in the OS thread.
         if self._release is not None:
             pool.run(self._release)
         pool.close()
@@ -124,7 +124,7 @@ class Threads:
                 context = Context(self._app)
                 call_in_context(context, call, run=run)
                 return
-            except SystemExit as error:  # ends a thread and nothing else, as in Python's own
+            except SystemExit as error:  # ends only the thread, as in Python's threading
                 runtime_logger.warning("thread %r ended itself: SystemExit(%s)", thread.name, error)
                 return
             except FAULTS:

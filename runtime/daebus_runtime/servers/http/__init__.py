@@ -1,1 +1,1 @@
-"""HTTP: from the bytes of one connection to the handler of a route, and back."""
+"""HTTP: from the bytes of a connection to the handler of a route, and back."""

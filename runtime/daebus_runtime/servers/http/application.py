@@ -1,7 +1,7 @@
-"""The WSGI application made of what a service declares, and what must hold before it can be made.
+"""The WSGI application for a service's declarations, and the checks before it can be created.
 
-Falcon routes. How a body is taken is in bodies.py; what a handler returns is written as JSON (routing.py). A WebSocket
-handshake arrives here too, since it is an HTTP request until it is accepted; what decides on it is an `Endpoint`.
+Falcon does the routing. bodies.py reads bodies, routing.py writes a handler's result as JSON. WebSocket handshakes
+arrive here too, because they are HTTP requests until they are accepted; an `Endpoint` decides on them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from . import bodies, cors
 from .routing import ENCODED_SLASH, JSON, Resource, Responder, template_of, write
 
 WEBSOCKET_ONLY = "daebus.websocket_only"
-"""In the WSGI environ of requests on a port that is for WebSockets alone."""
+"""Set in the WSGI environ of requests on a port that is only for WebSockets."""
 Environ = dict[str, Any]
 WSGI = Callable[[Environ, Any], Iterable[bytes]]
 
 
 def check(running: Running) -> None:
-    """Everything that would make a half-working service; called before a port is opened.
+    """Refuse a service that could only half work; called before a port is opened.
 
-    MissingComponent for routes without DaebusHttp and sockets without DaebusWebSocket; ConfigurationError for a
-    cors_config, a port or a path that cannot be used.
+    MissingComponent for routes without DaebusHttp and sockets without DaebusWebSocket; ConfigurationError for a bad
+    cors_config, port or path.
     """
     check_components(running)
     if running.http is not None or running.websocket is not None:
@@ -41,12 +41,12 @@ def check(running: Running) -> None:
 
 
 def make_wsgi(running: Running) -> WSGI:
-    """The WSGI application of a service, made when it starts."""
+    """The WSGI application of a service, created when it starts."""
     return _Gate(running)
 
 
 class _Gate:
-    """Tells requests from WebSocket handshakes."""
+    """Separates WebSocket handshakes from other requests."""
 
     def __init__(self, running: Running) -> None:
         self._http, self._endpoint = running.http is not None, running.websocket
@@ -58,7 +58,7 @@ class _Gate:
         if not self._http or environ.get(WEBSOCKET_ONLY):
             fields = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
             return _answer(start_response, 426, {"error": "this port is for WebSockets"}, fields)
-        if environ["PATH_INFO"] == "*":  # OPTIONS asks about the server as a whole
+        if environ["PATH_INFO"] == "*":  # OPTIONS for the server as a whole
             start_response("200 OK", [("Content-Length", "0")])
             return []
         return self._falcon(environ, start_response)
@@ -106,7 +106,7 @@ def _make_falcon(running: Running) -> falcon.App[Any, Any]:
 
 
 def _refused(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: object) -> None:
-    """Answer what is refused before, or by, a handler: `{"error": <the status' name>, …}`."""
+    """Answer a request that Falcon, a check or a handler refuses: `{"error": <name of the status>, …}`."""
     resp.status = error.status
     resp.set_headers(error.headers or {})
     content: dict[str, Any] = {"error": falcon.code_to_http_status(error.status_code).partition(" ")[2]}
@@ -119,19 +119,19 @@ def _refused(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError
 
 
 class _Around:
-    """What happens before and after each request."""
+    """Falcon middleware: runs before and after each request."""
 
     def __init__(self, policy: cors.Policy | None) -> None:
         self._policy = policy
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         if req.path.startswith("//"):
-            raise falcon.HTTPRouteNotFound  # Falcon would take it for one slash
+            raise falcon.HTTPRouteNotFound  # Falcon would treat it as a single slash
         if not req.path.isascii() and "\ufffd" in req.path:
             raise bodies.bad("the path is not URL-encoded UTF-8")
         raw = req.env.get("RAW_URI", "").partition("?")[0]
         if "%2f" in raw or "%2F" in raw:
-            # An encoded slash is part of a segment, not the end of one.
+            # An encoded slash belongs to its segment and does not end it.
             parts = [unquote(part).replace("/", ENCODED_SLASH) for part in raw.split("/")]
             req.path = "/".join(parts)
 

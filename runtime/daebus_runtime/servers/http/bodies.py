@@ -1,4 +1,4 @@
-"""A request's body: how a handler takes it; read whole, within a limit, and made into values. Knows no handler."""
+"""A request's body: reads it within a limit and parses it into values. Knows nothing of handlers."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from .framing import BrokenBody
 from .requests import Content, Upload
 
 CHUNK = 65_536
-PIECE = 4096  # bytes of a form that are decoded before the loop may turn
+PIECE = 4096  # bytes of a form that are decoded before other greenlets may run
 MOST_FIELDS = 1000
-"""Fields of a form, parts of a multipart body; as many as a query may have (requests.py)."""
+"""Limit for the fields of a form and the parts of a multipart body, the same as for a query (requests.py)."""
 _PLUS_IS_SPACE = bytes.maketrans(b"+", b" ")
 
 Environ = Mapping[str, Any]
 Take = Callable[[Any, Environ, int], Content]
-"""How a handler takes a body: (its reader, of which nothing is read yet; the WSGI environ; the limit in bytes)."""
+"""How a handler gets its body. Arguments: the reader, with nothing read yet; the WSGI environ; the limit in bytes."""
 
 
 def whole(reader: Any, environ: Environ, limit: int) -> Content:
-    """Take a body by reading all of it, before the handler runs. Refused as `read` and `parse` say."""
+    """Read and parse the whole body before the handler runs. Raises what `read` and `parse` raise."""
     return parse(read(reader, environ, limit), environ.get("CONTENT_TYPE"), limit)
 
 
 def read(reader: Any, environ: Environ, limit: int) -> bytes:
-    """The body's bytes. HTTPContentTooLarge above `limit` (before a byte is read, where the length is announced);
-    HTTPError 400 for one that is malformed or ends early, 408 for one that takes too long. All of them end the
-    connection, whose place in the stream is unknown then."""
+    """The bytes of the body. HTTPContentTooLarge above `limit` (before reading, if there is a Content-Length);
+    HTTPError 400 if it is malformed or ends early, 408 if it takes too long. All of these close the connection, because
+    the start of the next request is then unknown."""
     length = environ.get("CONTENT_LENGTH")
     if length:
         if not length.isdecimal():
@@ -72,14 +72,14 @@ def _read_chunks(reader: Any, limit: int) -> bytes:
 
 
 def _broken(error: OSError) -> falcon.HTTPError:
-    """The answer to a body that cannot be read on."""
+    """The answer for a body that could not be read to its end."""
     if not isinstance(error, BrokenBody):
         return bad("the body ends early", last=True)
     return falcon.HTTPError(error.status, description=error.reason, headers={"Connection": "close"})
 
 
 def parse(body: bytes, content_type: str | None, limit: int) -> Content:
-    """What the body holds. HTTPBadRequest for malformed JSON, forms and multipart, and for what is not UTF-8."""
+    """Parse the body. HTTPBadRequest for malformed JSON, forms and multipart bodies, and for text that is not UTF-8."""
     kind = (content_type or "").partition(";")[0].strip().lower()
     if not body:
         return Content()
@@ -116,7 +116,7 @@ def _parse_form(body: bytes) -> dict[str, str]:
 
 
 def _decoded(text: bytes, share: Share) -> str:
-    """Percent-decode, in pieces that do not hold the loop however much there is."""
+    """Percent-decode in pieces, so that even a long text does not hold the loop."""
     share.take()
     text = text.translate(_PLUS_IS_SPACE)
     if b"%" not in text:
@@ -125,7 +125,7 @@ def _decoded(text: bytes, share: Share) -> str:
     place = 0
     while place < len(text):
         end = place + PIECE
-        # Not between a `%` and its two digits.
+        # Do not cut between a `%` and its two digits.
         cut = text.rfind(b"%", end - 2, end)
         end = cut if cut > place else end
         out += urllib.parse.unquote_to_bytes(text[place:end])
@@ -135,7 +135,7 @@ def _decoded(text: bytes, share: Share) -> str:
 
 
 class _Pieces(io.BytesIO):
-    """A body for Falcon's parser, which reads it in pieces: between two of them the loop may turn."""
+    """A body as a file for Falcon's parser. Between two reads other greenlets may run."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__(body)
@@ -169,7 +169,7 @@ def _parse_multipart(body: bytes, content_type: str, limit: int) -> tuple[dict[s
 
 
 def bad(text: str, last: bool = False) -> falcon.HTTPBadRequest:
-    """A 400; `last` ends the connection."""
+    """An error 400; `last` closes the connection."""
     return falcon.HTTPBadRequest(description=text, headers={"Connection": "close"} if last else None)
 
 

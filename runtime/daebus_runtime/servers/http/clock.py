@@ -1,6 +1,6 @@
-"""How long a connection may stay in each phase: the one table of seconds, and the clock that every connection carries.
+"""Time limits of a connection: the table of seconds per phase, and the clock of each connection.
 
-The server asks each clock once a second (server.py), and ends what is overdue.
+The server checks each clock once a second (server.py) and ends connections that are overdue.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import time
 NEW, IDLE, HEADER, BODY, HANDLER, ANSWER, LINGER = "new", "idle", "header", "body", "handler", "answer", "linger"
 
 SECONDS: dict[str, float] = {
-    NEW: 10.0,  # accepted, and nothing sent yet
+    NEW: 10.0,  # accepted, nothing received yet
     IDLE: 75.0,  # between two requests
     HEADER: 10.0,  # from the first byte of a request to the end of its header; then 408
-    BODY: 20.0,  # for a body, and again for as long as RATE bytes a second came meanwhile; then 408
-    HANDLER: math.inf,  # the application has the say, also over a WebSocket
-    ANSWER: 20.0,  # for an answer that the client does not read at once, and again likewise
-    LINGER: 1.0,  # after the last answer of a connection: what the client still sends is read and dropped
+    BODY: 20.0,  # for a body; extended as long as RATE bytes a second arrive; then 408
+    HANDLER: math.inf,  # the application decides, also for a WebSocket
+    ANSWER: 20.0,  # for an answer that the client does not read at once; extended in the same way
+    LINGER: 1.0,  # after the last answer: input of the client is read and discarded
 }
 RATE = 4096
-"""Bytes a second that a slow body or a slow reader must keep up with, over each such time."""
+"""Average bytes per second that a slow body or a slow reader needs, in each period of BODY or ANSWER."""
 DRAIN_SECONDS = 0.5
-"""What an unfinished header may still take once the service is stopping."""
+"""Seconds an unfinished header may still take once the service is stopping."""
 
 
 class Clock:
@@ -33,7 +33,7 @@ class Clock:
     def __init__(self) -> None:
         self.expired = False
         self.moved = 0
-        """Bytes that came or went since the deadline was set; counted where it matters."""
+        """Bytes received or sent since the deadline was set; counted only in the phases that use RATE."""
         self.enter(NEW)
 
     def enter(self, phase: str) -> None:
@@ -42,7 +42,7 @@ class Clock:
         self.deadline = time.monotonic() + SECONDS[phase]
 
     def hurry(self) -> None:
-        """The service stops: a header that has begun must end soon."""
+        """The service is stopping: an unfinished header must end soon."""
         self.deadline = min(self.deadline, time.monotonic() + DRAIN_SECONDS)
 
     def overdue(self, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""`DaebusHttp`: what a service attaches to have HTTP. The application that answers is in application.py."""
+"""`DaebusHttp`: a service attaches it to serve HTTP. The application that answers is in application.py."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ __all__ = ["DaebusHttp", "HttpRequest", "HttpResponse"]
 class DaebusHttp:
     """HTTP for a service: `app.attach(DaebusHttp(port=8080))`, then `@app.route("/path")`.
 
-    `DAEBUS_HTTP_PORT` and `DAEBUS_HTTP_HOST` win over the arguments. cors_config: which pages of other origins may read
-    the answers: allowed_origins (origins, or `*`, the default), allowed_methods, allowed_headers, expose_headers
-    (lists), allow_credentials (bool), max_age (seconds). What it cannot mean stops the start with a ConfigurationError.
+    `DAEBUS_HTTP_PORT` and `DAEBUS_HTTP_HOST` override the arguments. cors_config: which pages of other origins may read
+    the answers. Its keys are allowed_origins (origins, or `*`, the default), allowed_methods, allowed_headers,
+    expose_headers (lists), allow_credentials (bool), max_age (seconds). A bad value raises ConfigurationError at the
+    start.
     """
 
     kind = "http"
@@ -43,7 +44,7 @@ class DaebusHttp:
         self._declared = Declarations()
 
     def bind(self, app: Application) -> None:
-        """Told by `attach`."""
+        """Called by `attach`."""
         self._app = app
         app.make_wsgi = make_wsgi
         self._declared.registry.part_of(app.registry)

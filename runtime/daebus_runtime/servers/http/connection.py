@@ -1,7 +1,7 @@
-"""HTTP/1.1 on one accepted connection: gevent's pywsgi, made strict, fair and bounded. Knows no route and no message.
+"""HTTP/1.1 on one accepted connection, based on gevent's pywsgi, but strict, fair and with limits. Knows no routes.
 
-Ours is what a request is (head.py), where its body ends (framing.py), how long each phase may take (clock.py) and how
-bytes come in (source.py) and go out (`_push`, the one way). pywsgi's is what is left: the WSGI protocol.
+Daebus parses requests (head.py), finds the end of bodies (framing.py), limits the time of each phase (clock.py), reads
+bytes (source.py) and sends them (only in `_push`). pywsgi does the rest: the WSGI protocol.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .server import Server
 from .source import open_source
 
 SLICE = 262_144
-"""An answer is handed to the kernel in pieces of this size; the loop may turn between two of them."""
+"""An answer is passed to the kernel in pieces of this size; other greenlets may run between two pieces."""
 MAPPED = "::ffff:"
 ONE_WRITE = 65_536
-"""A body up to this size leaves in one write with its header: two would be two packets."""
+"""A body up to this size is sent in one write with its header, because two writes would be two packets."""
 
 
 def _of_its_family(address: Any) -> Any:
-    """An IPv4 client of a port of both families is told as IPv4: `127.0.0.1`, not `::ffff:127.0.0.1`."""
+    """On a port for IPv6 and IPv4, show IPv4 clients as IPv4: `127.0.0.1`, not `::ffff:127.0.0.1`."""
     if isinstance(address, tuple) and address[0].startswith(MAPPED) and "." in address[0]:
         return address[0].removeprefix(MAPPED), address[1]
     return address
@@ -65,7 +65,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
             self.server.connections.pop(self, None)
 
     def expire(self) -> None:
-        """The phase has taken too long: wake the greenlet. Half a header or body is answered 408, the rest is cut."""
+        """The phase took too long: wake the greenlet. An unfinished header or body gets 408, the rest is cut."""
         self.clock.expired = True
         if self.clock.phase in (NEW, IDLE, ANSWER, LINGER):
             self.cut()
@@ -73,21 +73,21 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
             self._shut(socket.SHUT_RD)
 
     def cut(self) -> None:
-        """End the connection without another word, whatever it is doing."""
+        """Close the connection at once, without an answer, whatever it is doing."""
         if self.clock.phase == ANSWER:
-            # Else the kernel would go on offering the rest to a client that does not read.
+            # Otherwise the kernel would keep trying to send the rest to a client that does not read.
             with contextlib.suppress(OSError):
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._shut(socket.SHUT_RDWR)
 
     def _shut(self, how: int) -> None:
         self.clock.deadline = float("inf")
-        with contextlib.suppress(OSError, AttributeError):  # it ends already
+        with contextlib.suppress(OSError, AttributeError):  # it is closed already
             plain: Any = getattr(self.socket, "_sock", self.socket)
             plain.shutdown(how)
 
     def has_bytes(self) -> bool:
-        """Whether the client has sent something that waits to be read."""
+        """Whether unread bytes of the client have arrived."""
         try:
             return bool(self.socket._sock.recv(1, socket.MSG_PEEK))
         except (OSError, ValueError, AttributeError):  # nothing there, or TLS
@@ -115,7 +115,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         return None if self.close_connection or self.rfile.closed else True
 
     def _wait_for_request(self) -> bool:
-        """Whether a request begins; False when the connection ends instead."""
+        """Whether a request begins; False if the connection ends instead."""
         if self.server.draining and not self.has_bytes():
             return False
         first = self.clock.phase == NEW
@@ -125,12 +125,12 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         if not self.rfile.peek(1):
             return False
         if not (first or self.source.waited):
-            turn()  # the client was here before us, by pipelining or by being fast: one request a turn
+            turn()  # the next request is already here (pipelining, or a fast client): one per turn
         self.clock.enter(HEADER)
         return True
 
     def _take(self, head: Head) -> None:
-        """Make the head what pywsgi and gunicorn look for."""
+        """Set the attributes that pywsgi and gunicorn expect from the head."""
         self.requestline, self.command, self.path = head.line, head.method, head.target
         self.request_version = "HTTP/" + head.version
         self.headers, self.content_length, self.close_connection = head.fields, head.length, head.close
@@ -155,14 +155,14 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         if isinstance(self.client_address, tuple):
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = str(self.client_address[0]), str(self.client_address[1])
         for name, value in self.headers.items():
-            if "_" not in name:  # X_Forwarded_For would pass as X-Forwarded-For
+            if "_" not in name:  # X_Forwarded_For would look like X-Forwarded-For
                 key = name.replace("-", "_").upper()
                 environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
         environ["wsgi.input"], environ["wsgi.input_terminated"] = self.wsgi_input, True
         return environ
 
     def _settle_body(self) -> None:
-        """Leave the connection at the beginning of the next request, or end it so that the client sees the answer."""
+        """Skip the unread body so that the next request can follow, or close so that the client gets the answer."""
         body = self.wsgi_input
         if not body.unread:
             return
@@ -174,7 +174,8 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
             self._linger()
 
     def _linger(self) -> None:
-        """Closing with unread input makes the kernel send a reset, which can destroy the answer: read on for a bit."""
+        """Keep reading for a moment: closing with unread input makes the kernel send a reset, which can destroy the
+        answer."""
         self.clock.enter(LINGER)
         with contextlib.suppress(OSError, ValueError):
             self.socket.shutdown(socket.SHUT_WR)
@@ -190,7 +191,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
             self._linger()
 
     def _push(self, data: bytes | bytearray) -> None:
-        """Send; what the client does not take at once must go within the time of an answer."""
+        """Send. What the client does not accept at once must be sent within the time limit for an answer."""
         try:
             sent = self._send(data) if len(data) <= SLICE else 0
         except BlockingIOError:

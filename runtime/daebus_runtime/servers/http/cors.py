@@ -1,4 +1,4 @@
-"""CORS: which pages of other origins may read the answers. As https://fetch.spec.whatwg.org, "CORS protocol"."""
+"""CORS: which pages of other origins may read the answers. See https://fetch.spec.whatwg.org, "CORS protocol"."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ KEYS = (*LISTS, "allow_credentials", "max_age")
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """A checked `cors_config`. Without `allowed_origins` every origin is allowed, without `allowed_methods` the path's
-    own methods, without `allowed_headers` the ones that are asked for; `max_age` in seconds."""
+    """A checked `cors_config`. Without `allowed_origins` every origin is allowed; without `allowed_methods`, the
+    methods of the path; without `allowed_headers`, the requested ones. `max_age` in seconds."""
 
     allowed_origins: tuple[str, ...] = ()
     allowed_methods: tuple[str, ...] = ()
@@ -34,15 +34,15 @@ class Policy:
 
     @property
     def open(self) -> bool:
-        """Whether every origin is allowed: the answer then is `*` and depends on nobody's origin."""
+        """Whether every origin is allowed. Then the answer is `*` and the same for all origins."""
         return "*" in self.allowed_origins
 
     def _allows(self, origin: str) -> bool:
-        # Browsers write an origin in one way only; others may not.
+        # Browsers always use the serialized form of an origin; other clients may not.
         return origin in self.allowed_origins or (len(origin) < 300 and same_origin(origin) in self.allowed_origins)
 
     def answer(self, origin: str | None, preflight: bool, wanted: str | None, methods: str | None) -> dict[str, str]:
-        """The header fields for an answer. wanted: `Access-Control-Request-Headers`; methods: those of the path."""
+        """The header fields of an answer. wanted: `Access-Control-Request-Headers`; methods: those of the path."""
         fields: dict[str, str] = {}
         if not self.open:
             fields["Vary"] = "Origin"
@@ -71,7 +71,7 @@ class Policy:
 
 
 def parse(config: Mapping[str, Any] | None) -> Policy | None:
-    """The policy that a `cors_config` describes; None for none. ConfigurationError names the key and the value."""
+    """The policy for a `cors_config`; None if it is empty. ConfigurationError names the key and the value."""
     if not config:
         return None
     if not isinstance(config, Mapping):
@@ -104,8 +104,8 @@ def parse(config: Mapping[str, Any] | None) -> Policy | None:
 
 
 def same_origin(text: str) -> str | None:
-    """An origin as browsers write it (https://html.spec.whatwg.org, "Serialization of an origin"): lower case, no
-    default port, addresses in their short form. None for what no browser would send."""
+    """An origin as browsers serialize it (https://html.spec.whatwg.org, "Serialization of an origin"): lower case, no
+    default port, IP addresses in short form. None if no browser would send it."""
     match = _ORIGIN(text.lower())
     if match is None:
         return text if text == "null" else None

@@ -1,7 +1,7 @@
-"""Where a request's body ends, and its bytes up to there: `wsgi.input`. Knows no content.
+"""Finds the end of a request's body and reads its bytes: `wsgi.input`. Does not interpret the content.
 
-A body that is malformed or ends early raises `BrokenBody`. What is left of one after the answer is the connection's
-business (`unread`, `skip`).
+A body that is malformed or ends early raises `BrokenBody`. After the answer, the connection decides what to do with an
+unread rest (`unread`, `skip`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .clock import ANSWER, BODY, HANDLER, Clock
 from .head import MOST_LINE, Refused, read_fields
 
 MOST_EXTENSIONS = 65_536
-"""Bytes of chunk extensions in one body."""
+"""Limit for the bytes of chunk extensions in one body."""
 SKIP_BYTES = 65_536
 """Up to this many unread body bytes are discarded to keep the connection; above that it is closed."""
 CHUNK = 65_536
 PIECE = 64
-"""So many chunks are one piece of work in the connection's share of the loop; one read may bring a thousand."""
+"""After this many chunks the connection takes its share of the loop again, because one read may bring a thousand."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
@@ -32,7 +32,7 @@ _CHUNK_LINE = re.compile(
 
 
 class BrokenBody(OSError):
-    """A body that is malformed, ends early or takes too long. `status`: how it is answered."""
+    """A body that is malformed, ends early or takes too long. `status`: of the answer."""
 
     def __init__(self, status: str, reason: str, early: bool = False) -> None:
         super().__init__(reason)
@@ -40,7 +40,7 @@ class BrokenBody(OSError):
 
 
 class NoBody:
-    """The body of a request that has none."""
+    """The body of a request without one."""
 
     unread = False
     unskippable = False
@@ -58,20 +58,20 @@ class NoBody:
             yield line
 
     def _discard(self) -> None:
-        """pywsgi's; what is left is dealt with by the connection."""
+        """Overrides pywsgi's method: the connection handles the rest."""
 
 
 class Body(NoBody):
-    """A body of `length` bytes, or in chunks where `length` is None.
+    """A body of `length` bytes, or a chunked one if `length` is None.
 
-    waiting: the socket of a client that waits for leave to send (`Expect: 100-continue`); it is given with the first
+    waiting: the socket of a client that waits for `100 Continue` before it sends the body; it is sent with the first
     read.
     """
 
     def __init__(self, file: Any, clock: Clock, length: int | None, waiting: Any = None) -> None:
         self._file, self._clock, self._waiting = file, clock, waiting
         self._chunked = length is None
-        self._left = length or 0  # of the body, or of the chunk at hand
+        self._left = length or 0  # bytes left of the body, or of the current chunk
         self._ended = length == 0
         self._broken = self._begun = False
         self._extensions = self._chunks = 0
@@ -79,24 +79,24 @@ class Body(NoBody):
 
     @property
     def unread(self) -> bool:  # type: ignore[override]
-        """Whether the client has more to send than was read."""
+        """Whether the body has not been read to its end."""
         return not self._ended
 
     @property
     def unskippable(self) -> bool:  # type: ignore[override]
-        """Whether so much is unread, or perhaps is, that the connection ends with the answer."""
+        """Whether the unread rest is, or could be, so long that the connection is closed after the answer."""
         return not self._ended and (
             self._chunked or self._broken or self._waiting is not None or self._left > SKIP_BYTES
         )
 
     def skip(self) -> None:
-        """Discard what is left."""
+        """Read and discard the rest."""
         with contextlib.suppress(OSError):
             while self.read(CHUNK):
                 pass
 
     def read(self, size: int | None = -1) -> bytes:
-        """So many bytes, fewer only at the end of the body; all without a size. BrokenBody."""
+        """Exactly `size` bytes, fewer only at the end of the body; without a size, all of them. BrokenBody."""
         self._begin()
         pieces = []
         wanted = -1 if size is None else size
@@ -128,7 +128,7 @@ class Body(NoBody):
             self._clock.enter(BODY)
 
     def _piece(self, most: int) -> bytes:
-        """At most so many bytes, at least one unless the body ends."""
+        """At most `most` bytes, but at least one unless the body ends."""
         try:
             if self._chunked and not self._left:
                 self._left = self._next_chunk()
@@ -161,7 +161,7 @@ class Body(NoBody):
         return BrokenBody("400 Bad Request", reason, early)
 
     def _next_chunk(self) -> int:
-        """The size of the next chunk; after the last one, 0, its trailers are read and dropped."""
+        """The size of the next chunk. For the last one, 0, the trailers are read and discarded."""
         self._chunks += 1
         if self._chunks % PIECE == 0:
             self._share.take()
@@ -191,7 +191,7 @@ NO_BODY = NoBody()
 
 
 def malformed(arrived: bytes) -> bool:
-    """Whether the beginning of a chunked body is malformed already, whatever follows."""
+    """Whether a chunked body is malformed already in the bytes that have arrived."""
     try:
         Body(io.BytesIO(arrived), Clock(), None).read()
     except BrokenBody as broken:

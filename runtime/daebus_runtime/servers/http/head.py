@@ -1,6 +1,6 @@
-"""The head of a request: its first line and its header fields, as RFC 9112 has them. Knows no socket and no route.
+"""The head of a request: its first line and its header fields (RFC 9112). Knows nothing of sockets and routes.
 
-What is malformed, or could be understood in two ways, raises `Refused`, which says how it is answered.
+A head that is malformed or ambiguous raises `Refused`, with the status of the answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MOST_FIELDS = 100
 MOST_HEADER = 65_536
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-# Everything visible but `#`, and `%` with two hexadecimal digits only.
+# All visible characters except `#`; `%` only before two hexadecimal digits.
 _CHARS = r"[^\x00-\x20\x7f#%{more}]*(?:%[0-9A-Fa-f]{{2}}[^\x00-\x20\x7f#%{more}]*)*"
 _VISIBLE, _BEFORE_QUERY = _CHARS.format(more=""), _CHARS.format(more="?")
 _NAME = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+"
@@ -31,7 +31,7 @@ ReadLine = Callable[[int], bytes]
 
 
 class Refused(ValueError):
-    """A request that is answered before it is one; `status` is the whole status line's text."""
+    """A request that is refused while it is parsed; `status` is the text of the status line."""
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
@@ -43,15 +43,15 @@ def bad(reason: str) -> Refused:
 
 
 class Head:
-    """line: the request line; target: path and query as they came, `*` with OPTIONS alone; version: `1.0` or `1.1`;
-    fields: by lower-case name, several of one name joined; length: Content-Length, None without one; chunked: whether
-    the body comes in chunks; close: whether the client wants the connection to end with the answer."""
+    """line: the request line; target: path and query as received, `*` only for OPTIONS; version: `1.0` or `1.1`;
+    fields: by lower-case name, repeated fields joined; length: Content-Length or None; chunked: whether the body is
+    chunked; close: whether the client wants the connection to be closed after the answer."""
 
     __slots__ = ("chunked", "close", "fields", "length", "line", "method", "target", "version")
 
     def __init__(self, readline: ReadLine, known_host: str | None = None) -> None:
-        """Read the head of a request. EOFError when the client ends before it; Refused. known_host: a `Host` that
-        needs no second look."""
+        """Read the head of a request. EOFError if the stream ends before; Refused. known_host: a `Host` that was
+        checked before."""
         too_long = "414 URI Too Long"
         self.line = read_line(readline, too_long) or read_line(readline, too_long)
         authority = self._take_apart(self.line)
@@ -62,7 +62,7 @@ class Head:
         self._check_framing()
 
     def _take_apart(self, line: str) -> str | None:
-        """The request line; the authority of an absolute target."""
+        """Parse the request line; returns the authority of an absolute target."""
         match = _USUAL_LINE(line)
         if match is not None:
             self.method, self.target, minor = match.groups()
@@ -98,7 +98,7 @@ class Head:
             raise bad("malformed or repeated Host")
 
     def _check_framing(self) -> None:
-        """Where the body ends, and whether the connection goes on, must be said in one way only."""
+        """The end of the body, and whether the connection stays open, must be unambiguous."""
         fields = self.fields
         length, coding = fields.get("content-length"), fields.get("transfer-encoding")
         if length is not None and not _LENGTH(length):
@@ -117,7 +117,7 @@ class Head:
 
 
 def read_line(readline: ReadLine, too_long: str) -> str:
-    """A line without its end. EOFError when the stream ends in it; Refused with `too_long` above MOST_LINE bytes."""
+    """A line without its line end. EOFError if the stream ends in it; Refused with `too_long` above MOST_LINE bytes."""
     raw = readline(MOST_LINE + 2)
     if raw.endswith(b"\r\n"):
         return raw[:-2].decode("latin-1")
@@ -129,7 +129,7 @@ def read_line(readline: ReadLine, too_long: str) -> str:
 
 
 def read_fields(readline: ReadLine) -> dict[str, str]:
-    """Header fields or trailers up to the empty line, by lower-case name. EOFError; Refused."""
+    """Read header fields or trailers up to the empty line, by lower-case name. EOFError; Refused."""
     fields: dict[str, str] = {}
     too_large = "431 Request Header Fields Too Large"
     size = 0
@@ -151,7 +151,7 @@ def read_fields(readline: ReadLine) -> dict[str, str]:
 
 
 def is_authority(text: str) -> bool:
-    """Whether it is a host, or host:port, as a URL has them (RFC 3986, 3.2, without user information)."""
+    """Whether it is a host or host:port as in a URL (RFC 3986, 3.2, without user information)."""
     if not _HOST(text):
         return False
     host, _, port = text.rpartition(":") if not text.endswith("]") and ":" in text else (text, "", "")

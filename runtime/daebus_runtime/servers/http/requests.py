@@ -1,4 +1,4 @@
-"""An HTTP request and the ways to answer it, as a handler sees them. Knows no routing and no server."""
+"""The HTTP request and response objects for handlers. Knows nothing of routing and the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...envelope import progress_data
 
 
 class Headers(dict[str, str]):
-    """Header fields by name, whatever its upper and lower case; in all else a dict. Listed as `Content-Type`."""
+    """A dict of header fields whose names are case-insensitive. They are listed in the form `Content-Type`."""
 
     __hash__ = None
 
@@ -70,7 +70,7 @@ class Headers(dict[str, str]):
 
     @classmethod
     def of(cls, environ: Mapping[str, Any]) -> Headers:
-        """The header of a WSGI request."""
+        """The header fields of a WSGI request."""
         headers = cls()
         for key, value in environ.items():
             if key.startswith("HTTP_"):
@@ -85,14 +85,14 @@ def _titled(name: Any) -> Any:
 
 
 def parse_query(text: str) -> dict[str, str]:
-    """The query's parameters: the last value wins, blanks are kept. ValueError for what is not UTF-8."""
+    """The query's parameters: the last value of a name counts, empty values are kept. ValueError if it is not UTF-8."""
     if not text:
         return {}
     return dict(urllib.parse.parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1000))
 
 
 def parse_cookies(text: str | None) -> dict[str, str]:
-    """The cookies of a `Cookie` header; what cannot be read is left out."""
+    """The cookies of a `Cookie` header; malformed ones are left out."""
     cookies: dict[str, str] = {}
     for part in (text or "").split(";"):
         name, equals, value = part.strip().partition("=")
@@ -112,8 +112,8 @@ class Upload:
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """What a request's body holds. `body`: the bytes; `json`: its value, None when it is no JSON; `form`: text fields;
-    `files`: uploads by field."""
+    """The parsed body of a request. `body`: the bytes; `json`: the JSON value, None if it is not JSON; `form`: text
+    fields; `files`: uploads by field."""
 
     body: bytes = b""
     json: Any = None
@@ -127,8 +127,8 @@ class HttpRequest:
 
     method; path (decoded, without the query); params: the path's parameters by name; query: parameters after `?`;
     headers: by name, case-insensitive; cookies; json, form, files, body: see `Content`; payload: the query for GET and
-    HEAD, else what the body holds (`{}` without one); raw: all of it as a dict. Made from such a dict, or from what a
-    server received.
+    HEAD, else the parsed body (`{}` without one); raw: everything as a dict. Created from such a dict, or from a
+    received request.
     """
 
     __slots__ = (
@@ -170,7 +170,7 @@ class HttpRequest:
     def received(
         cls, environ: Mapping[str, Any], path: str, params: dict[str, str], query: dict[str, str], content: Content
     ) -> HttpRequest:
-        """What a server received. Headers and cookies are read when they are asked for."""
+        """From a request that the server received. Headers and cookies are parsed at their first use."""
         request = cls.__new__(cls)
         request.method, request.path, request.params, request.query = environ["REQUEST_METHOD"], path, params, query
         request.json, request.form, request.files, request.body = (
@@ -198,7 +198,7 @@ class HttpRequest:
 
     @property
     def request_id(self) -> str:
-        """Made here; it stands in the log, and in the answer to a request that failed."""
+        """Generated here; it is in the log and in the answer to a failed request."""
         if self._request_id is None:
             self._request_id = secrets.token_hex(8)
         return self._request_id
@@ -218,9 +218,9 @@ class HttpRequest:
 
 
 class HttpResponse:
-    """The ways an HTTP handler answers. Each returns what a handler may return as well: (data, status[, headers]).
+    """How an HTTP handler answers. Each method returns (data, status[, headers]), which a handler may also return.
 
-    A handler that sends and returns nothing has answered with what it sent last.
+    If a handler calls these methods and returns nothing, the last call is the answer.
     """
 
     __slots__ = ("answer",)
@@ -231,7 +231,7 @@ class HttpResponse:
     def send(
         self, data: Any = None, status: int = 200, headers: Mapping[str, str] | None = None, *, status_code: Any = None
     ) -> tuple[Any, ...]:
-        """Answer with data (anything codec.py encodes), an HTTP status and header fields. ValueError for no status."""
+        """Answer with data (anything codec.py encodes), a status and header fields. ValueError for a bad status."""
         code = status if status_code is None else status_code
         if isinstance(code, bool) or not isinstance(code, int) or not 200 <= code <= 599:
             raise ValueError(f"an HTTP status is a number from 200 to 599, not {code!r}")
@@ -249,14 +249,14 @@ class HttpResponse:
     def progress(
         self, payload: Any, percentage: float | None = None, *, progress_percentage: float | None = None
     ) -> tuple[Any, ...]:
-        """HTTP has one answer: `send`, with the percentage in it as elsewhere."""
+        """HTTP has only one answer, so this is `send` with the percentage in the data."""
         return self.send(progress_data(payload, percentage if progress_percentage is None else progress_percentage))
 
     def set_status(self, status_code: int) -> HttpResponse:
-        """Answer with this status and what was sent before, else null; returns the response itself."""
+        """Answer with this status and the data sent so far, else null; returns the response itself."""
         self.send(None if self.answer is None else self.answer[0], status_code)
         return self
 
     def get_response(self) -> tuple[Any, int]:
-        """(data, status) of the answer as it stands: null and 200 before anything was sent."""
+        """(data, status) of the current answer; null and 200 before anything was sent."""
         return (None, 200) if self.answer is None else (self.answer[0], self.answer[1])

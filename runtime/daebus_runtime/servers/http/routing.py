@@ -1,7 +1,7 @@
-"""From declared routes to Falcon's router: templates, the methods of a path, and the run of a handler.
+"""Adds declared routes to Falcon's router: templates, the methods of a path, and the call of a handler.
 
-A template's fields are named by their place, so that `/a/<x>` and `/a/<y>/b` can live side by side; each handler gets
-its own names.
+The fields of a template are named by their position, so that `/a/<x>` and `/a/<y>/b` can coexist. Each handler gets the
+names that its author chose.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from . import bodies
 from .requests import HttpRequest, HttpResponse, parse_query
 
 ENCODED_SLASH = "\udc2f"
-"""Stands for `%2F` in a path while it is routed. No UTF-8 decodes to it."""
+"""Replaces `%2F` in a path during routing. It cannot result from decoding UTF-8."""
 JSON = "application/json"
 OWN_FIELDS = frozenset(("connection", "content-length", "transfer-encoding"))
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -38,7 +38,7 @@ _LITERAL = re.compile(r"[^<>{}'\\\s\x00-\x1f\x7f]*").fullmatch
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """A path as Falcon knows it, and what the author calls its fields: {field: name}."""
+    """A path in Falcon's form, and the author's names for its fields: {field: name}."""
 
     text: str
     names: Mapping[str, str]
@@ -72,7 +72,7 @@ def _unroutable(route: Route, why: str) -> RegistrationError:
 
 
 class Resource:
-    """The responders of one path, `on_<method>` as Falcon looks for them."""
+    """The responders of one path, as `on_<method>` for Falcon."""
 
     def __init__(self) -> None:
         self.routes: dict[str, Route] = {}
@@ -88,16 +88,16 @@ class Resource:
         setattr(self, f"on_{method.lower()}", responder)
 
     def finish(self) -> None:
-        """HEAD is answered as GET is; the server leaves the body out."""
+        """Answer HEAD like GET; the server omits the body."""
         if "GET" in self.routes and "HEAD" not in self.routes:
             self.routes["HEAD"] = self.routes["GET"]
             self.on_head = self.on_get  # type: ignore[attr-defined]
 
 
 class Responder:
-    """What Falcon calls for one method of one route: reads the request, runs the handler, writes what it answers.
+    """Called by Falcon for one method of one route: reads the request, runs the handler, writes the answer.
 
-    The handler is known before a byte of the body is read, and `take` says how that one has it: whole, or by itself.
+    The handler is known before the body is read, so `take` can pass it the whole body, or later let it read by itself.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Responder:
         response = HttpResponse()
         run = self._running.blocking.run if self.route.blocking else None
         handler = functools.partial(self.route.function, request, **request.params)
-        # In a fresh context each time: one connection brings many requests.
+        # A new context for each call, because one connection brings many requests.
         context = Context(self._running.service, request, response)
         if run is None:
             gate().enter()
@@ -149,15 +149,15 @@ class Responder:
 
 
 def clear(resp: falcon.Response) -> None:
-    """Forget what was written already."""
+    """Discard everything written so far."""
     for name in list(resp.headers):
         resp.delete_header(name)
 
 
 def write(resp: falcon.Response, result: Any) -> None:
-    """Write what a handler returned: data, (data, status) or (data, status, headers); None is JSON's null.
+    """Write a handler's result: data, (data, status) or (data, status, headers); None becomes JSON's null.
 
-    TypeError for data without a JSON form, ValueError for a header that cannot be sent; nothing is written then.
+    TypeError for data without a JSON form, ValueError for a header that cannot be sent; then nothing is written.
     """
     data, status, headers = _taken_apart(result)
     fields = checked(headers)
@@ -182,7 +182,7 @@ def _taken_apart(result: Any) -> tuple[Any, int, Any]:
 
 
 def _pairs(headers: Any) -> Iterable[tuple[str, str]]:
-    """The fields of a dict (a list as value: several fields of one name) or of pairs."""
+    """The header fields of a dict (a list as value means several fields) or of pairs."""
     items = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in items:
         for one in value if isinstance(value, (list, tuple)) else (value,):
@@ -190,7 +190,7 @@ def _pairs(headers: Any) -> Iterable[tuple[str, str]]:
 
 
 def _text(part: Any, kind: type) -> str:
-    """A name or a value as text. Bytes are what goes on the wire; str() of None or of a container is never meant."""
+    """A name or a value as text. Bytes are decoded. None and containers are refused: their str() is never intended."""
     if isinstance(part, (bytes, bytearray)):
         return part.decode("latin-1")
     if part is None or isinstance(part, (Mapping, list, tuple, set, frozenset)) or not isinstance(part, kind):
@@ -199,7 +199,7 @@ def _text(part: Any, kind: type) -> str:
 
 
 def checked(headers: Any) -> list[tuple[str, str]]:
-    """The header fields that a handler gives, as pairs. ValueError for one that cannot be sent, or is the server's."""
+    """A handler's header fields as pairs. ValueError for one that cannot be sent, or that only the server may set."""
     if not headers:
         return []
     fields = list(_pairs(headers))
@@ -214,11 +214,11 @@ def checked(headers: Any) -> list[tuple[str, str]]:
 
 
 def add(resp: falcon.Response, fields: Iterable[tuple[str, str]]) -> None:
-    """Set header fields; a name that comes again is added to."""
+    """Set header fields; a repeated name adds a value."""
     for name, value in fields:
         lower = name.lower()
         if lower == "content-type":
-            continue  # it goes with the body
+            continue  # it is set together with the body
         if lower == "set-cookie" or resp.get_header(name) is not None:
             resp.append_header(name, value)
         else:

@@ -1,4 +1,4 @@
-"""The listening side of HTTP: accepts connections, knows those that are open, and ends those that take too long."""
+"""The listening side of HTTP: accepts connections, tracks the open ones and ends those that take too long."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ DRAIN_SWEEP_SECONDS = 0.1
 
 
 class Accepted(Protocol):
-    """One connection, as its server sees it."""
+    """What the server needs from a connection."""
 
     clock: Clock
 
     def expire(self) -> None:
-        """Its phase has taken too long."""
+        """Called when its phase has taken too long."""
 
     def cut(self) -> None:
-        """End without another word."""
+        """Close at once, without an answer."""
 
     def has_bytes(self) -> bool:
-        """Whether the client has sent something that waits to be read."""
+        """Whether unread bytes of the client have arrived."""
 
 
 class Server(pywsgi.WSGIServer):
-    """One port. Its clockwork runs from `start` to `stop`; nobody else needs to look after a connection.
+    """One port. From `start` to `stop` it checks the time limits of its connections; no other code has to.
 
-    most: above so many connections the oldest one is cut, those first that have sent no whole request; None leaves the
-    number to the pool that `spawn` is.
+    most: above this number of connections the oldest one is cut, preferably one without a complete request; None means
+    that the pool passed as `spawn` sets the limit.
     """
 
     def __init__(self, listener: Any, most: int | None = None, **options: Any) -> None:
         error_log = pywsgi.LoggingLogAdapter(runtime_logger, logging.WARNING)
         super().__init__(listener, error_log=error_log, **options)
-        self.connections: dict[Accepted, None] = {}  # the oldest first
+        self.connections: dict[Accepted, None] = {}  # oldest first
         self.draining = False
         self.logs_access = bool(getattr(self.log, "access_log_enabled", False))
         self._most = most
         self._second, self._date = 0, b""
         self._sweeps = _every(SWEEP_SECONDS)
-        # Else pywsgi asks the DNS for it.
+        # Otherwise pywsgi would look it up in the DNS.
         self.environ.setdefault("SERVER_NAME", self.address[0] if isinstance(self.address, tuple) else "")
 
     def start(self) -> None:
@@ -61,7 +61,7 @@ class Server(pywsgi.WSGIServer):
         super().stop(timeout)
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
-        """Told by pywsgi, in the connection's greenlet: the TLS handshake, which must not take longer than a header."""
+        """Called by pywsgi in the connection's greenlet. Limits the time of the TLS handshake."""
         wrap = cast("Any", self).wrap_socket
         options: Any = self.ssl_args
         try:
@@ -74,14 +74,14 @@ class Server(pywsgi.WSGIServer):
             self.handle(secured, address)
 
     def date(self) -> bytes:
-        """The time as a header has it; made once a second."""
+        """The current time for a `Date` header; formatted once a second."""
         now = int(time.time())
         if now != self._second:
             self._second, self._date = now, formatdate(now, usegmt=True).encode()
         return self._date
 
     def admit(self, connection: Accepted) -> None:
-        """Told by each connection when it begins."""
+        """Called by each connection at its start."""
         if self._most is not None and len(self.connections) >= self._most:
             silent = (one for one in self.connections if one.clock.phase in (NEW, HEADER))
             victim = next(silent, None) or next(iter(self.connections))
@@ -90,13 +90,13 @@ class Server(pywsgi.WSGIServer):
         self.connections[connection] = None
 
     def sweep(self) -> None:
-        """End the connections that are overdue."""
+        """End overdue connections."""
         now = time.monotonic()
         for connection in [one for one in self.connections if one.clock.overdue(now)]:
             connection.expire()
 
     def drain(self) -> None:
-        """Take no more connections, end those that wait; the others end with their request."""
+        """Accept no more connections and end the idle ones; the others end after their request."""
         self.draining = True
         self.close()
         self._sweeps.close()

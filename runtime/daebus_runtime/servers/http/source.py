@@ -1,4 +1,4 @@
-"""The bytes that a client sends, as a file: fair to the other clients, and counted. Knows no HTTP."""
+"""A client's bytes as a file: counts them and is fair to other clients. Knows nothing of HTTP."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ...turn import Share
 from .clock import BODY, HEADER, LINGER, Clock
 
 BUFFER = 8192
-# Between requests the connection itself sees to its turns, and so does a WebSocket, which lives in HANDLER.
+# In other phases the connection itself takes its turns; so does a WebSocket, whose phase is HANDLER.
 _GREEDY = (HEADER, BODY, LINGER)
 
 
 class Source(io.RawIOBase):
     """Reads from a gevent socket.
 
-    A read that finds bytes does not wait, so a client that always has some ready would keep the loop to itself: such
-    reads are held to the connection's share of the loop. Where clients wait for their answers, reads wait too.
+    A read that finds bytes does not wait, so a client that always has bytes ready could hold the loop. Therefore such
+    reads use the connection's share of the loop. A client that waits for answers is not affected.
     """
 
     def __init__(self, sock: Any, clock: Clock) -> None:
@@ -27,13 +27,13 @@ class Source(io.RawIOBase):
         self.share = Share()
         self.patient = True
         self.waited = False
-        """Whether the loop has turned, since a read had to wait, after somebody set this to False."""
+        """Set to True when a read had to wait, so the loop has turned. Users reset it to False."""
 
     def readable(self) -> bool:
         return True
 
     def arrived(self, file: io.BufferedReader) -> bytes:
-        """The next bytes of the file over this, as far as they are here; never waits."""
+        """The next bytes of the buffered file, as far as they have arrived; never waits."""
         self.patient = False
         try:
             return file.peek(1)
@@ -60,13 +60,13 @@ class Source(io.RawIOBase):
             self.waited = True
             try:
                 size: int = self._receive(buffer)
-            except BlockingIOError:  # somebody else's byte
+            except BlockingIOError:  # woken, but there is nothing to read
                 continue
             return size
 
 
 class TlsSource(Source):
-    """The same over TLS, where nobody can tell whether a read waited."""
+    """The same over TLS, where it is unknown whether a read waited."""
 
     def readinto(self, buffer: Any) -> int | None:
         if not self.patient and not self._socket.pending():
@@ -79,6 +79,6 @@ class TlsSource(Source):
 
 
 def open_source(sock: Any, clock: Clock) -> tuple[Source, io.BufferedReader]:
-    """The source of a connection, and the buffered file over it."""
+    """The source of a connection, and a buffered file that reads from it."""
     source = TlsSource(sock, clock) if isinstance(sock, ssl.SSLSocket) else Source(sock, clock)
     return source, io.BufferedReader(source, BUFFER)

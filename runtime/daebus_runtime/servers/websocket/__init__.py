@@ -1,1 +1,1 @@
-"""WebSockets: frames and connections, and the JSON protocol that services speak over them."""
+"""WebSockets: frames, connections, and the JSON protocol of services."""

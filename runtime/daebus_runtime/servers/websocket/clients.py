@@ -1,4 +1,4 @@
-"""The clients of the JSON protocol, as the service sees them. Knows the protocol's frames, not its handlers."""
+"""The clients of the JSON protocol, as the service sees them. Knows the messages of the protocol, but no handlers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .endpoint import Handshake, Socket
 from .frames import TEXT, Frame
 
 EARLY_MOST = 100
-"""So many messages may be sent to a client while it is still being accepted."""
+"""How many messages may wait for a client that is still being accepted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +25,12 @@ class RateLimit:
 
 
 def encoded(message_type: str, data: Any, **fields: Any) -> Frame:
-    """A message of the protocol, ready for any number of clients. TypeError for data that has no JSON form."""
+    """A message of the protocol, encoded once for any number of clients. TypeError for data without a JSON form."""
     return Frame(TEXT, codec.dumps({"type": message_type, "data": data, **fields}))
 
 
 class Client:
-    """One client: its socket, and what is known of it."""
+    """One client: its socket and its metadata."""
 
     def __init__(self, client_id: str, handshake: Handshake) -> None:
         self.id = client_id
@@ -41,23 +41,23 @@ class Client:
         self.messages_sent = 0
         self.busy = False
         self.closing: tuple[int, str] | None = None
-        """Close code and reason, once the end has begun on our side."""
+        """Close code and reason, once our side has started to close."""
         self._socket: Socket | None = None
         self._early: list[Frame] = []
         self._times: deque[float] = deque()
 
     def open(self, socket: Socket) -> None:
-        """The socket is there; what was sent before goes first."""
+        """Set the socket; messages sent before are sent first."""
         self._send_early(socket)
         self._socket = socket
-        self._send_early(socket)  # from a thread that looked just before
+        self._send_early(socket)  # an OS thread may have added one just before
 
     def send(self, data: Any, message_type: str = "response") -> bool:
-        """Send a message; whether the client is connected. TypeError for data that has no JSON form."""
+        """Send a message; returns whether the client is connected. TypeError for data without a JSON form."""
         return self.send_frame(encoded(message_type, data))
 
     def send_frame(self, frame: Frame) -> bool:
-        """Send an encoded message; returns at once, False when the client has gone."""
+        """Send an encoded message. Returns at once, False if the client is gone."""
         if self._socket is None:
             if len(self._early) < EARLY_MOST and not self.closing:
                 self._early.append(frame)
@@ -86,20 +86,20 @@ class Client:
         return message
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Begin the end, whatever the client is at. ValueError for a code that may not be sent."""
+        """Start to close, even during a handler. ValueError for a code that may not be sent."""
         self.closing = (code, reason)
         if self._socket is not None:
             self._socket.close(code, reason)
 
     def close_when_idle(self, code: int, reason: str) -> None:
-        """End once the message that is being handled is answered, at once when there is none."""
+        """Close after the answer to the current message, or at once if there is none."""
         if not self.busy:
             self.close(code, reason)
         elif self.closing is None:
             self.closing = (code, reason)
 
     def wait_seconds(self, limit: RateLimit) -> float:
-        """Count a message: 0 when it is within the limit, else how long until the next one is."""
+        """Count a message. Returns 0 if it is within the limit, else the seconds until one is allowed again."""
         now = time.monotonic()
         if self.is_limited(limit):
             return self._times[0] + limit.seconds - now
@@ -107,15 +107,15 @@ class Client:
         return 0.0
 
     def is_limited(self, limit: RateLimit) -> bool:
-        """Whether one more message would be beyond the limit."""
+        """Whether one more message would exceed the limit."""
         now, times = time.monotonic(), self._times
         while times and now - times[0] >= limit.seconds:
             times.popleft()
         return len(times) >= limit.messages
 
     def metadata(self) -> dict[str, Any]:
-        """What `get_client_metadata` tells; times in Unix seconds, `last_activity` is the last message received."""
-        now = time.monotonic()  # how long something lasts is no matter of the wall clock, which may be set
+        """For `get_client_metadata`. Times in Unix seconds; `last_activity` is that of the last received message."""
+        now = time.monotonic()  # durations must not depend on the wall clock, which may be set
         return {
             "connected_at": self.connected_at,
             "path": self.handshake.path,

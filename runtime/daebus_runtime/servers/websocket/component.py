@@ -1,6 +1,6 @@
-"""`DaebusWebSocket`: what a service attaches to have WebSockets, and sends to their clients with.
+"""`DaebusWebSocket`: a service attaches it to serve WebSockets, and uses it to send to their clients.
 
-Everything here may be called from any handler, task or thread, and returns without waiting for a client.
+All methods may be called from any handler, task or thread, and do not wait for clients.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ __all__ = ["DaebusWebSocket", "Handshake", "Refusal", "SocketMessage", "WebSocke
 class DaebusWebSocket(OriginalNames):
     """WebSockets for a service: `app.attach(DaebusWebSocket())`.
 
-    They share the port of DaebusHttp, on any path. `port`, or `DAEBUS_WEBSOCKET_PORT`, which wins, opens a second one
-    for them alone (0: a free one), as code written for older versions expects. Without DaebusHttp a port must be given.
+    They share the port of DaebusHttp, on any path. `port`, or `DAEBUS_WEBSOCKET_PORT`, which has precedence, opens a
+    second port only for them (0: any free one), as code for older versions expects. Without DaebusHttp a port must be
+    given.
     """
 
     kind = "websocket"
@@ -50,13 +51,13 @@ class DaebusWebSocket(OriginalNames):
         self.port = None if port is None else parse("websocket_port", port, "DaebusWebSocket(port)")
         self.arguments: dict[str, Any] = {"websocket_port": UNSET if port is None else self.port}
         self.bound_port: int | None = None
-        """The port that is listened on for WebSockets; told by the worker."""
+        """The port that WebSockets are served on; set by the worker."""
         self.app: Application | None = None
         self.sessions = Sessions()
         self._declared = Declarations()
 
     def bind(self, app: Application) -> None:
-        """Told by `attach`."""
+        """Called by `attach`."""
         if self.app is not None:
             raise RegistrationError("this DaebusWebSocket is attached to another application already")
         self.app = app
@@ -65,12 +66,12 @@ class DaebusWebSocket(OriginalNames):
         app.metrics.gauge("daebus_websocket_clients", "Open WebSockets.", self.get_client_count)
 
     def start(self, running: Running) -> None:
-        """Told when the service starts, in the process that serves."""
+        """Called when the service starts, in the process that serves."""
         self.sessions.start(running)
 
     # --- declaring ------------------------------------------------------------------------------------------------
     def socket(self, type: str = UNSET, *, blocking: bool = False, message_type: str = UNSET) -> Callable[[F], F]:
-        """As `app.socket`; likewise the next three."""
+        """As `app.socket`. The next three methods are also as those of the application."""
         return self._declared.socket(type, blocking=blocking, message_type=message_type)
 
     def socket_connect(self, *, blocking: bool = False) -> Callable[[F], F]:
@@ -83,12 +84,12 @@ class DaebusWebSocket(OriginalNames):
         return self._declared.socket_register(blocking=blocking)
 
     def on_connect(self, func: F) -> F:
-        """Run `func(client_id)` once a client is open and can be sent to."""
+        """Run `func(client_id)` once a client is open, so that messages can be sent to it."""
         self._declared.registry.add(SocketHook(func, "on_connect"))
         return func
 
     def on_disconnect(self, func: F) -> F:
-        """Run `func(client_id)` after a client has gone."""
+        """Run `func(client_id)` after a client is gone."""
         self._declared.registry.add(SocketHook(func, "on_disconnect"))
         return func
 
@@ -110,21 +111,21 @@ class DaebusWebSocket(OriginalNames):
 
     # --- sending --------------------------------------------------------------------------------------------------
     def send_to_client(self, client_id: str, data: Any, message_type: str = "message") -> bool:
-        """Send `{"type": message_type, "data": data}`; False when there is no such client. TypeError for data that has
-        no JSON form."""
+        """Send `{"type": message_type, "data": data}`; False if there is no such client. TypeError for data without a
+        JSON form."""
         frame = encoded(message_type, data)
         session = self.sessions.open.get(client_id) or self.sessions.opening.get(client_id)
         return session is not None and session.client.send_frame(frame)
 
     def broadcast_to_all(self, data: Any, message_type: str = "broadcast") -> int:
-        """Send to every client; how many that were."""
+        """Send to every client; returns their number."""
         frame = encoded(message_type, data)
         return sum(client.send_frame(frame) for client in _in_turns(self.clients.values()))
 
     def broadcast_to_clients(
         self, client_ids: Iterable[str], data: Any, message_type: str = "message"
     ) -> dict[str, bool]:
-        """Send to some clients; for each id whether it is connected."""
+        """Send to some clients; returns for each id whether it is connected."""
         frame, clients = encoded(message_type, data), self.clients
         return {one: one in clients and clients[one].send_frame(frame) for one in _in_turns(client_ids)}
 
@@ -135,7 +136,7 @@ class DaebusWebSocket(OriginalNames):
     # --- knowing --------------------------------------------------------------------------------------------------
     @property
     def clients(self) -> dict[str, Client]:
-        """The connected clients by id, at this moment."""
+        """The connected clients by id, as a copy."""
         return {client_id: session.client for client_id, session in list(self.sessions.open.items())}
 
     def get_clients(self) -> list[str]:
@@ -150,7 +151,7 @@ class DaebusWebSocket(OriginalNames):
 
     def get_client_metadata(self, client_id: str) -> dict[str, Any] | None:
         """connected_at, last_activity (Unix seconds), path, remote_address (host, port), secure, messages_received,
-        messages_sent, uptime_seconds, idle_seconds; None when there is no such client."""
+        messages_sent, uptime_seconds, idle_seconds; None if there is no such client."""
         session = self.sessions.open.get(client_id)
         return session.client.metadata() if session is not None else None
 
@@ -159,7 +160,7 @@ class DaebusWebSocket(OriginalNames):
         return [one for one, client in self.clients.items() if filter_func(one, client.metadata())]
 
     def get_websocket_port(self) -> int | None:
-        """The port to connect to: the one listened on, else the one that is set; None while there is none."""
+        """The port to connect to: the open one, else the configured one; None if there is none."""
         if self.bound_port is not None or self.app is None:
             return self.bound_port or self.port
         ports = ports_of(self.app.running())
@@ -167,7 +168,7 @@ class DaebusWebSocket(OriginalNames):
 
     # --- ending ---------------------------------------------------------------------------------------------------
     def disconnect_client(self, client_id: str, code: int = frames.NORMAL, reason: str = CLOSED) -> bool:
-        """Close one client's connection; False when there is no such client. ValueError: a code not to be sent."""
+        """Close one client's connection; False if there is no such client. ValueError for a code not to be sent."""
         frames.check_code(code)
         session = self.sessions.open.get(client_id)
         if session is not None:
@@ -175,7 +176,7 @@ class DaebusWebSocket(OriginalNames):
         return session is not None
 
     def disconnect_all_clients(self, code: int = frames.NORMAL, reason: str = ENDING) -> int:
-        """Close every client's connection; how many that were."""
+        """Close every client's connection; returns their number."""
         frames.check_code(code)
         clients = self.clients.values()
         for client in _in_turns(clients):
@@ -183,7 +184,7 @@ class DaebusWebSocket(OriginalNames):
         return len(clients)
 
     def graceful_shutdown(self, timeout: float = 5.0, message: Any = None) -> None:
-        """Take no more clients, tell those there are (`{"type": "server_shutdown", "data": message}`), give them
+        """Accept no more clients, send `{"type": "server_shutdown", "data": message}` to the connected ones, give them
         `timeout` seconds to leave, and close the rest."""
         self.sessions.closed = True
         self.broadcast_to_all({} if message is None else message, "server_shutdown")
@@ -194,21 +195,21 @@ class DaebusWebSocket(OriginalNames):
 
     # --- told by the servers --------------------------------------------------------------------------------------
     def endpoint(self, path: str) -> Endpoint:
-        """What answers WebSockets on a path: the JSON protocol, on any. Other endpoints are to be chosen here."""
+        """The endpoint for a path: so far the JSON protocol on every path. Other endpoints would be chosen here."""
         return self.sessions
 
     def accept(self, handshake: Handshake) -> Accepted | Refusal:
-        """Decide on a handshake: a client to serve (see endpoint.py), or why not."""
+        """Decide on a handshake: a client to serve (see endpoint.py), or a refusal."""
         return self.endpoint(handshake.path).accept(handshake)
 
     def retire(self) -> None:
-        """The service stops: every client gets 1001, after the answer to the message that is being handled."""
+        """The service is stopping: close every client with 1001, after the answer to its current message."""
         for client in _in_turns(self.clients.values()):
             client.close_when_idle(frames.GOING_AWAY, "the service is stopping")
 
 
 def _in_turns(clients: Iterable[T]) -> Iterator[T]:
-    """The clients, with a turn for everybody else now and then: there may be thousands."""
+    """The clients, with turns of the loop in between, because there may be thousands."""
     here = home.current()
     share = Share() if here.is_here() and gevent.getcurrent() is not here.hub else None
     for client in clients:

@@ -1,8 +1,8 @@
-"""One open WebSocket, and how a request becomes one. Knows no message format and no handler.
+"""One open WebSocket, and the upgrade of a request to it. Knows nothing of message formats and handlers.
 
 `Connection` is what the rest of Daebus calls a socket: `receive`, `send`, `close`. It replaces nearly all of
-gevent-websocket's `WebSocket`, which accepts unmasked frames of any length, never sends a close code, lets two senders
-tear a frame apart and leaves a receiver asleep on close.
+gevent-websocket's `WebSocket`, which accepts unmasked frames of any length, never sends a close code, mixes the frames
+of two senders, and does not wake a receiver on close.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from .frames import Fragments, Frame, FrameReader, Violation
 from .outbox import Outbox
 
 CLOSE_SECONDS = 0.5
-"""How long a client may take to answer a close frame before its connection is cut. (It has got the frame by then.)"""
+"""How long a client may take to answer a close frame before its connection is cut. (By then it has got our frame.)"""
 SENDS = 8
-"""After so many messages a handler that sends in a long loop lets others have their turn."""
+"""After this many messages, a handler that sends in a long loop lets other greenlets run."""
 POSTED_MOST = 1024
 POST_SECONDS = 1.0
 
@@ -42,9 +42,9 @@ for _ in range(POSTED_MOST):
 
 
 class Connection(WebSocket):  # type: ignore[misc]
-    """One open WebSocket. `receive` belongs to one greenlet; everything else to any greenlet and any OS thread.
+    """One open WebSocket. Only one greenlet may call `receive`; any greenlet and any OS thread may call the rest.
 
-    close_code, close_reason: how it ended, as the client said; 1005 without a code, 1006 without a close frame.
+    close_code, close_reason: as the client sent them; 1005 without a code, 1006 without a close frame.
     """
 
     def __init__(self, environ: dict[str, Any], handler: Any, terms: Terms) -> None:
@@ -60,15 +60,15 @@ class Connection(WebSocket):  # type: ignore[misc]
         self._sent = 0
         self._frames = FrameReader(handler.rfile.read1, self._share.take, terms.reserved)
         self._outbox = Outbox(handler.socket, self._overflow)
-        self._closing = False  # our close frame is on its way
-        self._over = False  # nothing more will come that matters
+        self._closing = False  # we have sent a close frame
+        self._over = False  # `receive` returns no more messages
         self._cutter: Any = None
 
     def __del__(self) -> None:
-        """The parent's would do I/O from the garbage collector."""
+        """Overrides the parent's method, which would do I/O in the garbage collector."""
 
     def receive(self) -> str | bytes | None:
-        """The next message: text or bytes; None once the connection has ended, whoever ended it, and however."""
+        """The next message: text or bytes; None once the connection has ended, for whatever reason."""
         if self._over:
             return None
         try:
@@ -77,7 +77,7 @@ class Connection(WebSocket):  # type: ignore[misc]
             self._failed(Violation(frames.BAD_TEXT, "text is not UTF-8"))
         except Violation as violation:
             self._failed(violation)
-        except (OSError, EOFError, ValueError):  # ValueError: the file below was closed
+        except (OSError, EOFError, ValueError):  # ValueError: the underlying file was closed
             self._ended(frames.LOST)
             self._outbox.stop()
         return None
@@ -85,8 +85,8 @@ class Connection(WebSocket):  # type: ignore[misc]
     def send(self, message: str | bytes | Frame) -> None:
         """Send a message; returns at once, however slow the client is. WebSocketError once the connection ends.
 
-        Messages of one sender arrive in their order. What a client does not read waits, up to a bound (outbox.py);
-        beyond it the client is dropped.
+        Messages of one sender arrive in order. Messages that a client does not read yet wait, up to a limit
+        (outbox.py); above it the client is dropped.
         """
         if self._closing or self.closed or self._outbox.lost:
             raise WebSocketError("the connection is closed")
@@ -100,24 +100,24 @@ class Connection(WebSocket):  # type: ignore[misc]
             self._post(frame)
 
     def close(self, code: int = frames.NORMAL, message: str = "") -> None:
-        """Send a close frame; returns at once. The receiver gets None: when the client answers, at the latest after
+        """Send a close frame; returns at once. `receive` then returns None when the client answers, at the latest after
         CLOSE_SECONDS. ValueError for a code that may not be sent."""
         self._home.run(self._close, frames.check_code(code), message)
 
     def finish(self) -> None:
-        """End the connection, from its own greenlet: the rest of the closing handshake, at most CLOSE_SECONDS."""
+        """Complete the closing handshake, in at most CLOSE_SECONDS. Called by the connection's own greenlet."""
         self._close(frames.NORMAL, "")
         try:
             while not self._over:
                 self.receive()
             self._outbox.flush(CLOSE_SECONDS)
             if self.close_code in (frames.PROTOCOL_ERROR, frames.BAD_TEXT, frames.TOO_BIG):
-                # Bytes we never read would turn our last frames into a reset.
+                # Closing with unread input makes the kernel send a reset, which can destroy the close frame.
                 self._sock.shutdown(socket.SHUT_WR)
                 while self._read(frames.CHUNK):
-                    self._share.take()  # else the timer that cuts the connection would never run
+                    self._share.take()  # otherwise the timer that cuts the connection would never run
         except (OSError, ValueError):
-            pass  # it is over already
+            pass  # it is closed already
         finally:
             self.closed = True
             self._outbox.stop()
@@ -128,7 +128,7 @@ class Connection(WebSocket):  # type: ignore[misc]
 
     # --- inside ---------------------------------------------------------------------------------------------------
     def _let_others(self) -> None:
-        """A handler may send in a long loop: let the writer empty the queue, and others have their turn."""
+        """A handler may send in a long loop: let the writer empty the queue and other greenlets run."""
         if self._outbox.crowded:
             turn()
         else:
@@ -140,7 +140,7 @@ class Connection(WebSocket):  # type: ignore[misc]
         while True:
             source.waited = False
             last, opcode, data = self._frames.next(self._terms.message_limit - (message.size if message else 0))
-            if not source.waited:  # the client was here before us: it sends faster than it is served
+            if not source.waited:  # no read had to wait: the client sends faster than it is served
                 self._share.take()
             if opcode > 7:
                 if self._control(opcode, data):
@@ -160,7 +160,7 @@ class Connection(WebSocket):  # type: ignore[misc]
                 message = None
 
     def _control(self, opcode: int, data: bytes) -> bool:
-        """Whether the frame was a close frame."""
+        """Handle a control frame; returns whether it was a close frame."""
         if opcode == frames.PING:
             if not self._closing:
                 self._outbox.put(Frame(frames.PONG, data))
@@ -188,7 +188,7 @@ class Connection(WebSocket):  # type: ignore[misc]
         self._close(violation.code, str(violation))
 
     def _post(self, frame: Frame) -> None:
-        # From an OS thread: the loop does the sending. What is on its way there is bounded as well.
+        # From an OS thread: the loop sends. The number of frames on the way to the loop is limited too.
         try:
             _posts.get(timeout=POST_SECONDS)
         except Empty:
@@ -209,13 +209,13 @@ class Connection(WebSocket):  # type: ignore[misc]
         self._outbox.put(Frame(frames.CLOSE, frames.close_payload(code, reason)))
 
     def _cut(self) -> None:
-        """The client did not answer in time: the receiver wakes up at the end of the stream."""
+        """The client did not answer in time: end the stream, which wakes the receiver."""
         self._ended(frames.LOST)
         with contextlib.suppress(OSError):
             getattr(self._sock, "_sock", self._sock).shutdown(socket.SHUT_RDWR)
 
     def _overflow(self) -> None:
-        """The client does not read. Later policies (drop the oldest, drop the newest) are decided here."""
+        """The client does not read: drop it. Other policies (drop the oldest or newest messages) would belong here."""
         if self._closing:
             return
         runtime_logger.warning("a WebSocket client does not read what it is sent, and is dropped: %s", self._address())
@@ -229,7 +229,7 @@ class Connection(WebSocket):  # type: ignore[misc]
 
 # --- the handshake ----------------------------------------------------------------------------------------------------
 class UpgradeHandler(WebSocketHandler):  # type: ignore[misc]
-    """Offers the upgrade to the application, which accepts it (`environ[UPGRADE]()`) or answers as to any request."""
+    """Offers the upgrade to the application, which calls `environ[UPGRADE]` or answers as to any other request."""
 
     websocket: Connection | None = None
 
@@ -242,7 +242,7 @@ class UpgradeHandler(WebSocketHandler):  # type: ignore[misc]
             websocket, self.websocket = self.websocket, None
             if websocket is not None:
                 websocket.finish()
-                # These lead back here: without them the collector has nothing to do.
+                # These form reference cycles; without them the garbage collector has nothing to do.
                 del self.environ[UPGRADE], self.environ["wsgi.websocket"]
 
     def upgrade_connection(self, terms: Terms) -> Connection:

@@ -1,6 +1,6 @@
-"""What answers WebSockets on a path, and how a handshake becomes one. Knows no frame and no protocol of messages.
+"""The interface of WebSocket endpoints, and the handshake. Knows nothing of frames and message formats.
 
-An `Endpoint` decides on each handshake. One that is accepted is upgraded under its `Terms` and then served.
+An `Endpoint` decides on each handshake. An accepted one is upgraded with its `Terms` and then served.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from ..http.requests import Headers, parse_cookies, parse_query
 from .frames import Frame
 
 UPGRADE = "daebus.upgrade"
-"""In the WSGI environ of a request that asks for a WebSocket: a function that accepts it and returns the Connection. It
-takes the connection's Terms."""
+"""Key in the WSGI environ of a WebSocket handshake: a function that takes the Terms, accepts the handshake and returns
+the Connection."""
 
 
 class Socket(Protocol):
-    """One WebSocket: a `connection.Connection`, or a test's own in memory. `send` and `close` return at once and may be
-    called from any greenlet and thread.
+    """One WebSocket: a `connection.Connection`, or one in memory for tests. `send` and `close` return at once and may
+    be called from any greenlet and thread.
 
-    receive: the next message, None once the connection has ended. send: OSError when it has ended. close: begins the
-    end; `receive` then returns None soon.
+    receive: the next message, None once the connection has ended. send: OSError if it has ended. close: starts to
+    close; soon `receive` returns None.
     """
 
     def receive(self) -> str | bytes | None: ...
@@ -46,7 +46,7 @@ class Handshake:
 
     @property
     def request_headers(self) -> Headers:
-        """The headers, under the name that the original's websocket has for them."""
+        """The headers, under the name that the original Daebus uses."""
         return self.headers
 
     @property
@@ -67,8 +67,8 @@ class Handshake:
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """What holds for one connection. message_limit: bytes a client's message may have; dropped: counts a lost client;
-    subprotocol: one of those that the client offered; reserved: reserved bits that an extension uses (frames.py)."""
+    """Parameters of one connection. message_limit: most bytes of a client's message; dropped: called for a client that
+    is dropped; subprotocol: one that the client offered; reserved: reserved bits that an extension uses (frames.py)."""
 
     message_limit: int
     dropped: Callable[[str], None]
@@ -78,7 +78,7 @@ class Terms:
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why a handshake is not accepted: an HTTP status, what its JSON body says, and header fields."""
+    """The answer to a refused handshake: HTTP status, JSON body and header fields."""
 
     status: int
     content: dict[str, Any]
@@ -86,8 +86,8 @@ class Refusal:
 
 
 class Accepted(Protocol):
-    """A client whose handshake is accepted. One of the two is called: `serve` blocks until the socket has ended; `end`
-    instead, when there will be no socket after all."""
+    """A client whose handshake is accepted. `serve` blocks until the socket has ended. If there is no socket after all,
+    `end` is called instead."""
 
     @property
     def terms(self) -> Terms: ...
@@ -98,14 +98,14 @@ class Accepted(Protocol):
 
 
 class Endpoint(Protocol):
-    """Decides on handshakes, before the upgrade; may wait."""
+    """Decides on handshakes before the upgrade; `accept` may block."""
 
     def accept(self, handshake: Handshake) -> Accepted | Refusal: ...
 
 
 # --- the handshake ----------------------------------------------------------------------------------------------------
 def asks_for_websocket(environ: dict[str, Any]) -> bool:
-    """Whether a request is meant as a WebSocket handshake, a good one or not."""
+    """Whether a request is a WebSocket handshake, valid or not."""
     if "HTTP_UPGRADE" not in environ:
         return False
     upgrade = [word.strip().lower() for word in environ["HTTP_UPGRADE"].split(",")]
@@ -114,8 +114,8 @@ def asks_for_websocket(environ: dict[str, Any]) -> bool:
 
 
 def serve(environ: dict[str, Any], endpoint: Endpoint | None) -> Refusal | None:
-    """Upgrade a request and serve its WebSocket until that has ended, or say why not. endpoint: None for a service that
-    has no WebSockets."""
+    """Upgrade a request and serve its WebSocket until it has ended, or return a refusal. endpoint: None for a service
+    without WebSockets."""
     fault = _fault(environ)
     if fault is not None:
         status, text = fault
@@ -139,7 +139,7 @@ def serve(environ: dict[str, Any], endpoint: Endpoint | None) -> Refusal | None:
 
 
 def _fault(environ: dict[str, Any]) -> tuple[int, str] | None:
-    """What is wrong with a handshake: (HTTP status, text)."""
+    """The error in a handshake, if any: (HTTP status, text)."""
     if environ["REQUEST_METHOD"] != "GET":
         return 405, "a WebSocket handshake is a GET request"
     if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":

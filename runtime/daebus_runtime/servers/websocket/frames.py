@@ -1,4 +1,4 @@
-"""RFC 6455's frames: bytes from a client become frames and messages, messages become bytes. Knows no connection."""
+"""Frames of RFC 6455: reads frames and messages from bytes, and encodes messages. Knows nothing of connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = 65_536
 
 
 class Violation(ProtocolError):  # type: ignore[misc]
-    """The client broke the protocol; `code` is the close code that says how."""
+    """The client violated the protocol; `code` is the close code for it."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -32,7 +32,7 @@ _WHOLE_NUMBER = 400  # up to here one big number is faster than four translation
 
 
 def unmask(data: bytes, key: bytes) -> bytes:
-    """Apply (or take off) a frame's mask."""
+    """Apply or remove a frame's mask."""
     size = len(data)
     if size < _WHOLE_NUMBER:
         keys = (key * (size // 4 + 1))[:size]
@@ -45,10 +45,10 @@ def unmask(data: bytes, key: bytes) -> bytes:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 class Frame:
-    """One whole, unmasked frame, as servers send them. It is made once, however many clients get it.
+    """One whole, unmasked frame, as servers send them. It is encoded once for any number of clients.
 
-    data: its bytes on the wire. keep: whether it leaves even when messages to a client that does not read are dropped;
-    control frames do.
+    data: its bytes on the wire. keep: whether it is sent even if the waiting messages of a slow client are dropped;
+    true for control frames.
     """
 
     __slots__ = ("data", "keep")
@@ -74,14 +74,14 @@ class Frame:
 
 
 def close_payload(code: int, reason: str) -> bytes:
-    """What a close frame carries; a long reason is cut between characters."""
+    """The payload of a close frame; a long reason is cut between characters."""
     if code == NO_CODE:
         return b""
     return struct.pack("!H", code) + reason.encode("utf-8", "replace")[:123].decode("utf-8", "ignore").encode()
 
 
 def check_code(code: int) -> int:
-    """The code itself, when a close frame may carry it; ValueError otherwise."""
+    """Returns the code if a close frame may have it; ValueError otherwise."""
     if code in VALID_CODES or 3000 <= code <= 4999:
         return code
     raise ValueError(f"{code!r} is no close code that may be sent: 1000 to 1003, 1007 to 1014, or 3000 to 4999")
@@ -89,9 +89,9 @@ def check_code(code: int) -> int:
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 class FrameReader:
-    """Frames from a byte stream. `read(n)` gives some bytes, up to n, and none at the end of the stream; `between` is
-    called between the reads of one large frame. reserved: the reserved bits (0x40, 0x20, 0x10) that the handshake has
-    given a meaning; `next` leaves them in `bits`, for the first frame of a message alone, as extensions use them."""
+    """Reads frames from a byte stream. `read(n)` returns up to n bytes, none at the end of the stream; `between` is
+    called between the reads of one large frame. reserved: the reserved bits (0x40, 0x20, 0x10) that an extension uses;
+    `next` stores them in `bits`, and allows them only in the first frame of a message."""
 
     __slots__ = ("_between", "_buffer", "_forbidden", "_read", "_start", "bits")
 
@@ -105,9 +105,10 @@ class FrameReader:
         self._start = 0
 
     def next(self, room: int) -> tuple[bool, int, bytes]:
-        """(last of its message, opcode, payload). EOFError; Violation, also for more than `room` bytes of data.
+        """(whether it is the last of its message, opcode, payload). EOFError; Violation, also for data above `room`
+        bytes.
 
-        A length above `room` is refused before a byte of the payload is read.
+        A length above `room` is refused before the payload is read.
         """
         self._need(2)
         first, second = self._buffer[self._start], self._buffer[self._start + 1]
@@ -138,7 +139,7 @@ class FrameReader:
         return first > 127, opcode, data
 
     def _long(self, size: int) -> tuple[int, int]:
-        """(length, bytes of the header) of a frame whose length has a field of its own."""
+        """(length, size of the header) of a frame with an extended length field."""
         if size == 126:
             self._need(8)
             size = struct.unpack_from("!H", self._buffer, self._start + 2)[0]
@@ -152,7 +153,7 @@ class FrameReader:
         return size, head
 
     def _need(self, size: int) -> None:
-        """Have `size` bytes from `_start` on."""
+        """Read until the buffer has `size` bytes from `_start` on."""
         have = len(self._buffer) - self._start
         if have >= size:
             return
@@ -160,7 +161,7 @@ class FrameReader:
             self._buffer, self._start = self._more(), 0
             if len(self._buffer) >= size:
                 return
-        # One growing buffer: a client may send a large frame byte by byte.
+        # One growing buffer, because a client may send a large frame byte by byte.
         grown = bytearray(self._buffer[self._start :])
         while len(grown) < size:
             self._between()
@@ -175,7 +176,7 @@ class FrameReader:
 
 
 class Fragments:
-    """The pieces of a message that comes in several frames."""
+    """The fragments of a message that consists of several frames."""
 
     def __init__(self, opcode: int) -> None:
         self.size = 0

@@ -1,4 +1,4 @@
-"""A WebSocket message and the ways to answer it, as a handler sees them. Knows no connection."""
+"""The WebSocket request and response objects for handlers. Knows nothing of connections."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .endpoint import Handshake
 
 
 class SocketMessage:
-    """What a socket handler gets first: the message's data itself (`data.get("x")`), which also carries `.data` (again
-    the data: `req.data.get("x")`), `.type` and `.client_id`. Numbers, booleans and null come as they are."""
+    """First argument of a socket handler: the message's data itself (`data.get("x")`), with the attributes `.data`
+    (again the data: `req.data.get("x")`), `.type` and `.client_id`. Numbers, booleans and null have no attributes."""
 
     type: str = ""
     client_id: str = ""
@@ -53,7 +53,7 @@ def as_message(data: Any, message_type: str, client_id: str) -> Any:
 
 
 class WebSocketRequest:
-    """A WebSocket message, or the handshake, as a handler sees it through `request`.
+    """`request` in a socket handler or hook: a WebSocket message, or the handshake.
 
     client_id; data: the message's data; type (also message_type); payload, raw: the whole message; request_id: its
     `id`; path, headers (case-insensitive), query, cookies, remote_address: of the handshake; websocket: the client,
@@ -101,18 +101,18 @@ class WebSocketRequest:
 
 
 class WebSocketResponse:
-    """The ways a socket handler answers its client, beside returning the result. Each sends at once and returns None,
-    so that `return response.send(x)` sends one frame."""
+    """How a socket handler can answer its client, besides returning a result. Each method sends at once and returns
+    None, so `return response.send(x)` sends only one frame."""
 
     def __init__(self, websocket: Client, client_id: str, **fields: Any) -> None:
         self.websocket = websocket
         self.client_id = client_id
-        self._fields = fields  # the message's `id`, where it has one
+        self._fields = fields  # the message's `id`, if it has one
 
     def send(self, data: Any = None, message_type: str = "response", target_sid: str | None = None) -> None:
-        """Send a frame: `{"type": message_type, "data": data}`. TypeError for data that has no JSON form.
+        """Send a frame: `{"type": message_type, "data": data}`. TypeError for data without a JSON form.
 
-        target_sid: another client's id, to send to that one; a warning in the log when there is none of that id.
+        target_sid: the id of another client to send to instead; an unknown id logs a warning.
         """
         if not isinstance(message_type, str):
             raise TypeError(f"a message type is a text, not {message_type!r}")

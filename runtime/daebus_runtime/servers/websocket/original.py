@@ -1,4 +1,4 @@
-"""The names of DaebusWebSocket that only code written for the original calls. Each leads to what the runtime has."""
+"""Names of DaebusWebSocket that only code for the original Daebus uses. Each calls the runtime's own function."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class OriginalNames:
-    """What DaebusWebSocket inherits for the original's sake."""
+    """Inherited by DaebusWebSocket for compatibility with the original."""
 
     logger = logger
 
@@ -49,7 +49,7 @@ class OriginalNames:
         response.send(data, message_type)
 
     async def broadcast_to_all_async(self: Any, data: Any, message_type: str = "broadcast") -> int:
-        """As `broadcast_to_all`, which does not wait for anybody; likewise the next two."""
+        """As `broadcast_to_all`, which never blocks. The next two methods are alike."""
         return int(self.broadcast_to_all(data, message_type))
 
     async def send_to_client_async(self: Any, client_id: str, data: Any, message_type: str = "message") -> bool:
@@ -62,7 +62,7 @@ class OriginalNames:
 
     # --- ids and rates --------------------------------------------------------------------------------------------
     def generate_client_id(self: Any, websocket: Handshake, path: str) -> str:
-        """The id that a handshake gets."""
+        """The client id for a handshake."""
         return str(self.sessions.name(websocket, path))
 
     @property

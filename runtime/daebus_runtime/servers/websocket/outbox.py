@@ -1,7 +1,7 @@
-"""Bytes on their way to one client: in order, never waiting for the client, never more than a bound.
+"""Sends bytes to one client: in order, without waiting for the client, with a limit for what may wait.
 
-The first try is a plain non-blocking send. What the kernel does not take waits in a queue, with a greenlet that writes
-for as long as the queue has something. Used on the home loop only.
+First it tries a plain non-blocking send. What the kernel does not accept waits in a queue, which a greenlet empties.
+Used on the home loop only.
 """
 
 from __future__ import annotations
@@ -19,39 +19,41 @@ from .frames import Frame
 MOST_BYTES = 4 * 1024 * 1024
 """How many bytes may wait for one client; a single frame may be larger."""
 TOTAL_BYTES = 128 * 1024 * 1024
-"""How many may wait for all clients of the process, before each is held to SHARE_BYTES."""
+"""When more bytes than this wait for all clients of the process, the limit for each client becomes SHARE_BYTES."""
 SHARE_BYTES = 64 * 1024
 FRAME_BYTES = 100
-"""What a waiting frame costs beside its bytes."""
+"""Memory of a waiting frame besides its bytes."""
 CROWDED = 64
 BATCH = 65_536
 
 
 class Outbox:
-    """`full` is called when more waits than may wait. What then happens (the client is dropped, its oldest messages
-    are, …) is decided there; the outbox itself takes every frame it is given."""
+    """`full` is called when more waits than allowed. It decides what happens, for example dropping the client; the
+    outbox itself accepts every frame."""
 
     total = 0
-    """Bytes that wait, for all clients."""
+    """Bytes that wait for all clients."""
 
     def __init__(self, sock: Any, full: Callable[[], None]) -> None:
         self._sock, self._full = sock, full
-        # A TLS socket has no plain send below it: its frames all go through the writer.
+        # A TLS socket has no underlying plain send, so all its frames go through the writer.
         self._plain: Any = getattr(sock, "_sock", None) if type(sock) is gevent.socket.socket else None
-        self._begun: bytes | memoryview = b""  # what has begun to leave: half a frame would break the stream
+        self._begun: bytes | memoryview = (
+            b""  # partly sent: must be completed, because half a frame would break the stream
+        )
         self._queue: deque[Frame] = deque()
         self._size = 0  # bytes, with FRAME_BYTES for each entry
         self._writer: gevent.Greenlet[..., None] | None = None
         self.lost = False
-        """Whether the connection can take nothing any more."""
+        """Whether the connection can send nothing any more."""
 
     @property
     def crowded(self) -> bool:
-        """Whether a sender does well to let the loop turn."""
+        """Whether a sender should let other greenlets run first."""
         return len(self._queue) > CROWDED or self._size > BATCH
 
     def put(self, frame: Frame) -> None:
-        """Send now, as far as that goes without waiting, and the rest as soon as the client reads."""
+        """Send what is possible without waiting, and the rest as soon as the client reads."""
         if self.lost:
             return
         data, sent = frame.data, 0
@@ -77,7 +79,7 @@ class Outbox:
             self._full()
 
     def shorten(self) -> None:
-        """Forget what has not begun to leave and need not be kept."""
+        """Drop waiting frames, except partly sent ones and those with `keep`."""
         kept = [frame for frame in self._queue if frame.keep]
         self._queue.clear()
         self._queue.extend(kept)
@@ -85,12 +87,12 @@ class Outbox:
         self._resize(begun + sum(len(frame.data) + FRAME_BYTES for frame in kept) - self._size)
 
     def flush(self, timeout: float) -> None:
-        """Wait until nothing waits any more, at most `timeout` seconds."""
+        """Wait until the queue is empty, at most `timeout` seconds."""
         if self._writer is not None:
             self._writer.join(timeout)
 
     def stop(self) -> None:
-        """Nothing leaves any more."""
+        """Send nothing any more."""
         self.lost = True
         self._forget()
         writer, self._writer = self._writer, None
@@ -108,14 +110,14 @@ class Outbox:
                 whole = sent == len(data)
                 self._begun = b"" if whole else memoryview(data)[sent:]
                 self._resize(-sent - FRAME_BYTES * whole)
-                share.take()  # a client that reads as fast as we write never makes `send` wait
+                share.take()  # `send` never waits for a client that reads as fast as we write
         except OSError:
             self.stop()
         finally:
             self._writer = None
 
     def _batch(self) -> bytes:
-        """The first frame, with the small ones behind it."""
+        """The first frame, with small ones that follow it."""
         queue = self._queue
         parts = [queue.popleft().data]
         size = len(parts[0])

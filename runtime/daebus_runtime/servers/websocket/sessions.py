@@ -1,11 +1,11 @@
-"""The JSON protocol of WebSockets: from the handshake through a client's messages, one after the other, to its end.
+"""The JSON protocol of WebSockets: handles the handshake, the messages and the end of each client.
 
     outcome = sessions.accept(Handshake(...))        runs the socket_connect hooks; a Session or a Refusal
-    outcome.serve(socket)                            blocks, in a greenlet of its own, until the socket has ended
-    outcome.end()                                    instead, when there will be no socket after all
+    outcome.serve(socket)                            blocks, in its own greenlet, until the socket has ended
+    outcome.end()                                    instead, if there is no socket after all
 
-`socket` is a `endpoint.Socket`: a real connection, or a test's. Each client's messages are handled in its own greenlet,
-so a slow handler delays that client alone.
+`socket` is an `endpoint.Socket`: a real connection, or one for tests. Each client has its own greenlet, which handles
+its messages one after the other, so a slow handler delays only that client.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from .frames import Frame
 from .messages import WebSocketRequest, WebSocketResponse, as_message
 
 REPLACE_SECONDS = 1.0
-"""How long a client that comes back waits for the disconnect hooks of its old connection, before its own hooks run."""
+"""How long a client that reconnects waits for the disconnect hooks of its old connection before its own hooks run."""
 SHARE = 0.8
-"""Of all connections so many may be WebSockets: the rest is left to HTTP, health checks among it."""
+"""The part of all connections that may be WebSockets; the rest is reserved for HTTP, including health checks."""
 REPLACED = 4001, "replaced by a newer connection of the same client"
 SHOWN = 100  # characters of a client's text in an answer
 
 
 class Sessions:
-    """The endpoint of the JSON protocol: all its clients, and what the application declares for them."""
+    """The endpoint of the JSON protocol: all its clients, and the application's handlers and hooks for them."""
 
     def __init__(self) -> None:
         self.running: Running
@@ -63,7 +63,7 @@ class Sessions:
         self.hooks: dict[str, list[SocketHook]] = {}
 
     def start(self, running: Running) -> None:
-        """Told when the service starts: what is declared is put to work."""
+        """Called when the service starts: collect the declared handlers and hooks."""
         self.running = running
         self.gate = gate()
         self.terms = Terms(running.settings.websocket_message_limit, running.metrics.drop)
@@ -108,7 +108,7 @@ class Session:
     def __init__(self, sessions: Sessions, client: Client) -> None:
         self.client = client
         self.number = next(sessions.numbers)
-        """Handshakes in the order of their coming: of two sessions with one id the higher number is the newer."""
+        """Number of the handshake: of two sessions with the same id, the one with the higher number is newer."""
         self._sessions = sessions
         self._ended = False
         self._was_open = False
@@ -122,8 +122,8 @@ class Session:
 
     # --- its life -------------------------------------------------------------------------------------------------
     def connect(self) -> Refusal | None:
-        """Ask the socket_connect hooks; the first that says False, or fails, decides. What else one returns is sent as
-        soon as the client is open."""
+        """Run the socket_connect hooks. The first that returns False or fails refuses the client. Other results are
+        sent as soon as the client is open."""
         try:
             for hook in self._hooks("connect"):
                 result = self._call(hook, self._request("connect"), None, as_message({}, "connect", self.client.id))
@@ -141,7 +141,7 @@ class Session:
         return None
 
     def serve(self, socket: Socket) -> None:
-        """Handle the client's messages until it, or the service, ends the connection."""
+        """Handle the client's messages until the client or the service ends the connection."""
         client = self.client
         try:
             client.busy = True
@@ -156,7 +156,8 @@ class Session:
             self.end()
 
     def end(self) -> None:
-        """The client has gone: run the hooks for that, once. Returns when they have run, whoever runs them."""
+        """The client is gone: run the disconnect hooks once. Returns when they have run, also if another greenlet runs
+        them."""
         if self._ended:
             self._gone.wait()
             return
@@ -178,8 +179,7 @@ class Session:
             self._run_hook(hook, "register")
 
     def _take_place(self, socket: Socket) -> bool:
-        """Become the client that is reached under the id, unless a newer one is already. False when there is a newer
-        one: no hook is to run."""
+        """Become the current client with this id. False if there is a newer one already; then no hook may run."""
         sessions, client = self._sessions, self.client
         older = sessions.open.get(client.id)
         if sessions.opening.get(client.id) is self:
@@ -187,14 +187,14 @@ class Session:
         if older is not None and older.number > self.number:
             client.close(*REPLACED)
             return False
-        # At once, before anything that may wait: between the old and the new nobody else may come.
+        # Before anything that may switch greenlets, so that no other session can come in between.
         sessions.open[client.id] = self
         self._was_open = True
         client.open(socket)
         if sessions.stopping:
             client.close_when_idle(frames.GOING_AWAY, "the service is stopping")
         if older is not None:
-            # A client that comes back finds its old connection still there when the network lost it without a word.
+            # If the network lost a connection silently, the old one is still open when the client reconnects.
             older.client.close(*REPLACED)
             gevent.spawn(older.end)
             older._gone.wait(REPLACE_SECONDS)
@@ -240,7 +240,7 @@ class Session:
         self.client.send_frame(Frame(frames.TEXT, codec.dumps({"type": "error", "error": error, **fields})))
 
     def _answer(self, declared: Declared, kind: str, value: dict[str, Any], fields: dict[str, Any]) -> bool:
-        """Run a handler and send what it returns; False when it failed."""
+        """Run a handler and send its result; False if it failed."""
         request = WebSocketRequest(self.client.id, value, self.client)
         response = WebSocketResponse(self.client, self.client.id, **fields)
         try:
@@ -260,7 +260,7 @@ class Session:
         return WebSocketRequest(self.client.id, {"type": kind, "data": {}}, self.client)
 
     def _run_hook(self, hook: SocketHook, kind: str | None) -> None:
-        """A hook whose failure ends nothing. kind: its message type; on_connect and on_disconnect get the id alone."""
+        """Run a hook; a failure is only logged. kind: its message type; on_connect and on_disconnect get only the id."""
         response = WebSocketResponse(self.client, self.client.id)
         try:
             if kind is None:
@@ -273,7 +273,7 @@ class Session:
             runtime_logger.exception("%s at %s failed", hook.title, hook.where)
 
     def _call(self, declared: Declared, request: Any, response: Any, *data: Any) -> Any:
-        # In a fresh context each time: what a handler leaves in a context variable is not there for the next.
+        # A new context for each call, so that the next handler does not see context variables of this one.
         running = self._sessions.running
         run = running.blocking.run if getattr(declared, "blocking", False) else None
         handler = functools.partial(declared.function, *data, self.client.id)
