@@ -260,7 +260,7 @@ class Session:
         return WebSocketRequest(self.client.id, {"type": kind, "data": {}}, self.client)
 
     def _run_hook(self, hook: SocketHook, kind: str | None) -> None:
-        """Run a hook; a failure is only logged. kind: its message type; on_connect and on_disconnect get only the id."""
+        """Run a hook; failures are logged. kind: its message type; on_connect and on_disconnect get the id only."""
         response = WebSocketResponse(self.client, self.client.id)
         try:
             if kind is None:
