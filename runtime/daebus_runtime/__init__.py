@@ -1,7 +1,7 @@
 """Daebus: small services on gevent that talk over Redis, HTTP and WebSockets. Every public name is here.
 
-Names are loaded at first use: importing `Daebus` makes the standard library cooperative, importing `DaebusCaller`
-alone does not.
+Names are loaded at first use. Importing `Daebus` makes the standard library cooperative; importing only `DaebusCaller`
+does not.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""`Daebus`: what an author declares handlers on, and runs. Importing this module makes the standard library
-cooperative, before anything else is imported."""
+"""`Daebus`: the application with `run`. Importing this module first makes the standard library cooperative, before it
+imports anything else."""
 
 from __future__ import annotations
 
 from . import signals
 
-signals.heed()  # before the imports that take time: from here on a service ends in order
+signals.heed()  # before the slow imports: from here on signals stop a service gracefully
 
 from .collector import at_rest
 
@@ -28,15 +28,15 @@ carry_into_executors(context.carried)
 class Daebus(Application):
     """A service.
 
-    name: the service's name, or `__name__`: what stands before its first dot is used unless `run(service=)` or
-    `DAEBUS_SERVICE` say otherwise. max_workers: how many `blocking=True` handlers run at the same time, each in an OS
-    thread; other handlers are greenlets, `DAEBUS_CONCURRENCY` of them.
+    name: the service's name, or `__name__`. The part before the first dot is used, unless `run(service=)` or
+    `DAEBUS_SERVICE` set another name. max_workers: how many `blocking=True` handlers run at the same time, each in an
+    OS thread; other handlers are greenlets, at most `DAEBUS_CONCURRENCY`.
 
     The object is also a WSGI application: `gunicorn -c python:daebus_runtime.gunicorn my_service.app:app`.
     """
 
     has_run = False
-    """Whether `run` has been called, in this process."""
+    """Whether `run` was called in this process."""
 
     def run(
         self,
@@ -48,9 +48,9 @@ class Daebus(Application):
     ) -> None:
         """Serve until SIGINT or SIGTERM, then drain and return.
 
-        `DAEBUS_*` variables win over these arguments. `debug` shows errors' texts to clients, logs more, and starts the
-        service again when a file changes. A setting that cannot be used, a taken port and a refused password end the
-        process with an error text and exit code 1.
+        `DAEBUS_*` variables override these arguments. `debug` shows error texts to clients, logs more, and restarts the
+        service when a file changes. A bad setting, a taken port and a refused password end the process with an error
+        text and exit code 1.
         """
         self.has_run = True
         self.call_it(service)

@@ -1,4 +1,4 @@
-"""The block of first lines of a service: what runs, and where it can be reached."""
+"""The first log lines of a service: what runs, and its addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .transport.embedded import Bus
 
 
 def announce(service: str, bus: Bus | None, addresses: Mapping[str, str]) -> None:
-    """Say it: for people as a block, else as one JSON record. addresses: what is served, and its URL."""
+    """Log them: as a block in text logs, as one record in JSON logs. addresses: what is served, with its URL."""
     where = "none" if bus is None else f"{redact(bus.url)} ({bus.source})"
     if bus is not None and bus.server is not None:
         where += ", private: other machines cannot reach it"

@@ -2,7 +2,7 @@
 
     gunicorn -c python:daebus_runtime.gunicorn my_service.app:app
 
-gunicorn reads the names of this module. What they are is in master.py, which serves `app.run()` as well.
+gunicorn reads the names of this module. They come from master.py, which `app.run()` uses as well.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ bind = master.DEFAULT_BIND
 
 
 def on_starting(server: Any) -> None:
-    """The master, before it opens a port: settle what the application says, refuse what cannot work."""
+    """Called by gunicorn's master before it opens a port: prepare the application, refuse what cannot work."""
     app = server.app.wsgi()
     try:
         if not isinstance(app, Application):

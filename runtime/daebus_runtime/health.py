@@ -1,12 +1,12 @@
-"""`python -m daebus_runtime.health`: asks the management port of a service here how it is. For images without curl.
+"""`python -m daebus_runtime.health`: checks the health of a service on this machine. For images without curl.
 
-    python -m daebus_runtime.health              /readyz: may it be sent work?
+    python -m daebus_runtime.health              /readyz: is it ready for work?
     python -m daebus_runtime.health --live       /livez: does its loop turn?
-    python -m daebus_runtime.health --url URL    at another address; a route of the service too
-    python -m daebus_runtime.health --post --url URL    for a route that is to do something, as `helm test` does
+    python -m daebus_runtime.health --url URL    another address, for example a route of the service
+    python -m daebus_runtime.health --post --url URL    with POST, for a route that does something, as `helm test` does
 
-Prints one line. Exit code: 0 healthy, 1 not healthy or no answer within 2 s, 2 no management port is set. It runs
-every few seconds beside a service, so it takes the standard library only, and no gevent.
+Prints one line. Exit code: 0 healthy, 1 not healthy or no answer within 2 s, 2 no management port is set. It runs every
+few seconds beside a service, so it uses only the standard library, without gevent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def management_address(environ: Mapping[str, str] | None = None) -> tuple[str, int] | None:
-    """Where the management port answers on this machine; None when it is off. ConfigurationError for a bad value."""
+    """The address of the management port on this machine; None if it is off. ConfigurationError for a bad value."""
     environ = os.environ if environ is None else environ
     text = environ.get("DAEBUS_MANAGEMENT_PORT")
     if not text:
@@ -39,7 +39,7 @@ def management_address(environ: Mapping[str, str] | None = None) -> tuple[str, i
 
 
 def ask(host: str, port: int, path: str, method: str = "GET", seconds: float = SECONDS) -> tuple[bool, str]:
-    """Whether `path` is answered with a 2xx status, and the answer's first line or why there is none."""
+    """Returns whether `path` is answered with a 2xx status, and the first line of the answer or the error."""
     connection = http.client.HTTPConnection(host, port, timeout=seconds)
     try:
         try:
@@ -47,7 +47,7 @@ def ask(host: str, port: int, path: str, method: str = "GET", seconds: float = S
         except OSError:
             if host != EVERYWHERE["::"]:
                 raise
-            # A machine without IPv6: the service listens on IPv4 alone.
+            # On a machine without IPv6 the service listens on IPv4 only.
             connection = http.client.HTTPConnection(EVERYWHERE["0.0.0.0"], port, timeout=seconds)
         connection.request(method, path, headers={"Connection": "close"})
         answer = connection.getresponse()
@@ -62,7 +62,7 @@ def ask(host: str, port: int, path: str, method: str = "GET", seconds: float = S
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
+    """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m daebus_runtime.health", description="How is the service here?")
     parser.add_argument(
         "--live", action="store_true", help="ask /livez (does it run) instead of /readyz (may it be sent work)"

@@ -1,4 +1,4 @@
-"""Runs what `on_start` and `on_stop` declare, one after the other. A hook that fails is logged; the others run."""
+"""Runs the `on_start` and `on_stop` hooks one after the other. If one fails, it is logged and the others still run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .dispatch.guard import FAULTS
 from .logs import runtime_logger
 from .registry import Hook, Registry
 
-SPARE_SECONDS = 0.5  # what a hook that hangs leaves to each one after it
+SPARE_SECONDS = 0.5  # time that a hanging hook must leave to each hook after it
 
 
 def run_start_hooks(app: context.Service, registry: Registry) -> None:
@@ -23,14 +23,14 @@ def run_start_hooks(app: context.Service, registry: Registry) -> None:
 def run_stop_hooks(app: context.Service, registry: Registry, seconds: float) -> None:
     """Run the `on_stop` hooks in the order of declaration, all of them within `seconds`.
 
-    One that hangs is cut off and named, early enough that those after it have their turn.
+    A hook that hangs is cut off and logged, early enough for the hooks after it to run.
     """
     end = time.monotonic() + seconds
     hooks = _hooks(registry, "on_stop")
     for later, hook in zip(range(len(hooks) - 1, -1, -1), hooks, strict=True):
         left = max(0.0, end - time.monotonic())
         share = left - later * min(SPARE_SECONDS, left / (later + 1))
-        # In a greenlet of its own: what hangs may also swallow the exception that is to end it.
+        # In its own greenlet, because a hanging hook may also swallow the exception that should end it.
         running = gevent.spawn(_run, app, hook)
         running.join(share)
         if not running.ready():

@@ -1,6 +1,6 @@
-"""How a service is launched: `prepare` settles what everything else relies on, `run` is what `app.run()` does.
+"""Launches a service: `prepare` determines settings and bus, `run` implements `app.run()`.
 
-Without HTTP and WebSockets the service runs in this process (`_serve_alone`), else below gunicorn's master (master.py).
+Without HTTP and WebSockets the service runs in this process (`_serve_alone`), else under gunicorn's master (master.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .transport.embedded import Bus, resolve
 
 
 def prepare(app: Application, arguments: Mapping[str, Any] | None = None) -> Prepared:
-    """Settle settings and bus. ConfigurationError for everything that would make a half-working service.
+    """Determine settings and bus. ConfigurationError for anything with which the service could only half work.
 
     arguments: those of `run`. An embedded bus started here dies with this process.
     """
@@ -52,7 +52,7 @@ def _find_bus(app: Application, settings: Settings) -> Bus | None:
 
 
 def run(app: Application, arguments: Mapping[str, Any]) -> None:
-    """`app.run()`: serve until it is asked to end (signals.py). Ends the process with code 1 when it cannot start."""
+    """`app.run()`: serve until asked to stop (signals.py). If it cannot start, end the process with code 1."""
     try:
         if app.load_settings(arguments).settings.debug and not reload.is_child():
             reload.supervise()
@@ -76,7 +76,7 @@ def _serve_alone(app: Application, prepared: Prepared) -> None:
     seconds = prepared.settings.drain_seconds
 
     def stop() -> None:
-        # In the handler itself: who holds the loop keeps us from getting any further.
+        # Armed in the signal handler itself: if the loop is held, nothing after this will run.
         cutoff.arm(seconds + END_SECONDS)
         runner.stopped.set()
 

@@ -1,8 +1,8 @@
-"""gunicorn's master of a Daebus service, the same below `app.run()` and on gunicorn's command line (gunicorn.py).
+"""gunicorn's master of a Daebus service, the same for `app.run()` and for gunicorn's command line (gunicorn.py).
 
-One master, one worker: the worker holds subscriptions, tasks and threads, so a second one would run them twice. More
-capacity is more replicas. The application is loaded by the master (`preload_app`), which thereby knows its address
-and finds mistakes before anything is forked.
+There is one master and one worker: the worker holds subscriptions, tasks and threads, so a second worker would run them
+twice. For more capacity, run more replicas. The master loads the application (`preload_app`), so that it knows the
+address to open and finds mistakes before the fork.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from .runner import END_SECONDS, Prepared
 from .servers.ports import Ports, open_listener, ports_of
 from .transport import shared
 
-MARGIN_SECONDS = END_SECONDS + 1.0  # the worker needs DAEBUS_DRAIN_SECONDS and this; only then the master kills it
+MARGIN_SECONDS = END_SECONDS + 1.0  # the master kills the worker this long after DAEBUS_DRAIN_SECONDS
 DEFAULT_BIND = "0.0.0.0:8080"
 SCALE = "a Daebus service has one worker, which holds its subscriptions and tasks; scale by replicas"
 
 
 class _MonotonicTime:
-    """The module `time` as gunicorn's arbiter sees it. It counts the seconds of a drain by `time.time()`; were the wall
-    clock set meanwhile, it would kill the worker at once, or wait for hours."""
+    """Replaces the module `time` in gunicorn's arbiter, which measures a drain with `time.time()`. If the wall clock
+    were set meanwhile, the arbiter would kill the worker at once, or wait for hours."""
 
     time = staticmethod(time.monotonic)
 
@@ -47,7 +47,7 @@ arbiter.time = _MonotonicTime()
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]
-    """gunicorn's own records, in the form of ours; an access log only where gunicorn was told of a file for it."""
+    """gunicorn's log records in the format of Daebus. There is an access log only if gunicorn has a file for it."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -61,8 +61,8 @@ SETTINGS: dict[str, Any] = {
     "worker_class": "daebus_runtime.worker.Worker",
     "preload_app": True,
     "logger_class": Logger,
-    "control_socket_disable": True,  # one path per user: a second gunicorn would silently take it over
-    # The heartbeat file; this works on a read-only root.
+    "control_socket_disable": True,  # its path is per user, so a second gunicorn would take it over silently
+    # For the heartbeat file; also works with a read-only root file system.
     "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,
     "timeout": 60,
     "keepalive": 75,
@@ -70,7 +70,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def configure(cfg: Any, prepared: Prepared) -> None:
-    """Tell gunicorn what the service's settings say, and its worker what the master has prepared."""
+    """Pass the service's settings to gunicorn, and what the master has prepared to the worker."""
     cfg.set("graceful_timeout", int(prepared.settings.drain_seconds + MARGIN_SECONDS))
     cfg.set("worker_connections", prepared.settings.connection_limit)
     cfg.set("pre_fork", _handing_over(prepared))
@@ -79,18 +79,18 @@ def configure(cfg: Any, prepared: Prepared) -> None:
 def _handing_over(prepared: Prepared) -> Callable[[Any, Any], None]:
     def pre_fork(server: Any, worker: Any) -> None:
         worker.prepared = prepared
-        shared.close_all()  # what the program asked of the bus before it served: the master needs no connection
-        gc.freeze()  # what exists now is shared with the worker and lives as long: the collector can pass it over
+        shared.close_all()  # connections from before the start: the master needs none
+        gc.freeze()  # existing objects live as long as the worker, so the garbage collector can skip them
 
     return pre_fork
 
 
 class Master(arbiter.Arbiter):  # type: ignore[misc]
-    """gunicorn's arbiter with the signals of signals.py, which it heeds before its port opens."""
+    """gunicorn's arbiter with the signal handling of signals.py, installed before the port opens."""
 
     asks = 0
     opens: tuple[str, Ports] | None = None
-    """The host and the ports of the service; None when gunicorn was told another address and opens that."""
+    """The host and the ports of the service; None if gunicorn was given another address, which it opens itself."""
 
     def start(self) -> None:
         try:
@@ -112,7 +112,7 @@ class Master(arbiter.Arbiter):  # type: ignore[misc]
             self.LISTENERS = [kind(listener.getsockname(), self.cfg, self.log, fd=listener.detach())]
 
     def spawn_worker(self) -> Any:
-        # A signal that comes before the worker has handlers of its own would be the master's there, and lost.
+        # Until the worker has its own handlers it has the master's, which would lose a signal.
         with signals.blocked():
             return super().spawn_worker()
 
@@ -125,7 +125,7 @@ class Master(arbiter.Arbiter):  # type: ignore[misc]
         super().signal(sig, frame)
 
     def handle_term(self) -> None:
-        raise StopIteration  # drains, as gunicorn does on SIGTERM
+        raise StopIteration  # drain, as gunicorn does on SIGTERM
 
     handle_int = handle_quit = handle_hup = handle_term
 
@@ -138,19 +138,19 @@ class Master(arbiter.Arbiter):  # type: ignore[misc]
         )
 
     def handle_ttou(self) -> None:
-        """One worker is the least."""
+        """Ignored: one worker is the minimum."""
 
     handle_winch = handle_ttou
 
 
 def refuse(error: ConfigurationError) -> NoReturn:
-    """Say why the service cannot start, and end the process."""
+    """Print why the service cannot start, and end the process."""
     print(f"daebus: cannot start: {error}", file=sys.stderr, flush=True)
     raise SystemExit(1) from None
 
 
 def adopt(server: Any, app: Application, prepared: Prepared) -> None:
-    """On gunicorn's command line, before the port opens. Its own address wins over the service's settings."""
+    """For gunicorn's command line, before the port opens. An address given there overrides the service's settings."""
     server.__class__ = Master  # the command line has no setting for it
     if server.cfg.address == [("0.0.0.0", 8080)] and "LISTEN_PID" not in os.environ:
         server.opens = (prepared.settings.http_host, ports_of(app.running(prepared.settings)))
@@ -174,7 +174,7 @@ class _Embedded(BaseApplication):  # type: ignore[misc]
 
 
 def serve(app: Application, prepared: Prepared) -> None:
-    """`app.run()` with HTTP or WebSockets: returns when the service has ended in order, else SystemExit with a code."""
+    """`app.run()` with HTTP or WebSockets: returns after a graceful stop, else raises SystemExit with an exit code."""
     server = Master(_Embedded(app, prepared))
     server.opens = (prepared.settings.http_host, ports_of(app.running(prepared.settings)))
     with signals.kept(Master.SIGNALS):

@@ -1,8 +1,8 @@
-"""Serving again when a file changes, for development: a parent that watches, and a child that serves.
+"""Restarts a service when a file changes, for development: the parent process watches files, a child serves.
 
-The parent starts its own command line once more, with a mark in the environment by which the child knows that it is the
-one to serve. On a change it asks the child to stop (SIGTERM), waits for the orderly end, and starts the next one. A
-child that fails is reported, and the next change starts it again. Ctrl-C and SIGTERM end both, with exit code 0.
+The parent starts its own command line again, with an environment variable that tells the child to serve. On a change it
+asks the child to stop (SIGTERM), waits until it has drained, and starts the next one. If a child fails, that is
+reported, and the next change starts it again. Ctrl-C and SIGTERM end both, with exit code 0.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from gevent import monkey
 from .children import Child
 from .errors import ConfigurationError
 
-# Its value is the parent's pid. The second underscore keeps it out of the settings.
+# Its value is the parent's process id. The double underscore tells it from a setting.
 MARK = "DAEBUS__RELOADED_BY"
 CURE = "reloading needs watchfiles: pip install 'daebus-runtime[dev]', or pip install watchfiles"
 LOOK_MILLISECONDS = 150
-QUIET_MILLISECONDS = 100  # changes that come closer than this to each other are one
+QUIET_MILLISECONDS = 100  # changes closer together than this cause one restart
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _sleep = monkey.get_original("time", "sleep")
 
 
 def is_child() -> bool:
-    """Whether this process was started by a watching parent, and is the one to serve."""
+    """Whether this process was started by a watching parent and must serve."""
     return os.environ.get(MARK) == str(os.getppid())
 
 
 def supervise(directories: Iterable[str | Path] = ()) -> NoReturn:
-    """Watch instead of serving: this process becomes the parent of its own command line and ends with it.
+    """Watch instead of serving: run this process's own command line as a child and end with it. Does not return.
 
-    Watched are the current directory, that of the program's main file, and `directories`. Does not return.
+    Watches the current directory, the directory of the program's main file, and `directories`.
     """
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     places = [Path.cwd(), *([Path(main).parent] if main and not _is_installed(main) else []), *map(Path, directories)]
@@ -46,9 +46,10 @@ def supervise(directories: Iterable[str | Path] = ()) -> NoReturn:
 
 
 def serve_with_reload(argv: Sequence[str], directories: Iterable[str | Path]) -> int:
-    """Run `argv` again after each change of a Python file below `directories`; the exit code, once it is asked to end.
+    """Run `argv`, again after each change of a Python file below `directories`. Returns the exit code once it is asked
+    to end, or once the child has ended by itself without an error.
 
-    ConfigurationError when watchfiles is not installed. A child that ends by itself without an error ends this too.
+    ConfigurationError if watchfiles is not installed.
     """
     try:
         import watchfiles
@@ -75,7 +76,7 @@ def serve_with_reload(argv: Sequence[str], directories: Iterable[str | Path]) ->
 
 
 def _follow(changes: Iterable[set[tuple[Any, str]]], service: _Service, asked: list[int]) -> int:
-    """Restart the child on each change, until it is enough."""
+    """Restart the child on each change, until it is asked to end."""
     for changed in changes:
         if asked:
             break
@@ -96,7 +97,7 @@ def _follow(changes: Iterable[set[tuple[Any, str]]], service: _Service, asked: l
 
 
 class _Service:
-    """The process that serves, one after another."""
+    """The current child process that serves."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         self._argv = list(argv)
@@ -104,12 +105,13 @@ class _Service:
         self.start()
 
     def start(self) -> None:
-        # Compiled files are told from their sources by whole seconds and sizes: two quick edits can look like one.
+        # No compiled files: Python compares them with the source by whole seconds and size, so of two quick edits the
+        # second can be missed.
         environ = {**os.environ, MARK: str(os.getpid()), "PYTHONDONTWRITEBYTECODE": "1"}
         self._child = Child(self._argv, death=signal.SIGTERM, environ=environ)
 
     def ended(self) -> int | None:
-        """The exit code (negative: a signal's number) of a service that has ended; told once."""
+        """The exit code (negative: the number of a signal) if the service has ended; returned once."""
         child = self._child
         if child is None or child.running:
             return None
@@ -117,7 +119,7 @@ class _Service:
         return child.exit_code
 
     def stop(self, asked: list[int]) -> None:
-        """Ask for an orderly end and wait for it, however long the drain takes; asked to end twice, do not wait."""
+        """Ask the child to stop and wait, however long it drains; do not wait if we were asked to end twice."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -129,7 +131,7 @@ class _Service:
 
 
 class _Asked:
-    """What watchfiles asks whether to stop."""
+    """Watchfiles' stop event: set once we are asked to end."""
 
     def __init__(self, asked: list[int]) -> None:
         self._asked = asked
@@ -154,7 +156,7 @@ def _outermost(directories: Iterable[str | Path]) -> list[Path]:
 
 
 def _is_installed(file: str) -> bool:
-    # `daebus`, `gunicorn` and `python -m` live with the interpreter; what they run is found by the current directory.
+    # `daebus`, `gunicorn` and `python -m` are installed with the interpreter; the program is in the current directory.
     return Path(file).resolve().is_relative_to(Path(sys.prefix).resolve()) or Path(file).parent == Path(__file__).parent
 
 
@@ -164,7 +166,7 @@ def _short(path: str | Path) -> str:
 
 
 def _say(text: str, colour: str) -> None:
-    import click  # not for services that do not reload: it takes a twentieth of their start
+    import click  # imported only here: it takes a twentieth of a service's start
 
     plain = bool(os.environ.get("NO_COLOR"))
     click.secho(f"daebus: {text}", fg=colour, err=True, color=False if plain else None)

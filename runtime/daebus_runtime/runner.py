@@ -1,24 +1,24 @@
-"""What starts and what stops, in which order, and why. A `Runner` is one running service; launch.py makes it.
+"""The order in which a service starts and stops, and why. A `Runner` is one running service; launch.py creates it.
 
-Start (Runner.start)                                    why then
-  1 watchdog                                            it should see what the rest of the start does
-  2 management port                                     probes may ask from the first moment; the answer is "not ready"
-  3 bus: begin to connect                               nothing waits for it: a service starts without Redis
-  4 listeners, requests                                 asked for now, confirmed when the bus is there
+Start (Runner.start)                                    why at this point
+  1 watchdog                                            it can then observe the rest of the start
+  2 management port                                     probes get an answer from the first moment: "not ready"
+  3 bus: start to connect                               nothing waits for it: a service starts without Redis
+  4 listeners, requests                                 subscribed now, confirmed once the bus is connected
   5 threads, scheduled tasks                            they may use the bus; a publish waits for it
-  6 on_start hooks                                      once the bus has confirmed every subscription
-  7 ready                                               and not before
+  6 on_start hooks                                      once the server has confirmed every subscription
+  7 ready                                               last
 
-Stop (begin_drain, then finish)                         why then
-  1 readiness off                                       so that nobody sends more
-  2 subscriptions given up, tasks paused, threads told  no new work; what was received is kept
-  3 HTTP and WebSockets (worker.py)                     idle ones end, requests in flight finish, 1001 to sockets
+Stop (begin_drain, then finish)                         why at this point
+  1 readiness off                                       so that no more work is sent here
+  2 end subscriptions, pause tasks, tell threads        no new work; messages already received are handled
+  3 HTTP and WebSockets (worker.py)                     idle connections end, requests finish, sockets are sent 1001
   4 messages, task runs, threads finish                 within DAEBUS_DRAIN_SECONDS; they may still use the bus
-  5 on_stop hooks                                       the last of the author's code, with the bus still there
-  6 bus, management port                                last: replies have left, /readyz told the truth until now
+  5 on_stop hooks                                       the last code of the author, while the bus is still connected
+  6 bus, management port                                last: replies are sent, and /readyz is right until the end
 
-With HTTP or WebSockets, gunicorn's master watches over one worker, and the worker holds the Runner; without, the
-process that was started does, and there is no fork.
+With HTTP or WebSockets, gunicorn's master supervises one worker, which has the Runner. Otherwise the started process
+has it, without a fork.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ HOOK_POLL_SECONDS = 0.02
 STOP_HOOK_SECONDS = 5.0
 FLUSH_SECONDS = 1.0
 END_SECONDS = STOP_HOOK_SECONDS + FLUSH_SECONDS + 1.0
-"""How long the end may take once the drain is over."""
+"""How long the shutdown may take after the drain."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What is settled before anything starts, in the process that was started (with HTTP: gunicorn's master)."""
+    """What is decided before anything starts, in the started process (with HTTP that is gunicorn's master)."""
 
     settings: Settings
     bus: Bus | None
-    """None when the service does not need one and none was found."""
+    """None if the service does not need one and none was found."""
 
     def release(self) -> None:
         """End the bus that was started for this service, if one was."""
@@ -80,14 +80,14 @@ class Prepared:
 
 
 def uses_bus(app: Application) -> bool:
-    """Whether the service receives messages, and so cannot be ready without a bus."""
+    """Whether the service receives messages. Then it cannot be ready without a bus."""
     return bool(app.registry.all(Action) or app.registry.all(Listener))
 
 
 class Runner:
-    """One running service, in the process that does its work. Made and started on the main thread's loop.
+    """One running service, in the process that does its work. Created and started on the main thread's loop.
 
-    A test gives it a transport, a way to make Redis clients, and a clock, of its own.
+    Tests pass in their own transport, clock and function that creates Redis clients.
     """
 
     def __init__(
@@ -120,9 +120,9 @@ class Runner:
 
     # --- start ----------------------------------------------------------------------------------------------------
     def start(self, timers: bool = True) -> None:
-        """See the module's text. `timers=False` leaves scheduled tasks to a test's clock.
+        """See the module's docstring. With `timers=False` a test's clock runs the scheduled tasks.
 
-        ConfigurationError when the management port is taken.
+        ConfigurationError if the management port is taken.
         """
         app, settings = self.app, self.settings
         self._watchdog.start()
@@ -157,7 +157,7 @@ class Runner:
         self.metrics.gauge("daebus_ready", "1 while the service is ready.", lambda: not self.not_ready())
 
     def take(self, item: Declared) -> None:
-        """Put one declaration to work."""
+        """Start to serve one declaration."""
         code = code_of(item.function)
         if code is not None:
             self._names[code] = item.title
@@ -179,7 +179,7 @@ class Runner:
 
     # --- state ----------------------------------------------------------------------------------------------------
     def not_ready(self) -> list[str]:
-        """Why the service is not ready; empty when it is."""
+        """Why the service is not ready; empty if it is."""
         reasons = []
         if self.draining:
             reasons.append("draining: the service is stopping")
@@ -207,7 +207,7 @@ class Runner:
             runtime_logger.warning("the bus at %s is away (%s); trying again until it is back", where, reason)
 
     def announce(self, addresses: dict[str, str]) -> None:
-        """The block of first lines: what runs, and where it can be reached."""
+        """Log the first lines: what runs, and its addresses."""
         if self.management is not None:
             where = f"http://{self.settings.management_host}:{self.management.port}"
             addresses = {**addresses, "management": where}
@@ -225,18 +225,18 @@ class Runner:
 
     # --- stop -----------------------------------------------------------------------------------------------------
     def request_stop(self) -> None:
-        """Begin the end, from any handler or thread; returns at once."""
+        """Start to stop the service; from any handler or thread. Returns at once."""
         if self._master:
             os.kill(self._master, signal.SIGTERM)
         else:
             self.stopped.set()
 
     def served_by(self, master: int) -> None:
-        """Told by the worker: the process that must be asked to stop."""
+        """Called by the worker: sets the process that must be asked to stop."""
         self._master = master
 
     def begin_drain(self) -> None:
-        """Readiness off, no new work. Does not wait."""
+        """Turn readiness off and accept no new work. Does not wait."""
         if self.draining:
             return
         self.draining = True
@@ -248,9 +248,9 @@ class Runner:
             self.keeper.retire()
 
     def finish(self, deadline: float, cutoff: Cutoff | None = None) -> None:
-        """Wait for work in flight until `deadline` (time.monotonic), then let go of everything. Blocks.
+        """Wait for the current work until `deadline` (time.monotonic), then close everything. Blocks.
 
-        cutoff: ends the process when the rest takes longer than END_SECONDS.
+        cutoff: ends the process if the rest takes longer than END_SECONDS.
         """
         self.begin_drain()
         self.consumer.drain(deadline)
@@ -260,7 +260,7 @@ class Runner:
             cutoff.arm(END_SECONDS)
         run_stop_hooks(self.app, self.app.registry, STOP_HOOK_SECONDS)
         self.scheduler.stop()
-        self.transport.flush(FLUSH_SECONDS)  # the last replies must have left
+        self.transport.flush(FLUSH_SECONDS)  # the last replies must have been sent
         self.transport.close()
         if self.keeper is not None:
             self.keeper.stop()

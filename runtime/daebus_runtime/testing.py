@@ -1,5 +1,5 @@
-"""Testing a service: `TestApp` runs it in this process, in memory, without Redis and without a port; or, unchanged,
-on a real bus.
+"""Tools for testing a service. `TestApp` runs it in this process: on a bus in memory, without Redis and without a
+port, or on a real bus.
 
     with TestApp(app) as service:
         assert service.call("add", {"a": 1, "b": 2}) == {"sum": 3}
@@ -7,8 +7,7 @@ on a real bus.
         assert service.http("GET", "/doors").json == [{"open": True}]
 
 The same code runs as in production: messages are encoded and decoded, handlers run on worker greenlets, HTTP goes
-through the whole WSGI application. What is missing is the network. `TestApp(app, redis_url=…)` takes a real bus
-instead of memory.
+through the whole WSGI application. Only the network is missing. `TestApp(app, redis_url=…)` uses a real bus instead.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ from .transport.embedded import resolve
 from .transport.memory import MemoryBroker, MemoryTransport
 
 DRAIN_SECONDS = 2.0
-ROUNDING_SECONDS = 1e-6  # sums of fractions: ten times 0.1 s is a second
+ROUNDING_SECONDS = 1e-6  # rounding errors: ten times 0.1 s must be a second
 MARKER = "daebus-test:"
 
 
 @dataclasses.dataclass(frozen=True)
 class HttpResult:
-    """An HTTP answer: status code, headers (lower-case names), the body's bytes, and what they say."""
+    """An HTTP answer: status code, headers (lower-case names) and the body, as bytes, text or JSON."""
 
     status: int
     headers: Mapping[str, str]
@@ -55,12 +54,12 @@ class HttpResult:
 
     @property
     def text(self) -> str:
-        """The body as UTF-8. UnicodeDecodeError when it is none."""
+        """The body as text. UnicodeDecodeError if it is not UTF-8."""
         return self.content.decode()
 
     @property
     def json(self) -> Any:
-        """The body as JSON, None when it is none."""
+        """The body as a JSON value; None if it is not JSON."""
         try:
             return codec.loads(self.content)
         except ValueError:
@@ -68,7 +67,7 @@ class HttpResult:
 
 
 class Clock(clock.Clock):
-    """The time of scheduled tasks: it moves only when the test says so. Each run begins at its planned time, without a
+    """The time of scheduled tasks: it moves only when the test moves it. Runs start at their planned time, without
     jitter."""
 
     def __init__(self, test: TestApp) -> None:
@@ -78,7 +77,7 @@ class Clock(clock.Clock):
 
     @property
     def now(self) -> datetime.datetime:
-        """The wall clock, in UTC. Setting it is a step of the clock: no time passes, and nothing runs yet."""
+        """The wall clock, in UTC. Setting it is a step of the clock: no time passes and no task runs."""
         return datetime.datetime.fromtimestamp(self.wall(), datetime.UTC)
 
     @now.setter
@@ -95,8 +94,8 @@ class Clock(clock.Clock):
         return 0.0
 
     def advance(self, seconds: float) -> int:
-        """Move on, running each task at each of its planned times in order; how many runs that were. ValueError for a
-        number that is negative or infinite."""
+        """Move forward and run each task at each of its planned times, in order; returns the number of runs. ValueError
+        for a negative or infinite number."""
         if not 0 <= seconds < math.inf:
             raise ValueError(f"a clock moves on by a number of seconds from 0, not {seconds!r}")
         scheduler, runs, end = self._test.runner.scheduler, 0, self._passed + seconds
@@ -112,7 +111,7 @@ class Clock(clock.Clock):
 
 
 class _ServiceEnd:
-    """The service's end of a WebSocket in memory (servers/clients.py, `Socket`)."""
+    """The service's end of a WebSocket in memory (servers/websocket/endpoint.py, `Socket`)."""
 
     def __init__(self) -> None:
         self.from_client: Queue[str | None] = Queue()
@@ -140,7 +139,7 @@ class _ServiceEnd:
 
 
 class TestSocket:
-    """A client's end of a WebSocket in memory; made by `TestApp.websocket`."""
+    """The client's end of a WebSocket in memory; created by `TestApp.websocket`."""
 
     __test__ = False
 
@@ -154,12 +153,12 @@ class TestSocket:
         return self._end.closed
 
     def send(self, type: str, data: Any = settings.UNSET, **fields: Any) -> None:
-        """Send a message of the JSON protocol; `fields` stand beside type and data."""
+        """Send a message of the JSON protocol; `fields` are added beside type and data."""
         message = {"type": type, **({"data": data} if settings.given(data) else {}), **fields}
         self.send_text(codec.dumps(message).decode())
 
     def send_text(self, text: str) -> None:
-        """Send a text as it is."""
+        """Send a text unchanged."""
         self._end.from_client.put(text)
 
     def receive(self, timeout: float = 5.0) -> dict[str, Any]:
@@ -167,7 +166,7 @@ class TestSocket:
         return self._left.pop(0) if self._left else self._next(timeout)
 
     def request(self, type: str, data: Any = settings.UNSET, timeout: float = 5.0) -> dict[str, Any]:
-        """Send a message and wait for its reply: the frame with its `id`. Other frames are left to be received."""
+        """Send a message and return its reply, the frame with the same `id`. `receive` returns other frames later."""
         number = uuid.uuid4().hex
         self.send(type, data, id=number)
         deadline = time.monotonic() + timeout
@@ -176,7 +175,7 @@ class TestSocket:
         return {key: value for key, value in frame.items() if key != "id"}
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._end.from_client.put(None)
 
     def _next(self, timeout: float) -> dict[str, Any]:
@@ -188,21 +187,19 @@ class TestSocket:
 
 
 class TestApp:
-    """A running service under test; use it with `with`. Every `DaebusCaller` of the process reaches the same bus
-    meanwhile.
+    """A running service under test; use it with `with`. Meanwhile every `DaebusCaller` in the process uses its bus.
 
-    app: the application. redis_url: a real bus instead of memory. service: the name it runs under, when the app has
-    none.
+    app: the application. redis_url: a real bus instead of memory. service: the service's name, if the app has none.
     """
 
-    __test__ = False  # pytest: not a test class, whatever its name says
+    __test__ = False  # pytest: not a test class, despite its name
 
     def __init__(self, app: Daebus, redis_url: str | None = None, service: str | None = None) -> None:
         self.app = app
         self.sent: list[tuple[str, dict[str, Any]]] = []
-        """What was sent to services: (service, message)."""
+        """Messages that were sent to services: (service, message)."""
         self.broadcasts: list[tuple[str, dict[str, Any]]] = []
-        """What was broadcast: (channel, payload)."""
+        """Messages that were broadcast: (channel, payload)."""
         self._redis_url = redis_url
         self._arguments: dict[str, Any] = {}
         if service is not None:
@@ -230,12 +227,12 @@ class TestApp:
     def call(
         self, action: str, payload: Any = None, timeout: float = 5.0, on_progress: Callable[[Any], Any] | None = None
     ) -> Any:
-        """Call an action; the reply's payload. RemoteError and the others as `DaebusCaller.send_request`."""
+        """Call an action; returns the reply's payload. Raises the same errors as `DaebusCaller.send_request`."""
         service = self.runner.service
         return DaebusCaller(service).send_request(action, {} if payload is None else payload, timeout, on_progress)
 
     def broadcast(self, channel: str, payload: dict[str, Any]) -> int:
-        """Broadcast a message and wait until its listeners here have run; the number of receivers."""
+        """Broadcast a message and wait until its listeners here have run; returns the number of receivers."""
         receivers = DaebusCaller(self.runner.service).send_message(channel, payload)
         self.settle()
         return receivers
@@ -249,7 +246,7 @@ class TestApp:
         query: Mapping[str, Any] | None = None,
         body: bytes | str | None = None,
     ) -> HttpResult:
-        """An HTTP request through the whole application. `json` is encoded as the body."""
+        """Send an HTTP request through the whole application. `json` is encoded as the body."""
         if settings.given(json):
             body, headers = codec.dumps(json), {"content-type": "application/json", **(headers or {})}
         client = falcon.testing.TestClient(self.app)
@@ -259,7 +256,7 @@ class TestApp:
 
     @contextlib.contextmanager
     def websocket(self, path: str = "/ws", headers: Mapping[str, str] | None = None) -> Iterator[TestSocket]:
-        """A WebSocket client. ConnectionRefusedError when the service refuses the connection."""
+        """Connect a WebSocket client. ConnectionRefusedError if the service refuses the connection."""
         if self.app.websocket is None:
             raise ConfigurationError("the application has no DaebusWebSocket attached")
         outcome = self.run(self.app.websocket.accept, Handshake.of(_environ(path, headers or {})))
@@ -276,9 +273,9 @@ class TestApp:
 
     # --- waiting --------------------------------------------------------------------------------------------------
     def settle(self, timeout: float = 5.0) -> None:
-        """Wait until the service has handled what it has received. TimeoutError after `timeout` seconds."""
-        # A message to ourselves: a bus delivers to one receiver in order, so what was sent before it has arrived as
-        # well.
+        """Wait until the service has handled everything it has received. TimeoutError after `timeout` seconds."""
+        # Send a message to ourselves. A bus delivers in order to each receiver, so all earlier messages have arrived
+        # when it arrives.
         arrived = Event()
         marker = self.runner.transport.subscribe(MARKER + str(uuid.uuid4()), lambda channel, data: arrived.set())
         self._until(lambda: marker.confirmed, "the bus did not confirm a subscription", timeout)
@@ -289,7 +286,7 @@ class TestApp:
         self._until(lambda: not self.runner.consumer.busy, "the service is still busy", timeout)
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run a function in a greenlet of its own, as a handler is; gives what it returns and raises what it raises."""
+        """Run a function in a greenlet, like a handler; returns or raises what the function does."""
         return gevent.spawn(function, *args, **kwargs).get()
 
     # --- inside ---------------------------------------------------------------------------------------------------
@@ -343,7 +340,7 @@ def _environ(path: str, headers: Mapping[str, str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def embedded_redis() -> Iterator[str]:
-    """A Redis or Valkey server of its own for the length of the block; its address. Nothing of it stays behind."""
+    """A new Redis or Valkey server for the duration of the block; gives its address. It leaves nothing behind."""
     bus = resolve(dataclasses.replace(settings.Settings(), embedded="always"))
     try:
         yield bus.url

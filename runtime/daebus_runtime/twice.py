@@ -1,4 +1,4 @@
-"""One file that was imported under two names holds two applications, of which one is served."""
+"""Detects a file that was imported under two names: it then has two applications, and only one is served."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .application import Application
 
 
 def warning(app: Application) -> str | None:
-    """What to say when the file that made `app` was run twice, as in `python app.py` with `from app import app` in
-    another module; None when it was not."""
+    """The warning if the file that created `app` was run twice, for example by `python app.py` and by `from app import
+    app` in another module; else None."""
     for file, modules in _run_twice().items():
         served = [name for name, module in modules.items() if app in _applications(module)]
         others = [name for name, module in modules.items() if any(a is not app for a in _applications(module))]
@@ -31,7 +31,7 @@ def _run_twice() -> dict[str, dict[str, ModuleType]]:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if isinstance(module, ModuleType) and isinstance(file, str) and _applications(module):
-            # The second import may have come by another path: relative, or through a link.
+            # The second import may have used another path: a relative one, or a symbolic link.
             by_file[os.path.realpath(file)].setdefault(name, module)
     return {file: modules for file, modules in by_file.items() if len({id(module) for module in modules.values()}) > 1}
 

@@ -1,15 +1,15 @@
-"""The gunicorn worker of a service: starts the Runner, serves until it is told to stop, drains within a bound.
+"""The gunicorn worker of a service: starts the Runner, serves until it must stop, and drains within a time limit.
 
-Start: second port (if any) → Runner → accept. What cannot start ends gunicorn with one line and code 1 or more.
+Start: second port (if any) → Runner → accept. If the start fails, gunicorn ends with one line and an exit code above 0.
 Stop, on SIGTERM, SIGINT, SIGQUIT and when the master has died:
 
-    at once       no new connections; connections that wait for a request end; WebSockets get 1001
-    within 0.5 s  a client that does not answer the 1001, or is in the middle of a header, is cut
+    at once       no new connections; idle connections are closed; WebSockets are sent 1001
+    within 0.5 s  clients that do not answer the 1001, or whose header is unfinished, are cut
     until DAEBUS_DRAIN_SECONDS (SIGINT, SIGQUIT: QUICK_SECONDS)
-                  requests and socket messages in flight finish; then their connections are cut
+                  current requests and socket messages finish; then their connections are cut
     then          Runner.finish: messages, tasks, threads, on_stop hooks, the bus
 
-The master's own SIGKILL comes later than all that: its graceful_timeout is longer (master.py).
+The master sends SIGKILL only after all that, because its graceful_timeout is longer (master.py).
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ TICK_SECONDS = 1.0
 DRAIN_TICK_SECONDS = 0.1
 QUICK_SECONDS = 2.0
 CUT_SECONDS = 0.5
-BOOT_ERROR = 3  # gunicorn's own code for "do not try again"
+BOOT_ERROR = 3  # gunicorn's exit code for "do not start again"
 
 
 class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
-    """`worker_class` of the configuration in master.py. One for each service."""
+    """`worker_class` of the configuration in master.py. Each service has one worker."""
 
     server_class = Server
     wsgi_handler = HttpConnection
     alive: bool
     prepared: Prepared
-    """Told by the master before it forks."""
+    """Set by the master before the fork."""
 
     def run(self) -> None:
         self._quick = False
         self._wake = Event()
         self._watch_signals()
         if not self.alive:
-            return  # asked to end while it started
-        self.booted = False  # until we serve: the master must not start a worker again that cannot start
+            return  # asked to stop during the start
+        self.booted = False  # until it serves: the master must not restart a worker that cannot start
         try:
             self._serve(self._application())
         except ConfigurationError as error:
@@ -113,7 +113,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         )
 
     def _addresses(self, app: Application, main: Server, websocket: Server) -> dict[str, str]:
-        """What the first lines say."""
+        """The addresses for the first log lines."""
         addresses = {}
         if app.http is not None:
             addresses["HTTP"] = f"http://{_where(main)}"
@@ -132,7 +132,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         if app.websocket is not None:
             app.websocket.retire()
         while len(pool) and time.monotonic() < deadline:
-            if self._quick:  # asked for only now, perhaps
+            if self._quick:  # may have been set during the drain
                 deadline = min(deadline, time.monotonic() + QUICK_SECONDS)
                 self._quick = False
             self.notify()
@@ -142,10 +142,10 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             pool.kill(block=True, timeout=CUT_SECONDS)
         self.notify()
         runner.finish(deadline, cutoff)
-        gc.freeze()  # the interpreter's last collection would cost more than all of the above
+        gc.freeze()  # otherwise the last garbage collection would take longer than all of the above
 
     def notify(self) -> None:
-        """Tell the master that we live; notice when it does not."""
+        """Send the heartbeat to the master, and notice if the master has died."""
         self.tmp.notify()
         if self.alive and self.ppid != os.getppid():
             runtime_logger.error("gunicorn's master has died; stopping")
@@ -156,7 +156,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     def init_signals(self) -> None:
         hangup = signal.getsignal(signal.SIGHUP)
         super().init_signals()
-        # A terminal's Ctrl-C comes to the whole process group: drain as well, only not for long.
+        # A terminal sends Ctrl-C to the whole process group: drain, but only for a short time.
         for number in (signal.SIGINT, signal.SIGQUIT):
             signals.install(number, self.handle_quit)
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -164,11 +164,11 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         if hangup is signal.SIG_IGN:
             signal.signal(signal.SIGHUP, hangup)
         for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
-            signal.signal(number, signal.SIG_IGN)  # for the master, which says so
+            signal.signal(number, signal.SIG_IGN)  # the master handles these and logs a warning
         signals.unblock()  # the master has blocked them across the fork
 
     def _watch_signals(self) -> None:
-        # Python runs a signal's handler when it gets to; the byte in the pipe makes the loop turn at once.
+        # Python runs signal handlers between bytecodes; the byte in the pipe wakes the loop, so that this is at once.
         watcher = get_hub().loop.io(self.PIPE[0], 1)
         watcher.start(self._signalled)
         self._watcher = watcher

@@ -1,11 +1,11 @@
-"""The `daebus` command. A command is a file here; how they speak and end is in output.py.
+"""The `daebus` command. Output and exit codes of all its commands are in output.py.
 
     serve.py    run                         target.py   which application is meant
     talk.py     call, send, listen          bus.py      which bus, and what is wrong with it
-    doctor.py   doctor                      ports.py    who holds a port
+    doctor.py   doctor                      ports.py    which program uses a port
 
 Exit codes: 0 done; 1 the service answered with an error, or a fault was found; 2 wrong usage; 3 the bus cannot be
-reached; 4 nobody answered, or not in time; 130 interrupted.
+reached; 4 no answer, or not in time; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import click
 from .. import __version__
 from .output import EXIT_CODES, Group
 
-# A command and the file it lives in, loaded when it is asked for: what one needs must not slow the others down.
+# Each command and its file, which is loaded only for that command: its imports must not slow down the others.
 COMMANDS = {"run": "serve", "call": "talk", "send": "talk", "listen": "talk", "doctor": "doctor"}
 
 HELP = f"""Run services, and talk to those that run.

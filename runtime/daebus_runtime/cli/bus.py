@@ -1,4 +1,4 @@
-"""The bus as the commands see it: which one, whether it can be reached, and if not, what is wrong in plain words."""
+"""The bus for the commands: which one, whether it can be reached, and if not, the reason in plain words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ASK_SECONDS = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Something that is wrong, and what mends it."""
+    """Something that is wrong, and how to fix it."""
 
     cause: str
     cure: str
@@ -39,7 +39,7 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """Where the bus should be, and who says so."""
+    """The address of the bus, and where it comes from."""
 
     url: str = dataclasses.field(repr=False)
     source: str
@@ -49,14 +49,14 @@ class Address:
 
 
 def bus_option(command: F) -> F:
-    """`--redis-url`, the same for every command that talks."""
+    """`--redis-url`, the same for all commands that use the bus."""
     return click.option(
         "--redis-url", metavar="URL", help="The bus; else $DAEBUS_REDIS_URL, else redis://localhost:6379."
     )(command)
 
 
 def named_address(option: str | None) -> Address | None:
-    """The address that the option or the environment names. ConfigurationError when it is malformed."""
+    """The address from the option or the environment. ConfigurationError if it is malformed."""
     if option is not None:
         return Address(settings.parse("redis_url", option, "--redis-url"), "--redis-url")
     if text := os.environ.get("DAEBUS_REDIS_URL"):
@@ -86,7 +86,7 @@ def transport_to(address: Address) -> Compatible:
 
 
 def subscribers(transport: Compatible, service: str) -> int | None:
-    """How many replicas of a service listen; None when this user may not ask."""
+    """How many replicas of a service listen; None if this user may not ask."""
     try:
         return int(transport.bus.ask("PUBSUB", "NUMSUB", keys.service_channel(service), seconds=ASK_SECONDS)[1])
     except BusError:
@@ -116,7 +116,7 @@ def nobody_answers(transport: Compatible, address: Address, service: str) -> Pro
 
 
 def expect_service(transport: Compatible, address: Address, service: str) -> None:
-    """Failure when no replica of a service listens: a call would only wait out its time."""
+    """Failure if no replica of a service listens: a call would only wait until its timeout."""
     if subscribers(transport, service) == 0:
         raise Failure(NO_ANSWER, str(nobody_answers(transport, address, service)))
 
@@ -125,7 +125,7 @@ def expect_service(transport: Compatible, address: Address, service: str) -> Non
 
 
 def check(url: str) -> Problem | None:
-    """Connect once, as a service would; what is wrong, or None."""
+    """Connect once, as a service would. Returns the problem, or None."""
     try:
         connection = topology.of(url).connection(topology.Role.COMMANDS)
     except ConfigurationError as error:
@@ -140,7 +140,7 @@ def check(url: str) -> Problem | None:
 
 
 def diagnose(error: Exception, url: str) -> Problem:
-    """Why a connection to `url` failed, and the cure. Knows redis-py's errors and those of the system beneath."""
+    """Why a connection to `url` failed, and the fix. Knows the errors of redis-py and of the operating system."""
     where = settings.redact(url)
     if isinstance(error, redispy.AuthenticationError):
         return _refused(str(error), where)

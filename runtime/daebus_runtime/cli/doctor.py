@@ -1,4 +1,4 @@
-"""The command that finds out what is wrong: `doctor`. No check stops the others, and none changes anything."""
+"""The command `doctor`, which finds out what is wrong. If a check fails, the others still run. It changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the commands speak: results on standard output, everything else on standard error, exit codes for scripts."""
+"""Output of the commands: results go to standard output, everything else to standard error; exit codes for scripts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Failure(click.ClickException):
 
 
 class Group(click.Group):
-    """Loads a command when it is asked for, and turns the runtime's errors into a line and an exit code."""
+    """Loads a command when it is used, and turns the runtime's errors into one line and an exit code."""
 
     def __init__(self, *args: Any, homes: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -61,7 +61,7 @@ class Group(click.Group):
             raise click.exceptions.Exit(INTERRUPTED) from None
         except Failure:
             raise
-        except click.ClickException as error:  # its text holds arguments
+        except click.ClickException as error:  # its text contains arguments
             error.message = "\n".join(_for(sys.stderr, part) for part in error.message.split("\n"))  # type: ignore[misc]
             raise
         except (errors.DaebusError, TypeError, ValueError) as error:
@@ -72,7 +72,7 @@ class Group(click.Group):
 
 
 def exit_code(error: Exception) -> int | None:
-    """The exit code for an error of the runtime; None for what is none of its own."""
+    """The exit code for an error of the runtime; None for other exceptions."""
     for kinds, code in (
         ((errors.RemoteError,), FAULT),
         ((errors.CallTimeout,), NO_ANSWER),
@@ -94,7 +94,7 @@ def explain(error: Exception) -> str:
 
 
 def parse_json(text: str, name: str) -> Any:
-    """An argument that is JSON, `-` reads standard input. A usage error shows where it is wrong."""
+    """A JSON argument; `-` reads standard input. A usage error shows the position of the mistake."""
     try:
         text = _standard_input() if text == "-" else text
         return codec.loads(text)
@@ -112,14 +112,14 @@ def parse_json(text: str, name: str) -> Any:
 
 
 def _standard_input() -> str:
-    """All of it. JSON is UTF-8, whatever the terminal's encoding."""
+    """Read all of standard input, as UTF-8 whatever the terminal's encoding, because JSON is UTF-8."""
     if sys.stdin is None:
         raise ValueError("standard input is closed")
     return sys.stdin.buffer.read().decode()
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]
-    """An option that is a number as settings are: digits, seconds with a point. `form` says what is expected."""
+    """A number option, parsed like the settings: decimal digits, for seconds with a decimal point. form: for errors."""
 
     def __init__(self, parse: Callable[[Any], Any], form: str) -> None:
         self.name, self._parse, self._form = form, parse, form
@@ -132,12 +132,12 @@ class Number(click.ParamType):  # type: ignore[type-arg]
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
-# Texts come from other programs and from the bus: none may move the cursor or end the command because the terminal
-# cannot show it. What cannot be shown is an escape in its place.
+# Texts come from other programs and from the bus. They must not move the cursor, and a character that the terminal
+# cannot show must not end the command. Such characters are written as escapes.
 
 
 def result(value: Any) -> None:
-    """The outcome of a command: JSON, indented for a person, one line for a program."""
+    """Write the result of a command as JSON: indented on a terminal, else on one line."""
     if sys.stdout is not None and sys.stdout.isatty():
         for part in json.dumps(value, indent=2, ensure_ascii=False).split("\n"):
             _write(part)
@@ -146,7 +146,7 @@ def result(value: Any) -> None:
 
 
 def line(value: Any) -> None:
-    """One JSON value, one line, at once."""
+    """Write one JSON value on one line, at once."""
     _write(codec.dumps(value).decode())
 
 
@@ -155,12 +155,12 @@ def _write(document: str) -> None:
 
 
 def tell(text: str, mark: str = "") -> None:
-    """A line of the result that is no JSON, behind a mark that may be styled."""
+    """Write a line of the result that is not JSON, after a mark that may have colours."""
     click.echo(mark + _for(sys.stdout, text))
 
 
 def say(text: str, **style: Any) -> None:
-    """Something about the work, beside its result."""
+    """Write a message about the work to standard error."""
     click.secho(_for(sys.stderr, text), err=True, **style)
 
 
@@ -171,6 +171,6 @@ def _for(stream: Any, text: str) -> str:
 
 @contextlib.contextmanager
 def until_interrupted() -> Iterator[None]:
-    """For what runs until Ctrl-C: that is its good end."""
+    """For commands that run until Ctrl-C, which is their normal end."""
     with contextlib.suppress(KeyboardInterrupt):
         yield

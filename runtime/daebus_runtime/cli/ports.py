@@ -1,4 +1,4 @@
-"""Whether a port can be opened, and who has it if not."""
+"""Whether a port can be opened, and if not, which program uses it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LISTENING = "0A"  # in /proc/net/tcp
 
 
 def obstacle(host: str, port: int) -> str | None:
-    """Why a service could not listen there; None when it could."""
+    """Why a service could not listen there; None if it could."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -27,7 +27,7 @@ def obstacle(host: str, port: int) -> str | None:
 
 
 def holder(port: int) -> str | None:
-    """The program that listens on a port, as "name (pid n)": where the kernel tells, and this user may know."""
+    """The program that listens on a port, as "name (pid n)". Needs Linux, and permission to see that process."""
     sockets = {f"socket:[{inode}]" for inode in _listeners(port)}
     if not sockets:
         return None

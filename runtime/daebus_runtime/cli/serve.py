@@ -38,7 +38,7 @@ def _run(target: str, reload: bool) -> None:
     folder = targets.folder(target)
     if reload and not reloading.is_child():
         reloading.supervise([folder] if folder else [])
-    # Before the target is imported: whatever it imports first, it finds the cooperative library.
+    # Before the target is imported, so that everything it imports is cooperative.
     patch()
     app = targets.load(target)
     if app.has_run:

@@ -1,4 +1,4 @@
-"""The commands that talk on the bus: `call`, `send`, `listen`."""
+"""The commands that use the bus: `call`, `send`, `listen`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..transport.compatible import Compatible
 from . import bus, output
 
 CONFIRM_SECONDS = 5.0
-# A wait without end may miss Ctrl-C: a signal that comes just before a thread goes to sleep is seen only after that.
+# A wait without end could miss Ctrl-C: a signal that arrives just before the thread sleeps is handled only afterwards.
 LOOK_SECONDS = 0.5
 SECONDS = output.Number(settings.seconds(0.001, 31_536_000), "a number of seconds, 0.001 to 31,536,000")
 COUNT = output.Number(settings.integer(1, 10**9), "a number, 1 to 1,000,000,000")
@@ -123,7 +123,7 @@ def _check_channel(channel: str) -> None:
 
 
 def _subscribe(transport: Compatible, channels: Sequence[str]) -> SimpleQueue[tuple[str, bytes]]:
-    """What arrives on the channels from now on; returns once the server has confirmed every one."""
+    """A queue of everything that arrives on the channels; returns once the server has confirmed all of them."""
     arrived: SimpleQueue[tuple[str, bytes]] = SimpleQueue()
     subscriptions = [
         transport.subscribe(name, lambda *message: arrived.put(message)) for name in dict.fromkeys(channels)
@@ -146,7 +146,7 @@ def _subscribe(transport: Compatible, channels: Sequence[str]) -> SimpleQueue[tu
 
 
 def _print(arrived: SimpleQueue[tuple[str, bytes]], count: int | None, deadline: float | None) -> int:
-    """Print messages until there are `count` or it is time; how many there were."""
+    """Print messages until there are `count` or the deadline has passed; returns their number."""
     seen = 0
     while count is None or seen < count:
         left = math.inf if deadline is None else deadline - time.monotonic()

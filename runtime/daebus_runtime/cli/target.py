@@ -1,4 +1,4 @@
-"""Finds the application that a command is pointed at: `module:app`, `file.py`, `file.py:app`."""
+"""Finds the application for a command's TARGET: `module:app`, `file.py`, `file.py:app`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ HINT = "TARGET"
 
 
 def load(target: str) -> Daebus:
-    """The application. A usage error when there is none, or more than one and no name; Failure when its code fails."""
-    from ..app import Daebus  # patches: first, so that what the target imports is cooperative
+    """The application. A usage error if there is none, or several and no name was given; Failure if its code fails."""
+    from ..app import Daebus  # imported first, because it patches: what the target imports is then cooperative
 
     place, _, name = target.partition(":")
     module = _import(place)
@@ -41,7 +41,7 @@ def load(target: str) -> Daebus:
 
 
 def folder(target: str) -> Path | None:
-    """Where the target's file lies, when it is given as one. A usage error when there is no such file."""
+    """The directory of the target if that is a file. A usage error if there is no such file."""
     place = target.partition(":")[0]
     return _file(place).parent if _is_file(place) else None
 
@@ -95,7 +95,7 @@ def _import(place: str) -> ModuleType:
 
 
 def _root_and_name(file: Path) -> tuple[Path, str]:
-    """The folder to import from and the dotted name: a file in a package is imported as a part of it."""
+    """The directory to import from, and the dotted name: a file in a package is imported as part of the package."""
     parts, root = [file.stem], file.parent
     while (root / "__init__.py").is_file():
         parts.insert(0, root.name)
@@ -112,7 +112,7 @@ def _check_not_taken(place: str, name: str) -> None:
 
 
 def _broken(place: str, error: Exception) -> Failure:
-    """One line that leads to the place; DAEBUS_DEBUG shows the whole way there."""
+    """One line that names the place of the error; with DAEBUS_DEBUG, the whole traceback."""
     debug = _is_debug()
     if debug:
         traceback.print_exception(error)
@@ -131,4 +131,4 @@ def _is_debug() -> bool:
     try:
         return bool(settings.parse("debug", os.environ.get("DAEBUS_DEBUG") or False, "DAEBUS_DEBUG"))
     except ConfigurationError:
-        return False  # what is wrong with it is said when the settings are read
+        return False  # loading the settings will report the error

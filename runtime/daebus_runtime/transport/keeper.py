@@ -1,9 +1,9 @@
-"""Keeps a bus that nobody named alive: when an embedded server ends, a service that was on it starts it anew.
+"""Keeps an embedded bus alive: when the embedded server ends, a service that used it starts a new one.
 
-An embedded server ends with the program that started it, and the other programs of this machine are cut off. So each
-service among them tries to start one on the same port. Who opens the port first has it, and every connection finds it
-again by itself. No file or lock says whose turn it is: the system gives a port to one program only.
-A Redis that somebody else runs is left alone: it may just be restarting, and needs its port then.
+An embedded server ends with the program that started it, which cuts off the other programs on this machine. So each of
+their services tries to start a server on the same port. The first to open the port wins, and all connections reconnect
+to it by themselves. No file or lock is needed, because the system gives a port to one program only.
+A Redis that was not started by Daebus is not replaced: it may only be restarting, and then it needs its port.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..logs import runtime_logger
 from . import State
 from .embedded import HOST, Bus, EmbeddedServer, Greeting, PortTaken, greet, is_embedded
 
-# Many services lose the bus at the same moment: most of them should see the first one's server and start none.
+# All services lose the bus at the same moment. Most of them should find the first one's server and start none.
 SPREAD_SECONDS = 0.3
 
 
 class Keeper:
-    """Told each change of the state of one service's bus (`changed`). Everything here runs on the service's loop."""
+    """`changed` is called at each change of the state of the service's bus. Everything runs on the service's loop."""
 
     def __init__(self, bus: Bus) -> None:
         self._port = bus.port
