@@ -158,7 +158,7 @@ class Application(Declarations):
     @property
     def cache(self) -> Any:
         """The same as `daebus.cache`."""
-        from .context.cache import cache  # with redis-py's clients, which few services use
+        from .context.cache import cache  # imports redis-py's clients, which few services use
 
         return cache
 

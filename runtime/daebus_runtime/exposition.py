@@ -1,7 +1,7 @@
 """The counters of metrics.py as Prometheus text.
 
-Imported when the text is asked for, and not before: many services are never asked, and prometheus_client brings the
-standard library's HTTP servers with it.
+Imported at the first scrape: many services are never scraped, and prometheus_client also imports the standard library's
+HTTP servers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .metrics import BUCKETS, Metrics
 
 
 class Exposition:
-    """The text of one service's counters, with those of the process, of Python and of its collector."""
+    """The text of one service's counters, and of those of the process, of Python and of its garbage collector."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -33,7 +33,7 @@ class Exposition:
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """prometheus_client's collector protocol."""
+        """Called by prometheus_client for each scrape."""
         metrics = self._metrics
         yield from self._work_families()
         dropped = CounterMetricFamily(
@@ -51,7 +51,7 @@ class Exposition:
             "Times that the wall clock was set by a second or more.",
             value=self._metrics.clock_steps,
         )
-        # The worst since the last scrape: what is over when somebody looks would never be seen.
+        # The maximum since the last scrape: a momentary value would miss every lag that is over by then.
         lag, metrics.loop_lag = metrics.loop_lag, 0.0
         yield GaugeMetricFamily("daebus_loop_lag_seconds", "How late the event loop was at worst.", value=lag)
         for name, (about, read) in sorted(metrics.gauges.items()):

@@ -1,4 +1,4 @@
-"""Counters of this process. Counting is a plain attribute increment: it sits on the hot path.
+"""Counters of this process. Counting runs for every message, so it is a plain attribute increment.
 
 Families (labels): daebus_requests_total, daebus_request_errors_total, daebus_request_seconds (kind, name);
 daebus_queue_length, daebus_bus_up, daebus_bus_reconnects_total, daebus_messages_dropped_total (reason),
@@ -69,9 +69,9 @@ class Metrics:
         self.gauges[name] = (about, read)
 
     def text(self) -> bytes:
-        """The Prometheus exposition, CONTENT_TYPE."""
+        """All metrics in Prometheus' text format, as CONTENT_TYPE says."""
         if self._exposition is None:
-            from .exposition import Exposition  # and with it prometheus_client: only where somebody asks
+            from .exposition import Exposition  # imports prometheus_client, which only scraped services need
 
             self._exposition = Exposition(self)
         return self._exposition.text()

@@ -1,11 +1,11 @@
-"""Imports parts of a package, and leaves the package itself to the first that imports it.
+"""Imports submodules of a package without executing the package's own `__init__`, until somebody imports the package.
 
-Python makes a package before it imports a part of it, but need not execute it. So the package is made, its parts are
-imported, and it is taken out of `sys.modules` again. The first `import` of it finds it there no more and executes it:
-the same module object, around the same parts. No module is replaced by another.
+Before Python imports a submodule, it creates the package's module object, but that need not be executed yet. So this
+creates it, imports the submodules, and removes the package from `sys.modules` again. The first `import` of the package
+does not find it there and executes it: the same module object, with the same submodules. No module is replaced.
 
-    the package was imported before   nothing to gain, nothing is done
-    its parts need the package        (another version) it is executed at once, as by any import
+    the package was already imported    nothing is done
+    the submodules need the package     (in another version) it is executed at once, as by any import
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from typing import Any
 
 from gevent import monkey
 
-_make_lock = monkey.get_original("_thread", "allocate_lock")  # imports happen in OS threads too
+_make_lock = monkey.get_original("_thread", "allocate_lock")  # OS threads import too
 
 
 def import_parts(package: str, *parts: str) -> None:
-    """Import parts of a package; the package itself only where they need it."""
+    """Import submodules of a package; execute the package itself only if they need it."""
     spec = None if package in sys.modules else find_spec(package)
     if spec is None or spec.loader is None:
         return
     spec.loader_state = importing = _PartsFirst(spec, spec.loader, parts)
     sys.meta_path.insert(0, importing)
     importing.forget(importlib.import_module(package))
-    if not importing.begun:  # another thread was quicker, and imported it in the ordinary way
+    if not importing.begun:  # another thread was faster and imported it normally
         importing.withdraw()
 
 
 class _Package(types.ModuleType):
-    """A package that is not executed yet. Its parts may hold it: what they miss in it is there once it is executed."""
+    """A package that is not executed yet. Its submodules may refer to it; an attribute that is missing executes it."""
 
     def __getattr__(self, name: str) -> Any:
         importing: _PartsFirst = self.__spec__.loader_state  # type: ignore[union-attr]
@@ -48,9 +48,9 @@ class _Package(types.ModuleType):
 
 
 class _PartsFirst(MetaPathFinder, Loader):
-    """Imports the parts of a package at its first import, and executes the package at its second.
+    """At the first import of a package, imports only its submodules; at the second, executes the package.
 
-    Both are imports, so that Python's import locks hold other threads back meanwhile.
+    Both steps are imports, so Python's import locks keep other threads out meanwhile.
     """
 
     def __init__(self, spec: ModuleSpec, loader: Loader, parts: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ class _PartsFirst(MetaPathFinder, Loader):
         self._spec.loader = module.__loader__ = self._loader
         if self._module is None:
             self._module = module
-            with contextlib.suppress(Exception):  # whatever it is: executing the package shows whether it matters
+            with contextlib.suppress(Exception):  # any error: executing the package will show whether it matters
                 for part in self._parts:
                     importlib.import_module(f"{module.__name__}.{part}")
                 module.__class__ = _Package
@@ -91,7 +91,7 @@ class _PartsFirst(MetaPathFinder, Loader):
             sys.meta_path.remove(self)
 
     def forget(self, module: types.ModuleType) -> None:
-        """Take the package out of `sys.modules`, unless it is executed or about to be."""
+        """Remove the package from `sys.modules`, unless it is executed or about to be."""
         with self._lock:
             if type(module) is _Package and sys.modules.get(module.__name__) is module:
                 del sys.modules[module.__name__]

@@ -61,10 +61,10 @@ def _patch() -> None:
 
 @contextlib.contextmanager
 def _one_scan_of_entry_points() -> Iterator[None]:
-    """While it is entered, `importlib.metadata.entry_points` answers from one scan of the installed packages.
+    """Context in which `importlib.metadata.entry_points` scans the installed packages only once.
 
-    gevent asks for its plugins at each of the 25 steps of patching. Every question reads the files of every installed
-    package: together they cost more than the patching itself.
+    gevent asks for its plugins at each of the 25 steps of patching, and each time the files of all installed packages
+    are read. Together these scans would take longer than the patching itself.
     """
     scan = importlib.metadata.entry_points
     found: list[Any] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis  # noqa: F401  # here, so that no handler waits for it at its first use
+import redis  # noqa: F401  # imported now, so that no handler waits for it at its first use
 
 from . import get_daemon
 

@@ -67,7 +67,7 @@ def make_times(
 
 
 def _by_the_calendar(name: str, interval: float | None, cron: str | None, timezone: str | None, begun: float) -> Times:
-    # APScheduler and the time zones, only for tasks that need them. The task is declared while the program is imported.
+    # Imported only for cron tasks: it imports APScheduler and the time zones. Tasks are declared at import time.
     from .cron import Cron
     from .zones import zone
 

@@ -45,12 +45,12 @@ class Keeper:
         self._told.set()
 
     def retire(self) -> None:
-        """Start no server any more; one that was started goes on."""
+        """Start no more servers; one that was already started continues."""
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
 
     def stop(self) -> None:
-        """End the server that was started here, if one was."""
+        """End the server that was started here, if any."""
         self.retire()
         if self._server is not None:
             self._server.stop()
@@ -68,12 +68,12 @@ class Keeper:
                 said = self._replace(port, said) or said
 
     def _recognize(self, port: int) -> None:
-        """Whose server it is may change with every new connection."""
-        with contextlib.suppress(OSError, hiredis.HiredisError):  # it is away again
+        """Check who started the server, because that may change with every new connection."""
+        with contextlib.suppress(OSError, hiredis.HiredisError):  # it is gone again
             self._embedded = is_embedded(HOST, port)
 
     def _replace(self, port: int, quiet: bool) -> bool:
-        """Start a server where nobody listens. True when that failed, and not because somebody else was faster."""
+        """Start a server if nothing listens on the port. True if that failed, unless another program was faster."""
         if greet(HOST, port) is not Greeting.NOBODY:
             return False
         try:

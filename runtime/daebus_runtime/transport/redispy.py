@@ -1,7 +1,7 @@
-"""The parts of redis-py that a service needs: its connections and errors. The other rooms take them from here.
+"""The parts of redis-py that every service needs: connections and errors. Other modules import them from here.
 
-`import redis` also imports the clients, all commands and the asyncio half, which take longer than half of all that a
-service imports. They are there for whoever imports `redis`, and for `cache`.
+`import redis` also imports the clients, all commands and the asyncio half, which takes more than half of the import
+time of a service. Programs that import `redis`, and `cache`, still get all of it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Violation(ProtocolError):  # type: ignore[misc]
 
 # --- masks ------------------------------------------------------------------------------------------------------------
 _BYTES, _ONES = int.from_bytes(bytes(range(256))), int.from_bytes(b"\1" * 256)
-_XOR = [(_BYTES ^ _ONES * key).to_bytes(256) for key in range(256)]  # as big numbers: a tenth of the time at import
+_XOR = [(_BYTES ^ _ONES * key).to_bytes(256) for key in range(256)]  # with big integers: a tenth of the time at import
 _WHOLE_NUMBER = 400  # up to here one big number is faster than four translations
 
 
