@@ -42,7 +42,7 @@ spec:
       volumes:
         - name: config
           secret:
-            secretName: {{ .secret }}
+            secretName: {{ .secret | quote }}
             defaultMode: 0440
             items:
               - key: server.conf
@@ -50,7 +50,7 @@ spec:
         - name: data
           {{- if .Values.persistence.enabled }}
           persistentVolumeClaim:
-            claimName: {{ .name }}
+            claimName: {{ .name | quote }}
           {{- else }}
           emptyDir:
             sizeLimit: 16Mi
@@ -64,7 +64,7 @@ spec:
 - name: server
   image: {{ include "daebus.image" . | quote }}
   {{- with .Values.image.pullPolicy }}
-  imagePullPolicy: {{ . }}
+  imagePullPolicy: {{ . | quote }}
   {{- end }}
   # The password is in a file, so that neither a process list nor the environment shows it.
   command:
@@ -147,11 +147,11 @@ spec:
   accessModes:
     - ReadWriteOnce
   {{- with .Values.persistence.storageClass }}
-  storageClassName: {{ . }}
+  storageClassName: {{ . | quote }}
   {{- end }}
   resources:
     requests:
-      storage: {{ include "daebus.text" .Values.persistence.size }}
+      storage: {{ include "daebus.text" .Values.persistence.size | quote }}
 {{- end -}}
 
 {{- define "daebus-bus.testPod" -}}
@@ -160,7 +160,7 @@ spec:
 apiVersion: v1
 kind: Pod
 metadata:
-  name: {{ .name }}-test
+  name: "{{ .name }}-test"
   labels:
     # Without the server's labels, or the Service would send connections to this pod.
     {{- include "daebus.allLabels" (dict "context" . "name" (printf "%s-test" .name) "more" $test.labels) | nindent 4 }}
@@ -173,12 +173,12 @@ spec:
     - name: test
       image: {{ include "daebus.image" . | quote }}
       {{- with .Values.image.pullPolicy }}
-      imagePullPolicy: {{ . }}
+      imagePullPolicy: {{ . | quote }}
       {{- end }}
       command:
         - {{ .Values.server }}-cli
         - -h
-        - {{ .name }}
+        - {{ .name | quote }}
         - -e
         - ping
       env:
@@ -186,7 +186,7 @@ spec:
         - name: REDISCLI_AUTH
           valueFrom:
             secretKeyRef:
-              name: {{ .secret }}
+              name: {{ .secret | quote }}
               key: password
       {{- with include "daebus.bounds" (dict "Values" .Values "resources" .Values.resources) | trim }}{{ nindent 6 . }}{{ end }}
 {{- end -}}

@@ -9,7 +9,7 @@ what Daebus itself needs. Each takes a context, as daebus.context makes it, and 
 
 {{- /* The fields of every pod of a chart, including the pod of `helm test`. */ -}}
 {{- define "daebus.pod" -}}
-serviceAccountName: {{ include "daebus.serviceAccountName" . }}
+serviceAccountName: {{ include "daebus.serviceAccountName" . | quote }}
 # A service never calls the cluster's API.
 automountServiceAccountToken: {{ default false .Values.serviceAccount.automount }}
 # Otherwise a Service named daebus-bus would set variables DAEBUS_BUS_…, which look like settings.
@@ -17,7 +17,7 @@ enableServiceLinks: false
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- with .Values.podSecurityContext }}
@@ -55,7 +55,7 @@ resources:
 
 {{- define "daebus.extraEnv" -}}
 {{- range .Values.extraEnv }}
-- name: {{ .name }}
+- name: {{ .name | quote }}
   {{- if .valueFrom }}
   valueFrom:
     {{- toYaml .valueFrom | nindent 4 }}
@@ -68,7 +68,7 @@ resources:
 {{- /* `extraInitContainers` or `extraContainers`: those without a security context get the chart's. */ -}}
 {{- define "daebus.extraContainers" -}}
 {{- $ours := dict "securityContext" (default dict .context.Values.securityContext) -}}
-{{- range get .context.Values .which }}
+{{- range index .context.Values .which }}
 {{ list (hasKey . "securityContext" | ternary . (merge (deepCopy .) $ours)) | toYaml }}
 {{- end }}
 {{- end -}}
@@ -136,7 +136,7 @@ automountServiceAccountToken: {{ default false $account.automount }}
 {{- end -}}
 {{- range $path := list "extraEnv" "extraVolumes" "extraContainers" "extraInitContainers" -}}
 {{- $taken := get (dict "extraVolumes" (list "tmp" "bus" "config" "data") "extraContainers" (list "service" "bus" "server") "extraInitContainers" (list "service" "bus" "server")) $path | default list -}}
-{{- range get $values $path -}}
+{{- range index $values $path -}}
 {{- if has .name $taken -}}
 {{- fail (printf "%s: the name %q is there already: choose another one." $path .name) -}}
 {{- end -}}

@@ -96,8 +96,8 @@ the chart or by its user.
 
 {{- /* The labels that select only the pods. They never change: a Deployment's selector is immutable. */ -}}
 {{- define "daebus.selector" -}}
-app.kubernetes.io/name: {{ .name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .name | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- /* The labels of every object of a context. */ -}}
@@ -126,7 +126,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- /* Name, labels and annotations of an object, from `context` and, where they differ, `name`, `labels`, `annotations`. */ -}}
 {{- define "daebus.metadata" -}}
-name: {{ default .context.name .name }}
+name: {{ default .context.name .name | quote }}
 labels:
   {{- include "daebus.allLabels" (dict "context" .context "name" .context.name "more" .labels) | nindent 2 }}
 {{- with include "daebus.texts" (list .context.Values.commonAnnotations .annotations) }}

@@ -77,7 +77,7 @@ spec:
 - name: service
   image: {{ include "daebus.image" . | quote }}
   {{- with .Values.image.pullPolicy }}
-  imagePullPolicy: {{ . }}
+  imagePullPolicy: {{ . | quote }}
   {{- end }}
   {{- range $field := list "command" "args" }}
   {{- with get $.Values $field }}
@@ -104,11 +104,11 @@ spec:
   envFrom:
     {{- if .Values.config }}
     - configMapRef:
-        name: {{ .name }}
+        name: {{ .name | quote }}
     {{- end }}
     {{- range .Values.secrets }}
     - secretRef:
-        name: {{ . }}
+        name: {{ . | quote }}
     {{- end }}
     {{- with .Values.extraEnvFrom }}
     {{- toYaml . | nindent 4 }}
@@ -157,13 +157,13 @@ spec:
 {{- $told = merge $told (default dict .Values.config) -}}
 {{- range $name := list "DAEBUS_HTTP_HOST" "DAEBUS_MANAGEMENT_HOST" }}
 {{- if not (hasKey $told $name) }}
-- name: {{ $name }}
+- name: {{ $name | quote }}
   value: "::"
 {{- end }}
 {{- end }}
 {{- if .Values.port }}
 {{- range $name := list "DAEBUS_HTTP_PORT" "DAEBUS_WEBSOCKET_PORT" }}
-- name: {{ $name }}
+- name: {{ $name | quote }}
   value: {{ int $.Values.port | quote }}
 {{- end }}
 {{- end }}
@@ -180,8 +180,8 @@ spec:
 {{- else }}
   valueFrom:
     secretKeyRef:
-      name: {{ $shared.existingSecret }}
-      key: {{ $shared.key }}
+      name: {{ $shared.existingSecret | quote }}
+      key: {{ $shared.key | quote }}
 {{- end }}
 {{- end -}}
 
@@ -192,7 +192,7 @@ spec:
 - name: bus
   image: {{ $bus.image | quote }}
   {{- with .Values.image.pullPolicy }}
-  imagePullPolicy: {{ . }}
+  imagePullPolicy: {{ . | quote }}
   {{- end }}
   restartPolicy: Always
   command:
@@ -244,7 +244,7 @@ apiVersion: v1
 kind: Pod
 metadata:
   {{- $hook := dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded" }}
-  name: {{ .name }}-test
+  name: "{{ .name }}-test"
   labels:
     # Without the service's labels, or the Service would send requests to this pod.
     {{- include "daebus.allLabels" (dict "context" . "name" (printf "%s-test" .name) "more" $test.labels) | nindent 4 }}
@@ -306,7 +306,7 @@ spec:
 {{- define "daebus.testContainer" -}}
 image: {{ include "daebus.image" . | quote }}
 {{- with .Values.image.pullPolicy }}
-imagePullPolicy: {{ . }}
+imagePullPolicy: {{ . | quote }}
 {{- end }}
 {{- with include "daebus.bounds" (dict "Values" .Values "resources" .Values.resources) | trim }}{{ nindent 0 . }}{{ end }}
 {{- end -}}
