@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from tests.template.rendering import REPOSITORY
 
-DERIVED = ("template_source", "template_url", "template_place", "template_page", "base_registry")
+DERIVED = ("template_source", "template_url", "template_place", "template_page", "base_registry", "template_by_token")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -59,7 +59,7 @@ def test_answers_to_another_templates_questions_are_refused(plain: Path, theirs:
     assert done.returncode != 0
     assert done.stdout.splitlines()[-1].endswith(
         'Nothing was written: this template does not ask for "database", only for service_name, description, author, '
-        "licence, features, port, bus_mode, image_registry."
+        "licence, features, port, bus_mode, image_registry, bots."
     )
     assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
 

@@ -18,7 +18,10 @@ CHART = "helm/cold-store"
 ALWAYS = {
     ".copier-answers.yml",
     ".dockerignore",
+    ".gitattributes",
+    ".github/dependabot.yml",
     ".github/workflows/ci.yml",
+    ".github/workflows/update.yml",
     ".gitignore",
     "Dockerfile",
     "LICENSE",
@@ -69,7 +72,7 @@ def projects(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_exactly_the_files_that_are_needed(projects: dict[str, Path], features: list[str]) -> None:
     expected = ALWAYS.union(*(BY_FEATURE[feature] for feature in features))
     assert set(files_of(projects[title(features)])) == expected
-    assert len(expected) <= 35
+    assert len(expected) <= 40
 
 
 @each_combination
