@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.snapshot import snapshot
+from tests.images.recorder import Recorder, make_recorder
 from tests.support.docker import RESTRICTED, Container, Generated, docker, generate, need_engine, unique
 from tests.template.rendering import REPOSITORY
 
@@ -57,3 +58,14 @@ def start() -> Iterator[Callable[..., Container]]:
     yield start
     for container in started:
         container.close()
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Callable[..., Recorder]:
+    return lambda name, *fails: make_recorder(tmp_path / name, *fails)
+
+
+@pytest.fixture(scope="session")
+def generated(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Generated:
+    """From a git repository. The tests share it and change nothing in it."""
+    return generate(template, tmp_path_factory.mktemp("generated") / "cold_store")
