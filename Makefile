@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 SOURCES := runtime scripts tests $(wildcard bench examples)
 
 UNIT := tests/unit tests/conformance tests/test_contract.py
+TESTS := not (long or cluster)
 
-.PHONY: help environment demo test test-unit test-long test-cluster lint format lock bench
+.PHONY: help environment demo test tests test-unit test-long test-cluster lint format lock bench
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -17,8 +18,11 @@ environment: ## the virtual environment in .venv, made from the locks when they 
 demo: environment ## copy the template, start the service on an embedded bus, talk to it in four ways
 	@$(BIN)/python -m scripts.demo
 
-test: lint ## lint, types and every test but the long ones
-	$(BIN)/python -m pytest
+test: lint tests ## lint, types and every test but the long ones
+
+tests: environment ## the tests of `make test`: most of them side by side, then those that promise seconds
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder -m "$(TESTS) and not alone"
+	$(BIN)/python -m pytest -m "$(TESTS) and alone"
 
 test-unit: environment ## the fast tests, under a minute
 	$(BIN)/python -m pytest -m "not slow and not long and not docker" $(UNIT)

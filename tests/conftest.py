@@ -1,21 +1,18 @@
 """The fixtures of all tests. They run in a process patched by gevent, as a service does."""
 
-# Patch before all other imports: a module that is imported earlier keeps the unpatched functions. Only pytest's plugins
-# come earlier. That of anyio imports ssl, but nothing here uses anyio's TLS, so gevent's warning does not apply.
-import warnings
-
+# Before anything else: what is imported first keeps the unpatched library.
 from gevent import monkey
 
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message=r"Monkey-patching ssl after ssl.*\['anyio[^,]*\]")
-    monkey.patch_all()
+monkey.patch_all()
 
+import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from tests.support.ports import free_port as find_free_port
@@ -29,7 +26,36 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for number in (signal.SIGQUIT, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
 
-MEASURED = pytest.StashKey[list[str]]()
+MEASURED = "measured"
+# Folders whose tests share what took long to make: an image, an environment.
+TOGETHER = {"images"}
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+if WORKER:
+    # pytest-xdist hands out the tests from a thread that gevent knows nothing of. A worker that waits for its next test
+    # would look as if it waited forever, which gevent makes an error: something has to keep the loop alive.
+    keep_alive = gevent.get_hub().loop.async_()
+    keep_alive.start(lambda: None)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Many tests wait for most of their time, so there is one worker more than processors."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, the tests of a file stay together, since they share what its fixtures make; slow ones go first."""
+    if not WORKER:
+        return
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def group_of(item: pytest.Item) -> str:
+    folder = item.path.parent.name
+    return folder if folder in TOGETHER else item.nodeid.partition("::")[0]
 
 
 @pytest.fixture(autouse=True)
@@ -100,10 +126,14 @@ def wall_clock(tmp_path: Path) -> WallClock:
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """A function that keeps a line of figures; all lines are printed at the end of the run."""
-    return request.config.stash.setdefault(MEASURED, []).append
+    """Keeps a line for the end of the run: figures are worth more than a dot."""
+    return lambda line: request.node.user_properties.append((MEASURED, line))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(MEASURED, []):
-        terminalreporter.write_line(f"measured: {line}")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = itertools.chain.from_iterable(terminalreporter.stats.values())
+    for report in reports:
+        if isinstance(report, pytest.TestReport) and report.when == "call":
+            for name, line in report.user_properties:
+                if name == MEASURED:
+                    terminalreporter.write_line(f"measured: {line}")

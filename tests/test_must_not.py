@@ -28,6 +28,8 @@ from daebus_runtime.testing import TestApp
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 
+pytestmark = pytest.mark.alone
+
 AT_ONCE = 1.0
 """Seconds. On the original the caller waits until its timeout, which is five times as long here."""
 

@@ -15,6 +15,8 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.wire import wait_for_subscriber
 
+pytestmark = pytest.mark.alone
+
 Start = Callable[..., ServiceProcess]
 PROGRAM = """
     import os

@@ -6,11 +6,14 @@ import signal
 import time
 
 import gevent
+import pytest
 
 from tests.faults.instruments import GARDEN, IDLE, Start, settings
 from tests.support import wire
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.alone
 
 INBOX = "caller:traffic"
 

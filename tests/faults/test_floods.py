@@ -19,6 +19,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 from tests.support.wire import wait_for_subscriber
 
+pytestmark = pytest.mark.alone
+
 Start = Callable[..., ServiceProcess]
 PROGRAM = """
     import time

@@ -5,9 +5,13 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
+
 from tests.faults.instruments import GARDEN, Management, Start, settings
 from tests.support import wire
 from tests.support.redis_server import RedisServer
+
+pytestmark = pytest.mark.alone
 
 
 def test_health_tells_the_truth_while_work_in_flight_finishes(

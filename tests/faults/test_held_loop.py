@@ -14,6 +14,8 @@ from tests.support.proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 BUSY = """
     import time
 

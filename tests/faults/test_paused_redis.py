@@ -21,6 +21,8 @@ from tests.faults.instruments import (
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 PAUSE_SECONDS = 8.0
 
 

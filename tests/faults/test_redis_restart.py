@@ -28,6 +28,8 @@ from tests.support import wire
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 OUTAGE_SECONDS = 8.0
 LIMIT_SECONDS = 0.5
 

@@ -18,7 +18,7 @@ from tests.faults.instruments import Management, Start, settings
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the levels are read from /proc")
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="the levels are read from /proc"), pytest.mark.alone]
 
 OUTAGE_SECONDS = 0.5
 GRACE_SECONDS = 3.0  # time to recover after an outage: 2 s, and more on a loaded machine

@@ -26,6 +26,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 from tests.support.wall_clock import DAY, HOUR, YEAR, WallClock
 
+pytestmark = pytest.mark.alone
+
 STEPS = (HOUR, -HOUR, 7 * DAY, -7 * DAY, 20 * YEAR, -20 * YEAR)
 TIMES = """
     import time

@@ -18,6 +18,8 @@ from tests.support.ports import accepts
 from tests.support.process import ServiceProcess
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 PROGRAM = """
     import time
     from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket

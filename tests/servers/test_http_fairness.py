@@ -14,6 +14,8 @@ from tests.servers.raw import RawConnection, ask
 from tests.support.bystanders import Bystanders
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 PROGRAM = """
     import time
     from daebus_runtime import Daebus, DaebusHttp

@@ -113,6 +113,7 @@ def test_a_form_has_a_bounded_number_of_fields(separator: bytes) -> None:
         assert service.http("POST", f"/x?{query}").status == 400
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "body",
     [b"f%d=1&" * 900_000, b"&" * 10_000_000, b"a=" + b"%41" * 3_000_000, b"%" * 1_000_000, b"a=" + b"+" * 10_000_000],
@@ -137,6 +138,7 @@ def test_no_form_blocks_the_loop(body: bytes) -> None:
     assert max(turns) < 0.25  # parsed in one piece, the first body took 1.6 s; coverage and a busy machine add some
 
 
+@pytest.mark.alone
 def test_no_multipart_body_blocks_the_loop() -> None:
     begin, end = b'--b\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\n', b"\r\n--b--\r\n"
     body = begin + b"\r\n--" * 2_000_000 + end  # a near boundary at every position

@@ -17,6 +17,8 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 TABLE = {"new": 0.8, "idle": 1.5, "header": 0.8, "body": 0.8, "answer": 0.8, "linger": 0.8}
 SWEEP = 0.2
 SPARE = 2.0  # seconds that a busy machine may add

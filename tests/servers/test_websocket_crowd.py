@@ -20,6 +20,8 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 SENDERS = ("action", "http", "socket", "task", "thread", "native", "blocking")
 MESSAGES = 150
 CLIENTS = 50

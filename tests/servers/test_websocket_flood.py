@@ -18,6 +18,8 @@ from tests.support.ports import free_port
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 
+pytestmark = pytest.mark.alone
+
 LATE = 0.03
 """Seconds. A blocked loop is 60 ms late every time; a single message of 1 MB takes 7 to 12 ms without a switch."""
 BUSY = 0.15

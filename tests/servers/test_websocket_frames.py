@@ -157,6 +157,7 @@ def test_a_violator_that_keeps_the_connection_is_cut_off_within_about_a_second(s
         assert seconds < 2
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 4999])
 def test_a_valid_close_code_is_echoed(service: Service, code: int) -> None:
     with RawWebSocket(service.port) as client:

@@ -20,6 +20,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 from tests.support.wire import WebSocketClient
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 5
 PROGRAM = f"""
     import ctypes

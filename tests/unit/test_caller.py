@@ -259,6 +259,7 @@ def test_a_closed_caller_raises_and_disturbs_no_other(garden: TestApp) -> None:
 
 
 # --- where it goes --------------------------------------------------------------------------------------------------
+@pytest.mark.alone
 def test_creating_a_caller_never_connects_and_never_fails() -> None:
     for arguments in ({}, {"redis_host": "no-such-host.invalid"}, {"redis_port": 1}, {"redis_url": "nonsense"}):
         begun = time.monotonic()

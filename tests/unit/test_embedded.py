@@ -64,9 +64,14 @@ def config(bus: Bus, name: str) -> str:
         return str(client.config_get(name)[name])
 
 
-def litter() -> list[Path]:
-    """The servers' working folders that still exist. A server's folder is removed as soon as it has started."""
-    return list(Path(tempfile.gettempdir()).glob("daebus-bus-*"))
+@pytest.fixture
+def litter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Path]]]:
+    """The working folders of this test's servers. A server's folder is removed as soon as it has started."""
+    # Not tmp_path: a server's socket lies there too, and the path of one may not exceed 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="bus-") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield lambda: list(Path(folder).glob("daebus-bus-*"))
 
 
 # --- which one --------------------------------------------------------------------------------------------------------
@@ -172,7 +177,9 @@ def test_a_server_of_another_protocol_is_not_taken_for_redis(
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
-def test_it_listens_on_loopback_only_and_keeps_nothing(resolved: Callable[..., Bus]) -> None:
+def test_it_listens_on_loopback_only_and_keeps_nothing(
+    resolved: Callable[..., Bus], litter: Callable[[], list[Path]]
+) -> None:
     bus = resolved(embedded="always")
     assert config(bus, "bind") == "127.0.0.1 -::1"
     assert (config(bus, "save"), config(bus, "appendonly")) == ("", "no")
@@ -257,7 +264,11 @@ def start_program(start: Callable[..., ServiceProcess], patch: str, how: str, th
 @pytest.mark.parametrize("how", [MAIN, THREAD], ids=["main thread", "other thread"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_it_dies_with_its_program(
-    start_process: Callable[..., ServiceProcess], patch: str, how: str, number: signal.Signals
+    start_process: Callable[..., ServiceProcess],
+    litter: Callable[[], list[Path]],
+    patch: str,
+    how: str,
+    number: signal.Signals,
 ) -> None:
     process, port = start_program(start_process, patch, how, "time.sleep(60)")
     assert accepts(port)

@@ -208,7 +208,11 @@ class Broken:
     value: int = dataclasses.field(init=False)
 
 
-@pytest.mark.parametrize("field", [{1: 2, "1": 3}, Odd(), Broken, [2**70], float("nan"), "\ud800"], ids=repr)
+@pytest.mark.parametrize(
+    "field",
+    [{1: 2, "1": 3}, Odd(), Broken, [2**70], float("nan"), "\ud800"],
+    ids=["keys", "odd", "broken", "huge", "nan", "surrogate"],
+)
 def test_a_record_is_written_whatever_its_fields_are(field: Any) -> None:
     for log_format in ("text", "json"):
         stream = io.StringIO()

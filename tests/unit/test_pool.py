@@ -170,6 +170,7 @@ def test_a_timer_waits_for_about_one_handler(concurrency: int, waits: bool) -> N
     assert worst_tick(flood) < 8 * seconds
 
 
+@pytest.mark.alone
 def test_a_timer_waits_for_about_one_handler_of_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Daebus("slow")
 
@@ -264,6 +265,7 @@ def test_a_flood_of_blocking_requests_leaves_the_others_running() -> None:
         assert {call.get(timeout=20) for call in measured} == {1}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("way", ["http", "websocket"])
 def test_handlers_that_many_clients_ask_for_at_once_leave_the_loop_to_the_timers(way: str) -> None:
     app = Daebus("garden")

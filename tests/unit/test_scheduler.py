@@ -73,6 +73,7 @@ def test_runs_never_overlap(run: Run) -> None:
     assert most == 1
 
 
+@pytest.mark.alone
 def test_many_tasks_that_are_due_together_and_compute_leave_the_loop_to_others(run: Run) -> None:
     app, ended = Daebus("clock"), []
 

@@ -105,6 +105,7 @@ def test_no_jump_of_the_wall_clock_moves_an_interval(bench: Bench, step: float, 
     assert b"daebus_clock_steps_total 1.0" in bench.metrics.text()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("step", STEPS)
 def test_a_jump_of_the_clock_costs_little(bench: Bench, step: float) -> None:
     for number in range(20):
@@ -205,6 +206,7 @@ def test_a_jitter_is_at_most_the_interval_that_a_task_is_changed_to(bench: Bench
     assert len(bench.pass_by(60)) == 1  # once a minute, as before
 
 
+@pytest.mark.alone
 def test_rounding_neither_doubles_nor_drops_a_run(bench: Bench) -> None:
     bench.clock.passed += 5e8  # a machine that has been up for years
     bench.every(0.001)

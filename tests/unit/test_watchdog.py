@@ -12,6 +12,8 @@ from daebus_runtime.testing import TestApp
 
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 HELD = "event loop has been held"
 
 
