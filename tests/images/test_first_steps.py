@@ -13,7 +13,7 @@ import pytest
 from scripts.snapshot import git
 from tests.support.docker import RESTRICTED, Container, Generated, docker, need_engine, unique
 from tests.support.waiting import wait_until
-from tests.template.rendering import copier
+from tests.template.rendering import copier_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.docker]
 MINUTES = 5
@@ -35,7 +35,7 @@ def test_from_a_clean_clone_to_an_answer_inside_docker(
     began = time.monotonic()
     git("clone", "--quiet", template, tmp_path / "daebus-template", at=tmp_path)
     answers = ("--defaults", "--vcs-ref", "HEAD", "--data", f"image_registry=test.invalid/{unique('first')}")
-    done = copier("copy", *answers, tmp_path / "daebus-template", tmp_path / "first_service", at=tmp_path)
+    done = copier_process("copy", *answers, tmp_path / "daebus-template", tmp_path / "first_service", at=tmp_path)
     assert done.returncode == 0, done.stdout
     commit = git("rev-parse", "HEAD", at=template)
     service = Generated(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import shutil
 import subprocess
 import sys
+import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from copier import run_copy
+from copier._cli import CopierApp
 from copier._main import Worker
 from jinja2 import Environment
 
@@ -66,7 +70,32 @@ def without_repetition() -> Iterator[None]:
 
 
 def copier(*words: str | Path, at: Path) -> subprocess.CompletedProcess[str]:
-    """The command line, without a terminal; its output and errors are in `.stdout` together."""
+    """The command line, without a terminal; its output and errors are in `.stdout` together.
+
+    In this process, which takes a third of the time that a new one would take; for that see `copier_process`.
+    """
+    said = io.StringIO()
+    command = ["copier", *map(str, words)]
+    with (
+        contextlib.chdir(at),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(said),
+        warnings.catch_warnings(),
+        without_repetition(),
+    ):
+        warnings.simplefilter("default")
+        try:
+            code = CopierApp.run(command, exit=False)[1]
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except Exception:
+            traceback.print_exc()
+            code = 1
+    return subprocess.CompletedProcess(command, code, said.getvalue())
+
+
+def copier_process(*words: str | Path, at: Path) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own, as a user runs it."""
     command = [sys.executable, "-m", "copier", *map(str, words)]
     return subprocess.run(
         command, cwd=at, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

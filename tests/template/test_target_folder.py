@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.template.rendering import copier, copy_project, files_of
+from tests.template.rendering import copier, copier_process, copy_project, files_of
 
 SOMEBODYS = {
     "a file that the template has too": "README.md",
@@ -22,7 +22,7 @@ def test_a_folder_that_is_not_empty_is_left_unchanged(plain: Path, tmp_path: Pat
     theirs = tmp_path / "service [1]" / name
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine\n")
-    done = copier("copy", "--defaults", plain, "service [1]", at=tmp_path)
+    done = copier_process("copy", "--defaults", plain, "service [1]", at=tmp_path)
     assert done.returncode != 0
     assert done.stdout.splitlines()[-1].endswith(
         'The folder "service [1]" is not empty, so nothing was written. '
