@@ -1,6 +1,6 @@
 """The fixtures of all tests. They run in a process patched by gevent, as a service does."""
 
-# Before anything else: what is imported first keeps the unpatched library.
+# Patch before all other imports: a module that is imported earlier keeps the unpatched functions.
 from gevent import monkey
 
 monkey.patch_all()
@@ -27,13 +27,13 @@ for number in (signal.SIGQUIT, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
 
 MEASURED = "measured"
-# Folders whose tests share what took long to make: an image, an environment.
+# Folders whose tests share something that takes long to make, such as an image. One worker runs all of them.
 TOGETHER = {"images"}
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 if WORKER:
-    # pytest-xdist hands out the tests from a thread that gevent knows nothing of. A worker that waits for its next test
-    # would look as if it waited forever, which gevent makes an error: something has to keep the loop alive.
+    # pytest-xdist hands out the tests in a thread of its own, which gevent does not see. To gevent, a worker that waits
+    # for its next test would wait forever, and that is an error. This watcher keeps the loop alive.
     keep_alive = gevent.get_hub().loop.async_()
     keep_alive.start(lambda: None)
 
@@ -142,7 +142,7 @@ def wall_clock(tmp_path: Path) -> WallClock:
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Keeps a line for the end of the run: figures are worth more than a dot."""
+    """A function that keeps a line of figures; all lines are printed at the end of the run."""
     return lambda line: request.node.user_properties.append((MEASURED, line))
 
 

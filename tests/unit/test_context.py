@@ -426,7 +426,7 @@ def test_a_bad_channel_name_is_a_value_error(channel: Any) -> None:
     [[], "text", None, 5, {1, 2}, {"a": object()}, {"a": lambda: 1}],
     ids=["list", "text", "None", "number", "set", "object within", "function within"],
 )
-def test_a_payload_that_is_no_json_object_is_a_type_error(payload: Any) -> None:
+def test_a_payload_that_is_not_a_json_object_is_a_type_error(payload: Any) -> None:
     with TestApp(Daebus("garden")), pytest.raises(TypeError):
         broadcast.send("channel", payload)
 
