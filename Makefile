@@ -21,7 +21,7 @@ demo: environment ## copy the template, start the service on an embedded bus, ta
 test: lint tests ## lint, types and every test but the long ones
 
 tests: environment ## the tests of `make test`: most of them side by side, then those that promise seconds
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder -m "$(TESTS) and not alone"
+	$(BIN)/python -m pytest --numprocesses auto --no-loadscope-reorder -m "$(TESTS) and not alone"
 	$(BIN)/python -m pytest -m "$(TESTS) and alone"
 
 test-unit: environment ## the fast tests, under a minute

@@ -14,6 +14,7 @@ from typing import Any
 
 import gevent
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.ports import free_port as find_free_port
 from tests.support.process import ServiceProcess
@@ -43,19 +44,23 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """A worker runs a whole file, or a whole folder of `TOGETHER`: its tests share what its fixtures make."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        folder = Path(file).parent.name
+        return folder if folder in TOGETHER else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, the tests of a file stay together, since they share what its fixtures make; slow ones go first."""
-    if not WORKER:
-        return
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
-def group_of(item: pytest.Item) -> str:
-    folder = item.path.parent.name
-    return folder if folder in TOGETHER else item.nodeid.partition("::")[0]
+    """Side by side, slow tests go first, so that at the end no worker has to wait long for another one."""
+    if WORKER:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -29,7 +29,7 @@ def test_a_copy_contains_the_library_as_real_files(service_chart: Path) -> None:
         assert (service_chart / "charts" / "daebus" / name).read_text() == (LIBRARY / name).read_text()
 
 
-def test_a_services_chart_has_thirteen_files(service_chart: Path) -> None:
+def test_a_services_chart_has_twelve_files(service_chart: Path) -> None:
     """Files that an installation does not need, such as the library's README, stay in the template."""
     files = {str(path.relative_to(service_chart)) for path in service_chart.rglob("*") if path.is_file()}
     own = {
@@ -40,7 +40,7 @@ def test_a_services_chart_has_thirteen_files(service_chart: Path) -> None:
         "templates/all.yaml",
         "templates/NOTES.txt",
     }
-    templates = ("checks", "objects", "pod", "values", "workload")
+    templates = ("checks", "pod", "values", "workload")
     library = {"Chart.yaml", "defaults.yaml", *(f"templates/_{name}.tpl" for name in templates)}
     assert files == own | {f"charts/daebus/{name}" for name in library}
 

@@ -28,9 +28,10 @@ ALWAYS = {
     "Makefile",
     "README.md",
     "compose.yaml",
+    f"{CHART}/.helmignore",
     f"{CHART}/Chart.yaml",
     f"{CHART}/charts/daebus/Chart.yaml",
-    f"{CHART}/charts/daebus/values.yaml",
+    f"{CHART}/charts/daebus/defaults.yaml",
     *(f"{CHART}/charts/daebus/templates/{path.name}" for path in (REPOSITORY / "helm/daebus/templates").iterdir()),
     f"{CHART}/templates/NOTES.txt",
     f"{CHART}/templates/all.yaml",
@@ -96,7 +97,9 @@ def test_the_readme_is_short(projects: dict[str, Path], features: list[str]) -> 
 @each_combination
 def test_the_readme_names_make_targets_that_exist(projects: dict[str, Path], features: list[str]) -> None:
     makefile = (projects[title(features)] / "Makefile").read_text()
-    targets = set(re.findall(r"make ([a-z]+)", (projects[title(features)] / "README.md").read_text()))
+    readme = (projects[title(features)] / "README.md").read_text()
+    commands = re.findall(r"(?:^|`)make ([a-z]+(?: [a-z]+)*)", readme, re.MULTILINE)
+    targets = {target for command in commands for target in command.split()}
     assert {"run", "check", "lock", "image", "up", "down", "chart"} <= targets
     assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
 
