@@ -113,7 +113,7 @@ def test_up_says_what_ended(generated: Generated, recorder: Callable[..., Record
 def test_compose_alone_builds_nothing_and_asks_no_registry_for_a_name_without_one(
     template: Path, tmp_path: Path
 ) -> None:
-    for registry, policy in {"": "never", "registry.local:5000/team": "missing"}.items():
+    for registry, policy in {"": "never", "registry.local:5000/team": "if_not_present"}.items():
         target = copy_project(template, tmp_path / f"with {policy}", image_registry=registry)
         service = yaml.safe_load((target / "compose.yaml").read_text())["services"]["service"]
         assert service["pull_policy"] == policy

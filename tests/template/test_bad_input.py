@@ -202,7 +202,8 @@ def test_the_command_line_ends_with_that_line(plain: Path, tmp_path: Path, answe
 
 @pytest.mark.parametrize("answer", ["package_name", "image_name", "template_url", "base_tag", "has_http", "feature"])
 def test_a_question_that_is_not_asked_cannot_be_answered(plain: Path, tmp_path: Path, answer: str) -> None:
-    with pytest.raises(ValueError, match=f'this template does not ask for "{answer}", only for {", ".join(ANSWERS)}.$'):
+    asked = ", ".join((*ANSWERS, "bots"))
+    with pytest.raises(ValueError, match=f'this template does not ask for "{answer}", only for {asked}.$'):
         copy_project(plain, tmp_path / "svc", **{answer: "x"})
     assert list(tmp_path.iterdir()) == []
 

@@ -6,12 +6,10 @@ of the template stand for them. Each is copied, committed, updated to the work t
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,20 +154,10 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(NO_HISTORY)
     clone = snapshot(REPOSITORY, tmp_path_factory.mktemp("history") / "daebus-template")
     git("fetch", "--quiet", "--tags", REPOSITORY, at=clone)
-    git("gc", "--quiet", at=clone)  # Copier clones it five times for each update: one pack instead of thousands of files
+    git(
+        "gc", "--quiet", at=clone
+    )  # Copier clones it five times for each update: one pack instead of thousands of files
     return clone
-
-
-@pytest.fixture(scope="module")
-def updates(
-    request: pytest.FixtureRequest, history: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[Case, Future[Updated]]]:
-    """Every update that this run's tests need; all are started at once and run in parallel."""
-    chosen = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    wanted = [case for item in chosen if isinstance(case := item.callspec.params.get("case"), Case)]
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
-    yield {case: pool.submit(updated, history, tmp_path_factory.mktemp("updates") / "service", case) for case in wanted}
-    pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="module")
@@ -185,19 +173,19 @@ def fresh(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
 
 @pytest.mark.parametrize("case", cases(STARTS, edited=False))
 def test_an_update_is_like_a_fresh_copy(
-    updates: dict[Case, Future[Updated]], fresh: Callable[[str], Path], case: Case
+    history: Path, fresh: Callable[[str], Path], tmp_path: Path, case: Case
 ) -> None:
-    service = updates[case].result()
+    service = updated(history, tmp_path / "service", case)
     assert templates_files(service.project) == templates_files(fresh(case.answers))
     assert owners_files(service.project) == service.own
 
 
 @pytest.mark.parametrize("case", cases(STARTS_FOR_EDITS, edited=True))
 def test_an_update_keeps_all_that_the_owner_wrote(
-    updates: dict[Case, Future[Updated]], fresh: Callable[[str], Path], tmp_path: Path, case: Case
+    history: Path, fresh: Callable[[str], Path], tmp_path: Path, case: Case
 ) -> None:
-    service = updates[case].result()
-    today = shutil.copytree(fresh(case.answers), tmp_path / "service")
+    service = updated(history, tmp_path / "service", case)
+    today = shutil.copytree(fresh(case.answers), tmp_path / "today")
     edit_surroundings(today)
     assert templates_files(service.project) == templates_files(today)
     assert owners_files(service.project) == service.own
