@@ -65,7 +65,9 @@ def pips(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Replaces pip's installations, which would need a network."""
     done: list[Path] = []
     monkeypatch.setattr(installer, "install_with_pip", lambda venv, _lock, _editable: done.append(venv))
-    monkeypatch.setattr(installer, "ensure_pip", lambda _venv: None)
+    # Where Python has no pip outside of environments, the one of the environment reads the settings: it is needed then.
+    if not subprocess.run([installer.base_python(), "-m", "pip", "--version"], capture_output=True).returncode:
+        monkeypatch.setattr(installer, "ensure_pip", lambda _venv: None)
     return done
 
 
