@@ -74,3 +74,19 @@ def test_the_guide_states_the_resources_of_a_pod(service_chart: Path) -> None:
         amounts = container["resources"]
         asked[names[container["name"]]] = (*amounts["requests"].values(), amounts["limits"]["memory"])
     assert told == asked
+
+
+def test_the_values_on_the_page_for_platforms_are_taken(service_chart: Path) -> None:
+    """In both charts, but for those of the bus inside the pod."""
+    written = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "docs" / "platforms.md").read_text(), re.DOTALL)
+    values = [yaml.safe_load(block) for block in written]
+    assert len(values) == 4
+    for value in values:
+        assert render(service_chart, value)
+        if "bus" not in value:
+            assert render(BUS, value)
+
+
+def test_no_guide_imports_images_that_the_kubelet_may_delete() -> None:
+    pages = [*(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "template" / "README.md.jinja"]
+    assert not [page for page in pages if re.search(r"^[^`]*ctr images import", page.read_text(), re.MULTILINE)]
