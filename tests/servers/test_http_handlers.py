@@ -113,6 +113,14 @@ def test_a_form_has_a_bounded_number_of_fields(separator: bytes) -> None:
         assert service.http("POST", f"/x?{query}").status == 400
 
 
+def keep_turns(turns: list[float]) -> None:
+    """Adds how many CPU seconds each turn of the loop takes, until it is killed."""
+    while True:
+        begun = time.thread_time()
+        gevent.sleep(0.0001)
+        turns.append(time.thread_time() - begun)
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize(
     "body",
@@ -121,16 +129,10 @@ def test_a_form_has_a_bounded_number_of_fields(separator: bytes) -> None:
 )
 def test_no_form_blocks_the_loop(body: bytes) -> None:
     kind = {"content-type": "application/x-www-form-urlencoded"}
-    turns = []  # CPU seconds of each
-
-    def clock() -> None:
-        while True:
-            begun = time.thread_time()
-            gevent.sleep(0.0001)
-            turns.append(time.thread_time() - begun)
+    turns: list[float] = []
 
     with TestApp(make_app(("/x", ["POST"], lambda req: len(req.form)))) as service:
-        watch = gevent.spawn(clock)
+        watch = gevent.spawn(keep_turns, turns)
         answer = service.http("POST", "/x", body=body[:10_000_000], headers=kind)
         gevent.sleep(0.001)
         watch.kill()
@@ -142,15 +144,9 @@ def test_no_form_blocks_the_loop(body: bytes) -> None:
 def test_no_multipart_body_blocks_the_loop() -> None:
     begin, end = b'--b\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\n', b"\r\n--b--\r\n"
     body = begin + b"\r\n--" * 2_000_000 + end  # a near boundary at every position
-    turns = []  # CPU seconds of each
+    turns: list[float] = []
 
-    def clock() -> None:
-        while True:
-            begun = time.thread_time()
-            gevent.sleep(0.0001)
-            turns.append(time.thread_time() - begun)
-
-    watch = gevent.spawn(clock)
+    watch = gevent.spawn(keep_turns, turns)
     gevent.sleep(0.001)
     content = bodies.parse(body, "multipart/form-data; boundary=b", len(body))
     gevent.sleep(0.001)
