@@ -7,6 +7,9 @@ SOURCES := runtime scripts tests $(wildcard bench examples)
 UNIT := tests/unit tests/conformance tests/test_contract.py
 TESTS := not (long or cluster)
 
+# Without their bytecode the hundreds of programs that the tests start would each compile all that they import.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help environment demo test tests test-unit test-long test-cluster lint format lock bench
 
 help: ## this list

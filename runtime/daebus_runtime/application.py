@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import logs, settings
+from .aside import import_aside
 from .blueprint import Blueprint
 from .clients import Clients
 from .context.broadcasts import broadcast
@@ -158,9 +159,7 @@ class Application(Declarations):
     @property
     def cache(self) -> Any:
         """The same as `daebus.cache`."""
-        from .context.cache import cache  # imports redis-py's clients, which few services use
-
-        return cache
+        return import_aside(f"{__package__}.context.cache").cache  # with redis-py's clients, which few services use
 
     @property
     def redis(self) -> Redis:

@@ -6,14 +6,10 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gevent import monkey
+from . import native
 
 if TYPE_CHECKING:
     from redis import Redis
-
-# The unpatched ones: gevent's `local` is per greenlet.
-_ThreadLocal = monkey.get_original("threading", "local")
-_make_lock = monkey.get_original("_thread", "allocate_lock")
 
 
 class Clients:
@@ -21,9 +17,9 @@ class Clients:
 
     def __init__(self, make: Callable[[], Redis]) -> None:
         self._make = make
-        self._local = _ThreadLocal()
+        self._local = native.Local()
         self._all: weakref.WeakSet[Redis] = weakref.WeakSet()
-        self._lock = _make_lock()
+        self._lock = native.make_lock()
 
     def here(self) -> Redis:
         """The client of this thread."""

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import time
 
-from gevent import monkey
+from . import native
 
 TEXT = "daebus: the service did not end within its time and is cut off: something holds its loop\n"
-
-_start_thread = monkey.get_original("_thread", "start_new_thread")
-_make_lock = monkey.get_original("_thread", "allocate_lock")
 
 
 class Cutoff:
     """Armed when the shutdown begins, called off when it is complete. Exit code 1."""
 
     def __init__(self) -> None:
-        self._ended = _make_lock()
+        self._ended = native.make_lock()
         self._ended.acquire()
         self._deadline = 0.0
 
@@ -27,7 +24,7 @@ class Cutoff:
         deadline = time.monotonic() + seconds
         self._deadline = deadline if first else min(self._deadline, deadline)
         if first:
-            _start_thread(self._watch, ())
+            native.start_thread(self._watch)
 
     def call_off(self) -> None:
         """The shutdown is complete."""

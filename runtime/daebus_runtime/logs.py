@@ -15,9 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from gevent import monkey
-
-from . import codec, printable
+from . import codec, native, printable
 
 NAME = "daebus"
 direct_logger = logging.getLogger(NAME)
@@ -132,7 +130,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 class _Handler(logging.StreamHandler[TextIO]):
     def createLock(self) -> None:
-        self.lock = monkey.get_original("_thread", "RLock")()
+        self.lock = native.make_rlock()
 
 
 def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:

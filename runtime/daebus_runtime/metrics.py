@@ -12,6 +12,8 @@ import bisect
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .aside import import_aside
+
 if TYPE_CHECKING:
     from .exposition import Exposition
 
@@ -71,7 +73,6 @@ class Metrics:
     def text(self) -> bytes:
         """All metrics in Prometheus' text format, as CONTENT_TYPE says."""
         if self._exposition is None:
-            from .exposition import Exposition  # imports prometheus_client, which only scraped services need
-
-            self._exposition = Exposition(self)
+            exposition = import_aside(f"{__package__}.exposition")  # prometheus_client, only for who is scraped
+            self._exposition = exposition.Exposition(self)
         return self._exposition.text()

@@ -20,9 +20,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from typing import Any
 
-from gevent import monkey
-
-_make_lock = monkey.get_original("_thread", "allocate_lock")  # OS threads import too
+from . import native
 
 
 def import_parts(package: str, *parts: str) -> None:
@@ -56,7 +54,7 @@ class _PartsFirst(MetaPathFinder, Loader):
     def __init__(self, spec: ModuleSpec, loader: Loader, parts: Sequence[str]) -> None:
         self._spec, self._loader, self._parts = spec, loader, parts
         self._module: types.ModuleType | None = None
-        self._lock = _make_lock()
+        self._lock = native.make_lock()  # OS threads import too
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if name != self._spec.name:

@@ -22,6 +22,7 @@ from typing import Any
 
 from gevent import get_hub, monkey
 
+from . import native
 from .processes import patch_processes
 
 SETTERS = ("options", "verify_flags", "verify_mode", "minimum_version", "maximum_version")
@@ -119,7 +120,7 @@ def _free_logging() -> None:
     Writing a record usually does not switch greenlets, so a native lock is held only briefly. If it does switch (a
     handler that writes to a socket), the lock is reentrant, so other greenlets of the thread are not blocked.
     """
-    make = monkey.get_original("_thread", "RLock")
+    make = native.make_rlock
 
     def create_lock(handler: logging.Handler) -> None:
         handler.lock = make()

@@ -27,10 +27,10 @@ from gevent import get_hub, getcurrent, monkey
 from gevent._hub_local import set_hub
 from gevent.hub import MAIN_THREAD_IDENT, Hub  # type: ignore[attr-defined]
 
+from . import native
+
 HOLD_SECONDS = 5.0  # how long a thread waits for the main loop; after that the exit code may be lost
 POLL_FIRST, POLL_MOST = 0.002, 0.05
-_ident = monkey.get_original("_thread", "get_ident")
-_lock = monkey.get_original("_thread", "allocate_lock")
 _native = {
     name: monkey.get_original("os", name) for name in ("fork", "waitpid", "posix_spawn", "posix_spawnp", "close")
 }
@@ -43,12 +43,12 @@ _main: tuple[int, Any] = (0, None)
 
 def in_os_thread() -> bool:
     """Whether this runs in the service's process, but not in its main thread."""
-    return _ident() != MAIN_THREAD_IDENT and os.getpid() == _main[0]
+    return native.get_ident() != MAIN_THREAD_IDENT and os.getpid() == _main[0]
 
 
 def start(begin: Callable[[], int]) -> int:
     """Start a child in an OS thread; the main loop watches it. `begin` forks, and returns what `os.fork` returns."""
-    ready, done, pid = _lock(), _lock(), 0
+    ready, done, pid = native.make_lock(), native.make_lock(), 0
     ready.acquire()
     done.acquire()
 
@@ -167,7 +167,7 @@ def _system(command: Any) -> int:
 def _close(fd: int) -> None:
     """`os.close`. gevent's version may leave closing to the thread's loop, which does not turn while the thread waits
     for the other end of the pipe."""
-    if _ident() != MAIN_THREAD_IDENT and stat.S_ISFIFO(os.fstat(fd).st_mode):
+    if native.get_ident() != MAIN_THREAD_IDENT and stat.S_ISFIFO(os.fstat(fd).st_mode):
         _native["close"](fd)
     else:
         gevent.os.close(fd)
@@ -225,7 +225,7 @@ def patch_processes() -> None:
     """Call once per process after gevent's patching, and again in a worker that gunicorn has forked. Does nothing
     outside the main thread, because children can be watched only there."""
     global _main
-    if _ident() != MAIN_THREAD_IDENT:
+    if native.get_ident() != MAIN_THREAD_IDENT:
         return
     _main = (os.getpid(), get_hub().loop)
     _children.clear()
@@ -235,8 +235,8 @@ def patch_processes() -> None:
     popen: Any = gevent.subprocess.Popen
     for name in ("posix_spawn", "posix_spawnp"):
         setattr(os, name, _either(name, getattr(os, name), _native[name]))
-    native = _posixsubprocess.fork_exec
-    of_subprocess._fork_exec = _posixsubprocess.fork_exec = _either("fork_exec", native, native)
+    fork_exec = _posixsubprocess.fork_exec
+    of_subprocess._fork_exec = _posixsubprocess.fork_exec = _either("fork_exec", fork_exec, fork_exec)
     os.fork, os.waitpid, os.system = fork, waitpid, _system
     if hasattr(gevent.os, "close"):
         os.close = _close

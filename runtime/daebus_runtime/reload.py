@@ -15,8 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gevent import monkey
-
+from . import native
 from .children import Child
 from .errors import ConfigurationError
 
@@ -26,8 +25,6 @@ CURE = "reloading needs watchfiles: pip install 'daebus-runtime[dev]', or pip in
 LOOK_MILLISECONDS = 150
 QUIET_MILLISECONDS = 100  # changes closer together than this cause one restart
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-_sleep = monkey.get_original("time", "sleep")
 
 
 def is_child() -> bool:
@@ -127,7 +124,7 @@ class _Service:
         while child.running:
             if len(asked) > 1:
                 child.signal(signal.SIGKILL, group=True)
-            _sleep(0.005)
+            native.sleep(0.005)
 
 
 class _Asked:

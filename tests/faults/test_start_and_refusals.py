@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -49,6 +50,23 @@ def test_a_service_starts_without_its_redis_keeps_trying_and_logs_it_once(start_
         assert garden.terminate(5) == 0
     finally:
         server.close()
+
+
+def test_a_service_that_ends_right_after_its_start_does_not_crash(tmp_path: Path, free_port: int) -> None:
+    """A thread that begins while Python ends uses freed memory. glibc fills that here, so each such use is a crash."""
+    program = """
+        from daebus import Daebus
+        app = Daebus("short")
+        app.on_start()(app.stop)
+        app.run()
+    """
+    env = {**settings(f"redis://127.0.0.1:{free_port}"), "MALLOC_PERTURB_": "165"}
+    with contextlib.ExitStack() as running:  # side by side, so that new threads have to wait for a processor
+        all_of_them = [
+            running.enter_context(ServiceProcess(program, directory=tmp_path, name=f"{number}.py", env=env))
+            for number in range(8)
+        ]
+        assert [one.wait(30) for one in all_of_them] == [0] * 8
 
 
 def test_a_service_that_never_reached_its_redis_ends_at_once(start_process: Start, free_port: int) -> None:

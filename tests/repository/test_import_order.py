@@ -22,7 +22,7 @@ ROOMS = (
         "signals",
         "cutoff",
         "descriptors",
-        *("partial", "exposition", "collector"),
+        *("native", "partial", "aside", "exposition", "collector"),
     },
     {"envelope", "codec", "logs", "losses", "printable"},
     {"transport"},

@@ -1,4 +1,5 @@
-"""How long processes were ready to run but had no processor: the delay that a busy machine adds to an answer. Linux.
+"""How long processes were ready to run but had no processor: the delay that a busy machine, or the host of a virtual
+one, adds to an answer. Linux.
 
 Standard library only, for `bystander`.
 """
@@ -10,6 +11,7 @@ from bisect import bisect_left
 from pathlib import Path
 
 LISTENS = "0A"
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def listeners(port: int) -> set[int]:
@@ -36,7 +38,7 @@ class Waits:
         """Take a sample; to be called repeatedly with a growing `now`."""
         self._times.append(now)
         waits = [_text(Path(f"/proc/{pid}/schedstat")).split() for pid in self._pids]
-        self._sums.append(sum(int(words[1]) for words in waits if len(words) > 1) / 1e9)
+        self._sums.append(sum(int(words[1]) for words in waits if len(words) > 1) / 1e9 + _stolen())
 
     def since(self, begun: float) -> float:
         """Seconds of waiting from `begun` to the last sample, interpolated linearly between samples."""
@@ -50,6 +52,12 @@ class Waits:
         at = self._sums[after - 1] + share * (self._sums[after] - self._sums[after - 1])
         # A process that has ended no longer counts, so the sum may shrink.
         return max(0.0, self._sums[-1] - at)
+
+
+def _stolen() -> float:
+    """Seconds in which the host ran something else instead of one of this machine's processors."""
+    words = _text(Path("/proc/stat")).partition("\n")[0].split()
+    return int(words[8]) / TICKS if len(words) > 8 else 0.0
 
 
 def _processes() -> list[int]:

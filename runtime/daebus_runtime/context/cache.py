@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis  # noqa: F401  # imported now, so that no handler waits for it at its first use
-
+from ..aside import import_aside
 from . import get_daemon
+
+import_aside("redis")  # imported now, so that no handler waits for it at its first use
 
 
 class _Cache:

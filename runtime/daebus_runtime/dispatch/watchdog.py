@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
-from gevent import get_hub, monkey
+from gevent import get_hub
 
+from .. import native
 from ..logs import runtime_logger
 from ..metrics import Metrics
 
@@ -25,17 +25,16 @@ class Watchdog:
 
     def __init__(self, names: dict[CodeType, str], limit: float, metrics: Metrics) -> None:
         self._names, self._limit, self._metrics = names, limit, metrics
-        self._thread = monkey.get_original("_thread", "get_ident")()
+        self._thread = native.get_ident()
         self._timer = get_hub().loop.timer(TICK_SECONDS, TICK_SECONDS)
         self._ticked = time.monotonic()
         self._running = False
-        self._sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
 
     def start(self) -> None:
         self._running = True
         self._ticked = time.monotonic()
         self._timer.start(self._tick)
-        monkey.get_original("_thread", "start_new_thread")(self._watch, ())
+        native.start_thread(self._watch)
 
     def stop(self) -> None:
         self._running = False
@@ -49,7 +48,7 @@ class Watchdog:
     def _watch(self) -> None:
         reported = 0.0
         while self._running:
-            self._sleep(self._limit / 2)
+            native.sleep(self._limit / 2)
             ticked = self._ticked
             held = time.monotonic() - ticked - TICK_SECONDS
             if held > self._limit and reported != ticked and self._running:

@@ -10,9 +10,10 @@ from typing import Any
 from .. import codec, keys
 from ..envelope import Reply, Request, error_reply, parse_request
 from ..errors import BusError, BusUnavailable, CallTimeout, MalformedMessage, MessageTooLarge
+from ..native import get_ident
 from . import Capabilities, Delivery, Limits, Message, Outcome, Progress, State, Subscription, Transport
 from .bus import Bus
-from .home import TIMEOUT, Waiter, get_ident
+from .home import TIMEOUT, Waiter
 
 ANSWER_SECONDS = 5.0  # how long Redis may take to answer a publish that it has received
 

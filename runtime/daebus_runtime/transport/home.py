@@ -19,14 +19,13 @@ import gevent.event
 from gevent import get_hub, getcurrent, monkey
 from gevent.hub import MAIN_THREAD_IDENT, Hub  # type: ignore[attr-defined]
 
+from .. import native
+from ..native import get_ident
 from ..turn import NextTurn
 
 SWEEP_SECONDS = 0.02
 LONG_SECONDS = 1e6
 TURN_SECONDS = 0.005  # how long woken greenlets may run before the loop polls its sockets again
-_start_thread = monkey.get_original("_thread", "start_new_thread")
-_native_lock = monkey.get_original("_thread", "allocate_lock")
-get_ident = monkey.get_original("_thread", "get_ident")
 
 
 class Home:
@@ -201,7 +200,7 @@ class Waiter:
             self.greenlet = None
 
 
-_lock = _native_lock()
+_lock = native.make_lock()
 _home: Home | None = None
 
 
@@ -222,7 +221,7 @@ def current() -> Home:
 
 def _thread_home() -> Home:
     ready: SimpleQueue[Home] = SimpleQueue()
-    ended = _native_lock()
+    ended = native.make_lock()
     ended.acquire()
 
     def live() -> None:
@@ -234,7 +233,7 @@ def _thread_home() -> Home:
         ended.release()
 
     # Not `threading.Thread`, which is a greenlet in a patched program.
-    _start_thread(live, ())
+    native.start_thread(live)
     home = ready.get()
     pid = os.getpid()
 
@@ -249,7 +248,7 @@ def _thread_home() -> Home:
 
 def _after_fork() -> None:
     global _home, _lock
-    _home, _lock = None, _native_lock()
+    _home, _lock = None, native.make_lock()
 
 
 os.register_at_fork(after_in_child=_after_fork)

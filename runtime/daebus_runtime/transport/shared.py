@@ -11,8 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from gevent import monkey
-
+from .. import native
 from ..metrics import Metrics
 from ..settings import Settings, parse
 from . import Limits, State, home
@@ -21,8 +20,7 @@ from .compatible import Compatible
 from .redis import RedisTransport
 from .topology import SingleServer
 
-_native_lock = monkey.get_original("_thread", "allocate_lock")
-_lock = _native_lock()
+_lock = native.make_lock()
 _transports: dict[tuple[Any, ...], Compatible] = {}
 _overrides: list[Compatible] = []
 _default_url: str | None = None
@@ -119,7 +117,7 @@ def close_all() -> None:
 
 def _after_fork() -> None:
     global _lock
-    _lock = _native_lock()
+    _lock = native.make_lock()
     for transport in _transports.values():
         with contextlib.suppress(Exception):
             transport.bus.forsake()

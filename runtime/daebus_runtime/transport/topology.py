@@ -10,8 +10,9 @@ from __future__ import annotations
 import abc
 import enum
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from ..aside import import_aside
 from ..errors import ConfigurationError
 from ..logs import runtime_logger
 from ..settings import redact
@@ -103,9 +104,8 @@ class SingleServer(Topology):
         return ""
 
     def client(self) -> redis.Redis:
-        import redis  # its clients: only for a service that uses `cache`
-
-        pool = redis.BlockingConnectionPool.from_url(
+        library = import_aside("redis")  # its clients: only for a service that uses `cache`
+        pool = library.BlockingConnectionPool.from_url(
             self._url,
             max_connections=50,
             timeout=CLIENT_SECONDS,
@@ -115,7 +115,7 @@ class SingleServer(Topology):
             health_check_interval=15,
             retry=redispy.Retry(redispy.NoBackoff(), 0),
         )
-        return redis.Redis(connection_pool=pool)
+        return cast("redis.Redis", library.Redis(connection_pool=pool))
 
     def describe(self) -> str:
         return redact(self._url)

@@ -20,6 +20,7 @@ from geventwebsocket.exceptions import WebSocketError
 from geventwebsocket.handler import WebSocketHandler
 from geventwebsocket.websocket import Stream, WebSocket
 
+from ... import native
 from ...logs import runtime_logger
 from ...transport import home
 from ...turn import Share, turn
@@ -91,7 +92,7 @@ class Connection(WebSocket):  # type: ignore[misc]
         if self._closing or self.closed or self._outbox.lost:
             raise WebSocketError("the connection is closed")
         frame = message if isinstance(message, Frame) else Frame.of(message)
-        if home.get_ident() == self._home.thread:
+        if native.get_ident() == self._home.thread:
             self._outbox.put(frame)
             self._sent += 1
             if (not self._sent % SENDS or self._outbox.crowded) and gevent.getcurrent() is not self._home.hub:
