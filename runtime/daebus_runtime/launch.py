@@ -5,6 +5,7 @@ Without HTTP and WebSockets the service runs in this process (`_serve_alone`), e
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -82,6 +83,7 @@ def _serve_alone(app: Application, prepared: Prepared) -> None:
 
     with signals.Asks(stop):
         runner.start()
+        gc.freeze()  # the existing objects live as long as the service, so the garbage collector can skip them
         runner.announce({})
         runner.stopped.wait()
         runner.finish(time.monotonic() + seconds, cutoff)
