@@ -50,7 +50,7 @@ from .servers.consumer import Consumer
 from .servers.management import Management
 from .servers.scheduler import Scheduler
 from .servers.threads import Threads
-from .settings import Settings, redact
+from .settings import Settings, authority, redact
 from .transport import State, Transport, shared, topology
 from .transport.embedded import Bus
 from .transport.keeper import Keeper
@@ -209,7 +209,7 @@ class Runner:
     def announce(self, addresses: dict[str, str]) -> None:
         """Log the first lines: what runs, and its addresses."""
         if self.management is not None:
-            where = f"http://{self.settings.management_host}:{self.management.port}"
+            where = f"http://{authority(self.settings.management_host, self.management.port)}"
             addresses = {**addresses, "management": where}
         announce(self.service, self.bus, addresses)
 

@@ -321,4 +321,10 @@ def redis_url_of(host: Any, port: Any) -> str:
     """The bus address for a host and a port. ConfigurationError names the one that cannot be used."""
     host = _parse(_host, host, "argument redis_host", HOST)
     port = _parse(integer(1, 65535), port, "argument redis_port", "a port number, 1 to 65535")
-    return f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}"
+    return f"redis://{authority(host, port)}"
+
+
+def authority(host: str, port: int | str) -> str:
+    """`host:port` as addresses have it: an IPv6 address is in brackets, since it contains colons itself."""
+    bare = host.strip("[]")
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"

@@ -39,6 +39,7 @@ from .servers.http.application import WEBSOCKET_ONLY
 from .servers.http.connection import HttpConnection
 from .servers.http.server import Server
 from .servers.ports import open_listener, ports_of
+from .settings import authority
 
 TICK_SECONDS = 1.0
 DRAIN_TICK_SECONDS = 0.1
@@ -195,4 +196,4 @@ def _where(server: Server) -> str:
     address = server.address
     if not isinstance(address, tuple):
         return f"unix:{address}"
-    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+    return authority(*address[:2])

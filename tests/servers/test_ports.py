@@ -159,3 +159,13 @@ def test_the_ipv6_wildcard_address_serves_both_families_on_every_port(
         client.send(b"\x81\x8e\0\0\0\0" + b'{"type":"who"}')
         assert client.message()["data"] == "127.0.0.1"
     assert process.terminate() == 0, process.output
+
+
+def test_the_first_lines_show_an_ipv6_address_in_brackets(start_process: Start, free_port: int) -> None:
+    settings = {"DAEBUS_HTTP_HOST": "::1", "DAEBUS_MANAGEMENT_HOST": "::", "DAEBUS_EMBEDDED": "never"}
+    ports = {"DAEBUS_HTTP_PORT": str(free_port), "DAEBUS_MANAGEMENT_PORT": str(free_port + 1)}
+    process = start_process(PROGRAM, env={**settings, **ports})
+    process.wait_line("management")
+    assert f"http://[::1]:{free_port}" in process.output
+    assert f"ws://[::1]:{free_port}" in process.output
+    assert f"http://[::]:{free_port + 1}" in process.output

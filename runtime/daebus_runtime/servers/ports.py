@@ -10,6 +10,7 @@ import socket
 from ..errors import AddressInUse, ConfigurationError, MissingComponent
 from ..registry import Route, Socket, SocketHook
 from ..running import Running
+from ..settings import authority
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +73,9 @@ def open_listener(host: str, port: int, setting: str) -> socket.socket:
             raise AddressInUse(
                 f"{setting}: port {port} on {host} is taken by another program; stop that one or choose another port"
             ) from None
-        shown = f"[{where}]:{port}" if ":" in where else f"{where}:{port}"
-        raise ConfigurationError(f"{setting}: cannot listen on {shown}: {error.strerror or error}") from None
+        raise ConfigurationError(
+            f"{setting}: cannot listen on {authority(where, port)}: {error.strerror or error}"
+        ) from None
 
 
 def _listen(host: str, port: int) -> socket.socket:
