@@ -153,7 +153,7 @@ def talk(service: Path, address: str, env: dict[str, str]) -> None:
         show("page", page.recv())
         for way, words, answer in (
             ("action", ("call", SERVICE, "water", '{"plant": "basil"}'), "answer"),
-            ("broadcast", ("send", "weather.rain", '{"percent": 10}'), "receivers"),
+            ("broadcast", ("send", "weather.rain", '{"percent": 10}'), "answer"),
         ):
             say(f"{way}: {shlex.join(('daebus', *words))}")
             show(answer, daebus(*words))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 from .conftest import COMMAND, GARDEN, Garden, Run
 
@@ -233,6 +235,62 @@ def test_a_target_that_cannot_run_is_a_failure_with_the_reason(
 ) -> None:
     (tmp_path / "service.py").write_text(text)
     assert said in only_failure(daebus("doctor", "service.py", env=healthy), "target")
+
+
+def test_without_a_target_it_is_the_application_that_pyproject_names(
+    daebus: Run, healthy: dict[str, str], start_process: Callable[..., ServiceProcess], free_port: int, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(WITH_HTTP.format(port=free_port))
+    (tmp_path / "pyproject.toml").write_text('[tool.daebus]\napp = "shop:app"\n')
+    stopped = daebus("doctor", env=healthy)
+    assert stopped.returncode == 0, stopped.stdout
+    assert finding(stopped, "warn", "service") == f"'shop' does not run\n{'':<18}cure: daebus run shop:app"
+    start_process([*COMMAND, "run", "shop:app"], env=healthy).wait_line("is connected")
+    running = daebus("doctor", env=healthy)
+    assert running.returncode == 0, running.stdout
+    assert finding(running, "ok", "target").startswith("shop:app (pyproject.toml): service 'shop', 1 action, 1 route")
+    assert finding(running, "ok", "service") == "'shop' answers: 1 replica"
+    assert finding(running, "ok", "http").endswith("the service runs")
+
+
+def test_without_a_target_and_a_bus_it_says_how_to_start_both(daebus: Run, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("from daebus import Daebus\napp = Daebus('shop')\n")
+    (tmp_path / "pyproject.toml").write_text('[tool.daebus]\napp = "shop:app"\n')
+    assert "cure: daebus run shop:app" in finding(daebus("doctor", env={"DAEBUS_EMBEDDED": "always"}), "warn", "bus")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[tool.daebus\n", "pyproject.toml cannot be read"),
+        ("[tool.daebus]\napp = 1\n", 'is not text such as "my_service.app:app"'),
+    ],
+)
+def test_a_pyproject_that_cannot_be_used_is_a_failure(
+    daebus: Run, healthy: dict[str, str], tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert said in only_failure(daebus("doctor", env=healthy), "target")
+
+
+def test_everybody_who_listens_is_named(
+    daebus: Run, redis_server: RedisServer, start_process: Callable[..., ServiceProcess], tmp_path: Path
+) -> None:
+    """Services and events with listeners; what only the service itself listens on is left out."""
+    env = {"DAEBUS_REDIS_URL": redis_server.url}
+    (tmp_path / "garden.py").write_text(textwrap.dedent(GARDEN))
+    assert finding(daebus("doctor", env=env), "ok", "others") == "nobody listens on this bus"
+    for _ in range(2):
+        start_process([*COMMAND, "run", "garden.py"], env=env).wait_line("is connected")
+    with redis_server.client() as client, client.pubsub() as other:
+        other.subscribe("caller:0123", "shop")
+        wait_until(lambda: [count for _, count in client.pubsub_numsub("shop", "garden")] == [1, 2])
+        told = finding(daebus("doctor", "--service", "garden", env=env), "ok", "others")
+        assert told == "services and events with listeners: shop (1), weather (2)"
+        other.subscribe("weather")
+        told = finding(daebus("doctor", "garden.py", env=env), "ok", "others")
+        assert told == "services and events with listeners: shop (1), weather (3)"
+        other.unsubscribe("weather", "shop")
 
 
 def test_the_management_port_is_asked(

@@ -40,7 +40,7 @@ def messages(process: ServiceProcess) -> list[Any]:
 def test_a_broadcast_reaches_a_service_and_comes_back(daebus: Run, listen: Listen, garden: Garden) -> None:
     listening = listen("garden.*", "weather", "--count", "2", "--timeout", "30")
     done = daebus("send", "weather", '{"rain": true}', env=garden.env)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, '{"receivers":2}\n', "")
     assert listening.wait() == 0
     assert sorted(messages(listening), key=lambda message: str(message["channel"])) == [
         {"channel": "garden.mood", "payload": {"wet": True}},
@@ -50,7 +50,7 @@ def test_a_broadcast_reaches_a_service_and_comes_back(daebus: Run, listen: Liste
 
 def test_a_broadcast_without_receivers_is_reported(daebus: Run, garden: Garden) -> None:
     done = daebus("send", "silence", "-", input='{"x": 1}', env=garden.env)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "nobody listens on silence\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, '{"receivers":0}\n', "nobody listens on silence\n")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_two_demos_at_the_same_time(tmp_path: Path) -> None:
         for heard in (
             'answer<-{"plant":"basil","moisture":85}',
             'page<-{"type":"garden","data":{"event":"watered","plant":"basil","moisture":85}}',
-            "receivers<-1",
+            'answer<-{"receivers":1}',
             'answer<-{"plants":{"basil":95,"mint":55,"tomato":40},"thirsty":[]}',
             "exitcode0",
         ):

@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 
 import click
 
-from .. import keys, settings
-from ..errors import BusError, ConfigurationError
+from .. import settings
+from ..errors import ConfigurationError
 from ..transport import redispy, shared, topology
 from ..transport.compatible import Compatible
 from ..transport.topology import CONNECT_SECONDS
+from . import services
 from .output import NO_ANSWER, UNREACHABLE, Failure
 
 F = TypeVar("F", bound=Callable[..., Any])
-ASK_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,25 +85,9 @@ def transport_to(address: Address) -> Compatible:
     return shared.acquire(address.url, settings.load().settings)
 
 
-def subscribers(transport: Compatible, service: str) -> int | None:
-    """How many replicas of a service listen; None if this user may not ask."""
-    try:
-        return int(transport.bus.ask("PUBSUB", "NUMSUB", keys.service_channel(service), seconds=ASK_SECONDS)[1])
-    except BusError:
-        return None
-
-
 def near_names(transport: Compatible, service: str) -> list[str]:
-    """Channels that somebody listens on and whose names are close to that of a service that nobody answers for."""
-    try:
-        found = [
-            name.decode("utf-8", "replace") for name in transport.bus.ask("PUBSUB", "CHANNELS", seconds=ASK_SECONDS)
-        ]
-    except BusError:
-        return []
-    return difflib.get_close_matches(
-        service, [name for name in found if not name.startswith(keys.INBOX_PREFIX)], 3, 0.5
-    )
+    """Names that somebody listens on and that are close to that of a service that nobody answers for."""
+    return difflib.get_close_matches(service, list(services.listened_to(transport)), 3, 0.5)
 
 
 def nobody_answers(transport: Compatible, address: Address, service: str) -> Problem:
@@ -117,7 +101,7 @@ def nobody_answers(transport: Compatible, address: Address, service: str) -> Pro
 
 def expect_service(transport: Compatible, address: Address, service: str) -> None:
     """Failure if no replica of a service listens: a call would only wait until its timeout."""
-    if subscribers(transport, service) == 0:
+    if services.replicas(transport, service) == 0:
         raise Failure(NO_ANSWER, str(nobody_answers(transport, address, service)))
 
 

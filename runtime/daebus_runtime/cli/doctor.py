@@ -16,7 +16,7 @@ from ..errors import BusError, ConfigurationError
 from ..settings import PREFIX, Settings
 from ..transport import embedded, shared
 from ..transport.compatible import Compatible
-from . import bus, output, ports
+from . import bus, output, ports, services
 from . import target as targets
 from .output import FAULT, Failure
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..app import Daebus
 
 OLDEST = (6, 2)
+SHOWN = 20  # names of others in one line
 STYLE = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -57,12 +58,13 @@ def fail(about: str, text: str, cure: str) -> Finding:
 def doctor(ctx: click.Context, target: str | None, services: Sequence[str], redis_url: str | None) -> None:
     """Find out what is wrong, and what mends it.
 
-    Looks at the settings, the bus, the ports, the services named by --service and, with a TARGET (as in `daebus run`),
-    at that application. Each line is ok, warn or fail; the exit code is 1 when one says fail. Nothing is changed.
+    Looks at the settings, the application, the bus, who listens there, and the ports. The application is TARGET, as in
+    `daebus run`, or the one that pyproject.toml in this folder names. --service names others that should answer. Each
+    line is ok, warn or fail; the exit code is 1 when one says fail. Nothing is changed.
 
     \b
     Examples:
-      daebus doctor
+      daebus doctor        # in the repository of a service
       daebus doctor my_service.py --service other_service
     """
     failed = False
@@ -117,9 +119,11 @@ class Examination:
             yield ok("settings", f"{', '.join(good)} can be used" if good else "no DAEBUS_* variable is set")
 
     def _target(self) -> Iterator[Finding]:
-        if self.target is None:
-            return
         try:
+            named = "" if self.target else f" ({targets.PROJECT})"
+            self.target = self.target or targets.of_this_folder()
+            if self.target is None:
+                return
             self.app = targets.load(self.target)
             # A bad variable was named already; with it nothing can be loaded.
             if not self.bad:
@@ -131,7 +135,7 @@ class Examination:
             yield fail("target", str(error), "correct it; the service would not start")
             return
         service = self.app.service if "service" not in self.bad else None
-        yield ok("target", f"{self.target}: service {service!r}, {_declared(self.app)}")
+        yield ok("target", f"{self.target}{named}: service {service!r}, {_declared(self.app)}")
 
     # --- the bus --------------------------------------------------------------------------------------------------
     def _bus(self) -> Iterator[Finding]:
@@ -174,7 +178,7 @@ class Examination:
         elif self.services:
             yield fail("bus", f"{found}", f"{embedded.CURE}: there is nothing to look for services on")
         else:
-            yield warn("bus", f"{found}: {start}")
+            yield warn("bus", f"{found}: {start}", f"daebus run {self.target}" if self.target else "")
         return None
 
     def _server(self, transport: Compatible, address: bus.Address) -> Finding:
@@ -197,17 +201,35 @@ class Examination:
     def _services(self, transport: Compatible, address: bus.Address) -> Iterator[Finding]:
         own = self._own_service()
         for service in dict.fromkeys([*self.services, *([own] if own and self._is_heard() else [])]):
-            replicas = bus.subscribers(transport, service)
-            if replicas is None:
+            count = services.replicas(transport, service)
+            if count is None:
                 yield warn("service", f"{service!r}: not known, this user may not ask", "allow it PUBSUB")
-            elif replicas:
+            elif count:
                 self.answering.add(service)
-                yield ok("service", f"{service!r} answers: {replicas} replica{'s' * (replicas > 1)}")
+                yield ok("service", f"{service!r} answers: {count} replica{'s' * (count > 1)}")
             elif service in self.services:
                 problem = bus.nobody_answers(transport, address, service)
                 yield fail("service", problem.cause, problem.cure)
             else:
                 yield warn("service", f"{service!r} does not run", f"daebus run {self.target or 'TARGET'}")
+        yield from self._others(transport)
+
+    def _others(self, transport: Compatible) -> Iterator[Finding]:
+        """Who else is there. What only this service itself listens on is no news."""
+        from ..registry import Listener
+
+        own = (
+            {listener.channel for listener in self.app.registry.all(Listener)} if self.answering and self.app else set()
+        )
+        heard = services.listened_to(transport)
+        others = [
+            f"{name} ({n})" for name, n in heard.items() if name not in self.answering and (n > 1 or name not in own)
+        ]
+        if others:
+            more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+            yield ok("others", f"services and events with listeners: {', '.join(others[:SHOWN])}{more}")
+        elif not self.answering:
+            yield ok("others", "nobody listens on this bus")
 
     def _own_service(self) -> str | None:
         """The name of the service that this place is about, when there is one."""

@@ -62,7 +62,7 @@ def _progress(payload: Any) -> None:
 @click.argument("payload", metavar="JSON")
 @bus.bus_option
 def send(channel: str, payload: str, redis_url: str | None) -> None:
-    """Broadcast a JSON object on a CHANNEL and print how many received it.
+    """Broadcast a JSON object on a CHANNEL and print how many received it: {"receivers": 2}.
 
     JSON is an object; "-" reads it from standard input.
 
@@ -77,7 +77,7 @@ def send(channel: str, payload: str, redis_url: str | None) -> None:
     _check_channel(channel)
     with bus.connected(redis_url) as (_, transport):
         receivers = publish_object(transport, channel, value)
-    output.result(receivers)
+    output.line({"receivers": receivers})
     if not receivers:
         output.say(f"nobody listens on {channel}", fg="yellow")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tomllib
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..app import Daebus
 
 HINT = "TARGET"
+PROJECT = "pyproject.toml"
 
 
 def load(target: str) -> Daebus:
@@ -38,6 +40,21 @@ def load(target: str) -> Daebus:
         raise click.BadParameter(f"{place} holds several applications; say which: {place}:{names[0]}", param_hint=HINT)
     app: Daebus = getattr(module, names[0])
     return app
+
+
+def of_this_folder() -> str | None:
+    """The target that pyproject.toml here names: `app` in the table [tool.daebus]. None without one."""
+    try:
+        with open(PROJECT, "rb") as file:
+            tools = tomllib.load(file).get("tool", {})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise Failure(FAULT, f"{PROJECT} cannot be read: {error}") from None
+    named = tools.get("daebus", {}).get("app") if isinstance(tools.get("daebus", {}), dict) else None
+    if named is not None and not isinstance(named, str):
+        raise Failure(FAULT, f'{PROJECT}: app in [tool.daebus] is not text such as "my_service.app:app"')
+    return named
 
 
 def folder(target: str) -> Path | None:
