@@ -222,6 +222,14 @@ class Application(Declarations):
         """Whether the service has started and is not stopping."""
         return self._control is not None and self._control.is_running()
 
+    @property
+    def routes(self) -> dict[str, list[str]]:
+        """The methods of each HTTP path, in alphabetical order: {"/plants/<name>": ["GET", "PUT"]}."""
+        methods: dict[str, set[str]] = {}
+        for route in self.registry.all(Route):
+            methods.setdefault(route.path, set()).update(route.methods)
+        return {path: sorted(methods[path]) for path in sorted(methods)}
+
     def start_thread(self, name: str) -> bool:
         """Start a declared thread; returns whether it runs. False, with a warning, for an unknown name."""
         started: bool = home.current().call(self._running().start_thread, name)

@@ -2,6 +2,12 @@ import pytest
 from daebus_runtime.testing import TestApp
 
 
+def test_the_root_lists_the_routes(service: TestApp) -> None:
+    routes = service.http("GET", "/").json["routes"]
+    assert routes["/plants"] == ["GET"]
+    assert routes["/plants/<name>/water"] == ["POST"]
+
+
 def test_the_whole_garden(service: TestApp) -> None:
     answer = service.http("GET", "/plants")
     assert answer.status == 200

@@ -23,6 +23,7 @@ def smallest(stage: Stage) -> None:
 def notes(stage: Stage) -> None:
     module = stage.load()
     with stage.service(module) as service:
+        assert module.app.routes == {"/notes": ["GET"], "/notes/<name>": ["DELETE", "GET", "PUT"]}
         assert service.http("GET", "/notes").json == {"tea": "buy some"}
         assert service.http("GET", "/notes/none%20such").json == {"status": "error", "error": "no note 'none such'"}
         made = service.http("PUT", "/notes/milk", json={"text": "two litres"})
