@@ -221,6 +221,7 @@ def test_waiting_ends_soon_after_the_condition_is_true() -> None:
     assert time.monotonic() - begun < 1
 
 
+@pytest.mark.alone
 def test_bystanders_accept_a_quiet_service_and_notice_a_blocked_loop(
     shared_redis: RedisServer, free_port: int, start_process: Start
 ) -> None:

@@ -201,5 +201,5 @@ def test_a_native_thread_that_is_started_often_leaves_nothing_behind(shared_redi
         threads, descriptors = once()
         for _ in range(20):
             last = once()
-        assert last[0] <= threads + 1
-        assert last[1] <= descriptors + 2
+        assert last[0] <= threads + 10  # a leak would be 20 of them; what else this process does needs a few
+        assert last[1] <= descriptors + 10
