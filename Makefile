@@ -51,6 +51,7 @@ lock: environment ## resolve the requirements again; `make lock UPGRADE=--upgrad
 	$(BIN)/$(LOCK) $(UPGRADE) --extra fast --extra embedded --output-file runtime/daebus_runtime/constraints.txt runtime/pyproject.toml
 	$(BIN)/$(LOCK) $(UPGRADE) --all-extras --constraints runtime/daebus_runtime/constraints.txt \
 		--output-file requirements/dev.txt requirements/dev.in runtime/pyproject.toml
+	awk '/^[a-z]/ {on = /^uv==/} on && !/#/' requirements/dev.txt > requirements/uv.txt
 	$(BIN)/$(LOCK) $(UPGRADE) --constraints requirements/dev.txt \
 		--output-file requirements/build.txt requirements/build.in
 

@@ -47,14 +47,16 @@ def test_install_puts_the_service_on_its_locked_requirements(
     python = environment_of(generated, recorder)
     generated.make("install", PYTHON=str(python.path), UV="")
     pip = "-m pip --disable-pip-version-check"
+    locks = "--requirement .venv/constraints.txt --requirement requirements/service.txt"
     assert [
         call for call in python.calls if not call.startswith(("-c import sys;", "-m ensurepip")) and call != "-c "
     ] == [
         "-m venv --clear --without-pip .venv",
-        f"{pip} install --quiet --requirement requirements/dev.txt",
+        f"{pip} install --quiet --no-deps --requirement requirements/dev.txt",
         # The place of the base's lock: the recorder prints nothing.
         '-c import daebus_runtime as d; print(d.__path__[0] + "/constraints.txt")',
-        f"{pip} install --quiet --require-hashes --requirement  --requirement requirements/service.txt",
+        f"{pip} install --quiet --require-hashes {locks}",
+        f"{pip} install --quiet --requirement requirements/dev.txt",
         f"{pip} install --quiet --no-deps --editable .",
     ]
     assert "-m ensurepip --default-pip" in python.calls
@@ -83,6 +85,45 @@ def test_uv_installs_where_pip_has_no_settings_that_it_would_not_read(
     generated.make("install", PYTHON=str(python.path))
     assert ("pip install --quiet --requirement requirements/dev.txt" in uv.calls) is expected
     assert any("-m pip" in call for call in python.calls) is not expected
+
+
+def test_uv_is_fetched_by_its_hash_where_there_is_none(
+    generated: Generated, tmp_path: Path, recorder: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And pip installs where that fails: the recorder in Python's place fetches nothing."""
+    generated, other = copied(generated, tmp_path), recorder("uv")  # a program of this name that is not uv
+    python = environment_of(generated, recorder)
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{other.path.parent}:{os.environ['PATH']}")
+    said = generated.make("install", PYTHON=str(python.path))
+    fetched = [call for call in python.calls if call.endswith("--require-hashes --requirement .venv/uv.txt")]
+    assert len(fetched) == 1, python.calls
+    assert "--no-deps --only-binary uv" in fetched[0]
+    assert re.fullmatch(r"uv==\S+( +--hash=sha256:[0-9a-f]{64})+\n", (generated.project / ".venv/uv.txt").read_text())
+    assert "Fetching uv" in said
+    assert "Installing with pip" in said
+    assert other.calls == ["--version"] * len(other.calls)
+
+
+def test_uv_looks_into_the_folders_that_pip_looks_into(
+    generated: Generated, tmp_path: Path, recorder: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a network has its wheels in a folder. uv would fail for one that is not there."""
+    generated, uv, log = copied(generated, tmp_path), recorder("uv"), tmp_path / "links"
+    uv.path.write_text(f"#!/bin/sh\necho uv 0.13.9\necho $UV_FIND_LINKS >> {log}\n")
+    python = environment_of(generated, recorder)
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    links = f"{tmp_path} /no/such/folder https://wheels.test/simple"
+    for name, value in {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "PIP_FIND_LINKS": links}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{uv.path.parent}:{os.environ['PATH']}")
+    generated.make("install", PYTHON=str(python.path))
+    assert log.read_text().splitlines()[-1] == f"{tmp_path},https://wheels.test/simple"
+    assert not any("-m pip" in call for call in python.calls)
 
 
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.9", "3.10"])
@@ -131,8 +172,8 @@ def test_an_environment_is_made_anew_for_another_python_and_when_its_own_is_gone
     assert "into .venv" in install("3.12.1 /usr")
     assert made.read_text() == "3.12.1 /usr\n"
     assert "into .venv" not in install("3.12.1 /usr")
-    assert len(uv.calls) == 3
+    assert len(uv.calls) == 4
     assert "into .venv" in install("3.13.0 /usr")
-    assert len(uv.calls) == 6, "everything is installed anew"
+    assert len(uv.calls) == 8, "everything is installed anew"
     (generated.project / ".venv" / "bin" / "python").unlink()
     assert "into .venv" in install("3.13.0 /usr")

@@ -154,6 +154,13 @@ def test_an_index_that_is_set_for_uv_is_kept(monkeypatch: pytest.MonkeyPatch) ->
     assert translated({"index-url": "https://pip.test/simple"}).environment == {}
 
 
+def test_services_fetch_the_uv_of_this_repositorys_lock() -> None:
+    """`make lock` copies it into the file that the template's Makefile includes."""
+    lock = (REPOSITORY / "requirements" / "uv.txt").read_text()
+    assert lock.startswith("uv==")
+    assert lock in (REPOSITORY / "requirements" / "dev.txt").read_text()
+
+
 def test_a_long_step_prints_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(installer, "PATIENCE", 0.05)
     installer.run("waiting", ["/bin/sh", "-c", "sleep 0.3"], silent=True)

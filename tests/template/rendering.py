@@ -36,6 +36,8 @@ def plain_template(target: Path) -> Path:
     """Only what Copier reads, without git: the quickest way to render."""
     target.mkdir(parents=True)
     shutil.copy(REPOSITORY / "copier.yml", target)
+    (target / "requirements").mkdir()
+    shutil.copy(REPOSITORY / "requirements" / "uv.txt", target / "requirements")
     for folder in ("template", "helm"):  # the library chart is a link from one into the other
         shutil.copytree(REPOSITORY / folder, target / folder, symlinks=True)
     return target
