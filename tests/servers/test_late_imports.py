@@ -1,5 +1,5 @@
-"""A module that is imported while a service serves holds the event loop, and with it every client. So nothing is
-imported there: what services need is imported at the start, and what few of them need in an OS thread."""
+"""What is imported or compiled while a service serves holds the event loop, and with it every client. So nothing is:
+what services need is imported at the start, and what few of them need in an OS thread."""
 
 from __future__ import annotations
 
@@ -29,13 +29,24 @@ PROGRAM = """
     app.attach(DaebusHttp())
     app.attach(DaebusWebSocket())
     ident = monkey.get_original("_thread", "get_ident")
-    loop, imported, ticks = ident(), {"loop": [], "elsewhere": []}, []
+    loop, late, ticks = ident(), {"loop": [], "elsewhere": []}, []
+
+
+    def note(name):
+        late["loop" if ident() == loop else "elsewhere"].append(name)
+
+
+    @sys.addaudithook
+    def audit(event, arguments):
+        # "<unknown>" is a line that the text of a traceback parses.
+        if event == "compile" and Noting in sys.meta_path and arguments[1] != "<unknown>":
+            note(f"compile {arguments[1]}")
 
 
     class Noting:
         @staticmethod
         def find_spec(name, path=None, target=None):
-            imported["loop" if ident() == loop else "elsewhere"].append(name)
+            note(name)
 
 
     @app.action("watch")
@@ -46,7 +57,7 @@ PROGRAM = """
 
     @app.action("look")
     def look():
-        return {**imported, "ticks": len(ticks)}
+        return {**late, "ticks": len(ticks)}
 
 
     @app.action("echo")
@@ -115,7 +126,7 @@ def fetch(url: str, body: bytes | None = None, **headers: str) -> int:
         return error.code
 
 
-def test_nothing_is_imported_in_the_loop_of_a_service_that_serves(
+def test_nothing_is_imported_or_compiled_in_the_loop_of_a_service_that_serves(
     shared_redis: RedisServer, start_process: Callable[..., ServiceProcess]
 ) -> None:
     port, management = free_port(), free_port()

@@ -50,7 +50,7 @@ class _Gate:
 
     def __init__(self, running: Running) -> None:
         self._http, self._endpoint = running.http is not None, running.websocket
-        self._falcon = _make_falcon(running)
+        self._falcon = _make_falcon(running, to_serve=True)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         if asks_for_websocket(environ):
@@ -80,7 +80,7 @@ def _answer(
 
 
 # --- Falcon -----------------------------------------------------------------------------------------------------------
-def _make_falcon(running: Running) -> falcon.App[Any, Any]:
+def _make_falcon(running: Running, to_serve: bool = False) -> falcon.App[Any, Any]:
     policy = cors.parse(running.http.cors_config if running.http is not None else None)
     router: falcon.App[Any, Any] = falcon.App(middleware=[_Around(policy)])
     resources: dict[str, Resource] = {}
@@ -89,10 +89,11 @@ def _make_falcon(running: Running) -> falcon.App[Any, Any]:
         resource = resources.setdefault(template.text, Resource())
         for method in route.methods:
             resource.add(method, Responder(running, route, method, template.names))
-    for text, resource in resources.items():
+    for number, (text, resource) in enumerate(resources.items(), 1):
         resource.finish()
         try:
-            router.add_route(text, resource)
+            # With the last route Falcon compiles its router; else the first request would hold the loop for it.
+            router.add_route(text, resource, compile=to_serve and number == len(resources))
         except ValueError as error:
             route = next(iter(resource.routes.values()))
             raise RegistrationError(f"{route.title} at {route.where}: {error}") from None
