@@ -6,7 +6,7 @@ import re
 
 import pytest
 import requests
-from daebus_runtime import Daebus
+from daebus_runtime import Daebus, native
 from daebus_runtime.testing import TestApp
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -54,6 +54,13 @@ def test_a_draining_service_is_alive_and_not_ready(port: int) -> None:
         assert answer.status_code == 503
         assert answer.json()["ready"] is False
         assert re.match("draining", answer.json()["reasons"][0])
+
+
+def test_metrics_are_written_in_an_os_thread_so_that_many_handlers_do_not_hold_the_loop(port: int) -> None:
+    with TestApp(make_app()) as service:
+        loop = native.get_ident()
+        service.app.metrics.gauge("in_the_loop", "", lambda: float(native.get_ident() == loop))
+        assert "\nin_the_loop 0.0\n" in ask(port, "/metrics").text
 
 
 def test_metrics_are_prometheus_text(port: int) -> None:

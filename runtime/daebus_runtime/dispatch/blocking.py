@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from gevent import get_hub
 from gevent.threadpool import ThreadPool
+
+from ..aside import attempt, outcome
 
 T = TypeVar("T")
 
@@ -22,21 +24,11 @@ class BlockingPool:
         """Run in a thread and wait for it, while other greenlets run. Raises what the function raises."""
         if self._pool is None:
             self._pool = ThreadPool(self.size, hub=get_hub())
-        result, error = self._pool.apply(attempt, (function, *args))
-        if error is not None:
-            raise error
-        return cast(T, result)
+        done: tuple[T | None, BaseException | None] = self._pool.apply(attempt, (function, *args))
+        return outcome(done)
 
     def close(self) -> None:
         """End the threads. None may still run a function."""
         if self._pool is not None:
             self._pool.kill()
             self._pool = None
-
-
-def attempt(function: Callable[..., T], *args: Any) -> tuple[T | None, BaseException | None]:
-    """Returns the result and the exception as values, because gevent prints exceptions in its pools to stderr."""
-    try:
-        return function(*args), None
-    except BaseException as error:
-        return None, error

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import codec
+from ..aside import run_aside
 from ..metrics import CONTENT_TYPE, Metrics
 from .http.connection import HttpConnection
 from .http.server import Server
@@ -57,5 +58,5 @@ class Management:
             status = "503 Service Unavailable" if reasons else "200 OK"
             return status, json, codec.dumps({"ready": not reasons, "reasons": reasons})
         if path == "/metrics":
-            return "200 OK", CONTENT_TYPE, self._metrics.text()
+            return "200 OK", CONTENT_TYPE, run_aside(self._metrics.text)
         return "404 Not Found", json, codec.dumps({"error": "Not Found", "path": path})

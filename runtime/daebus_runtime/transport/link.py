@@ -16,6 +16,7 @@ import gevent
 import hiredis
 from gevent import monkey
 
+from ..aside import run_aside
 from ..errors import BusError, BusUnavailable
 from ..logs import runtime_logger
 from . import redispy
@@ -116,7 +117,7 @@ class Link:
         connection = self.topology.connection(self.role, self.key)
         if not monkey.is_module_patched("socket"):
             # Here redis-py connects with blocking sockets, and the loop must not wait for them.
-            self._connect_elsewhere(connection)
+            run_aside(connection.connect)
             return connection
         # redis-py's timeouts are off: when a handler holds the loop they expire although the answer has arrived.
         # `_beat` measures the time instead, and only while the loop turns.
@@ -127,19 +128,6 @@ class Link:
         finally:
             self._connecting = None
         return connection
-
-    def _connect_elsewhere(self, connection: Any) -> None:
-        def attempt() -> Exception | None:
-            # Returned as a value: gevent would print a raised exception to stderr, at every attempt.
-            try:
-                connection.connect()
-            except Exception as error:
-                return error
-            return None
-
-        error = self.home.hub.threadpool.apply(attempt)
-        if error is not None:
-            raise error
 
     def _connected(self, connection: Any) -> None:
         self._since = time.monotonic()
