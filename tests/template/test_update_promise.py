@@ -63,7 +63,11 @@ class Updated(NamedTuple):
 
 # An owner's edits are kept from the first commit whose template reserves places for them. Before that, in unreleased
 # states, an update changed the same lines as the owner; the very first commit, without edits, is tested for all of these.
-ROOM_FOR_EDITS = {"copier.yml": "_copier_operation", "template/Makefile.jinja": "where no update writes"}
+ROOM_FOR_EDITS = {
+    "copier.yml": "_copier_operation",
+    "template/Makefile.jinja": "where no update writes",
+    "template/README.md.jinja": "set page = template_page",
+}
 
 
 def why_no_history() -> str:
