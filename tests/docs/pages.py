@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 DOCS = REPOSITORY / "docs"
 LANGUAGES = ("python", "console")
 MARK = re.compile(r"<!-- (run|shown): (.+) -->")
-FENCE = re.compile(r"^(\s*)```(\w*)\s*$")
+FENCE = re.compile(r"^(\s*)```([\w-]*)\s*$")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.docs.drivers import DRIVERS, SLOW
+from tests.docs.drivers.kubernetes import IN_A_CLUSTER
 from tests.docs.pages import DOCS, REPOSITORY, Block, blocks_of, pages, runnable
 from tests.docs.stage import Stage
 
@@ -51,11 +52,25 @@ def test_every_block_has_a_driver_and_every_driver_a_block() -> None:
     assert set(marked) == set(DRIVERS)
 
 
+def test_every_block_that_needs_a_cluster_is_run_on_one() -> None:
+    excused = [block.text for block in runnable() if "tests/cluster" in (block.excuse or "")]
+    assert len(excused) == len(IN_A_CLUSTER)
+    assert all(any(text.startswith(f"$ {begins}") for text in excused) for begins in IN_A_CLUSTER)
+
+
 def test_a_block_without_a_driver_is_found() -> None:
     text = "text\n\n```python\nprint()\n```\n\n<!-- run: x -->\n```python\nprint(1)\n```\n"
     assert [(block.line, block.name, block.text) for block in blocks_of(text, "x.md")] == [
         (4, None, "print()\n"),
         (9, "x", "print(1)\n"),
+    ]
+
+
+def test_a_language_with_a_hyphen_hides_no_block() -> None:
+    text = "```yaml-template\nkind: Ingress\n```\n\n```console\n$ helm\n```\n"
+    assert [(block.language, block.text) for block in blocks_of(text, "x.md")] == [
+        ("yaml-template", "kind: Ingress\n"),
+        ("console", "$ helm\n"),
     ]
 
 

@@ -34,7 +34,7 @@ class Desk:
 
     def __init__(self, project: Path, start: Callable[..., ServiceProcess], shell: str, env: Mapping[str, str]) -> None:
         self.project, self.blocks = project, blocks(project)
-        self._start, self._shell = start, SHELLS[shell]
+        self._start, self._shell, self._pasted = start, SHELLS[shell], 0
         self.programs = project.parent / "programs"
         for name in ("copier", "uv"):
             program(self.programs, name, f'exec "{Path(sys.executable).with_name(name)}" "$@"')
@@ -43,14 +43,22 @@ class Desk:
         self.env = {**outer, "PATH": path, **env}
 
     def paste(self, first: str) -> ServiceProcess:
-        """Runs the block with this first line; the shell ends at the first command that fails."""
-        script = self.project.parent / f"block-{list(self.blocks).index(first)}.sh"
-        script.write_text(self.blocks[first])
+        """Runs the block with this first line."""
+        return self.paste_text(self.blocks[first])
+
+    def paste_text(self, text: str) -> ServiceProcess:
+        """Runs these lines; the shell ends at the first command that fails."""
+        self._pasted += 1
+        script = self.project.parent / f"pasted-{self._pasted}.sh"
+        script.write_text(text)
         return self._start([*self._shell, str(script)], directory=self.project, env=self.env)
 
     def run(self, first: str, timeout: float) -> str:
         """Runs a block that ends by itself; its output."""
-        terminal = self.paste(first)
+        return self.run_text(self.blocks[first], timeout)
+
+    def run_text(self, text: str, timeout: float) -> str:
+        terminal = self.paste_text(text)
         assert terminal.wait(timeout) == 0, terminal.output
         return terminal.output
 

@@ -11,6 +11,14 @@ from tests.docs.stage import Stage, commands
 from tests.template.rendering import copy_project, plain_template
 
 PAGE = "kubernetes.md"
+# How the blocks begin that tests/cluster/test_as_it_is_written.py runs.
+IN_A_CLUSTER = (
+    "make image chart",
+    "kubectl create namespace",
+    "docker pull",
+    "helm install daebus-bus",
+    "helm upgrade",
+)
 
 
 @drives(PAGE, "refused")
