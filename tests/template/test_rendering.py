@@ -117,6 +117,18 @@ def test_the_readme_names_files_that_exist(projects: dict[str, Path], features: 
     assert [name for name in named - elsewhere if not (project / name).exists()] == []
 
 
+def test_the_picture_in_the_docs_shows_files_and_commands_that_exist(plain: Path, tmp_path: Path) -> None:
+    project = copy_project(plain, tmp_path / "my_service")
+    page = (REPOSITORY / "docs" / "installation.md").read_text()
+    picture = page.split("after `copier copy`")[1].split("```")[1]
+    files = re.findall(r"^ (  )?([\w./-]+)  ?", picture, re.MULTILINE)
+    named = [f"helm/my-service/{name}" if inner else name for inner, name in files if "/" in name or "." in name]
+    assert {"src/my_service/", "helm/my-service/charts/daebus/", "pyproject.toml"} <= set(named)
+    assert [name for name in named if not (project / name).exists()] == []
+    targets = re.findall(r"^([a-z]+):", (project / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"make (\w+)", picture)) <= {*targets, "of"}
+
+
 def test_names_of_any_length_leave_the_code_formatted(plain: Path, tmp_path: Path) -> None:
     for name in ("a", "zebra", "a" * 40, "x-" * 19 + "x"):
         project = copy_project(plain, tmp_path / name, service_name=name)
