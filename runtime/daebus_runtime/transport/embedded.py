@@ -27,7 +27,7 @@ from ..errors import ConfigurationError
 from ..settings import DEFAULT_REDIS_PORT, Settings, redis_url_of
 from .link import pack
 
-HOST = "127.0.0.1"
+IPV4, IPV6 = "127.0.0.1", "::1"
 ASK_SECONDS = 1.0
 START_SECONDS = 10.0
 FREE_PORT_TRIES = 5
@@ -166,7 +166,8 @@ class EmbeddedServer:
         if program is None:
             raise ConfigurationError(NO_PROGRAM)
         self.port = port
-        self.url = redis_url_of(HOST, port)
+        self.host = loopback()
+        self.url = redis_url_of(self.host, port)
         self.name = os.path.basename(program)
         self.version = ""
         self._child: Child | None = None
@@ -213,7 +214,9 @@ class EmbeddedServer:
         return f"embedded {self.name} {self.version} on {self.port}"
 
     def _launch(self, program: str, directory: str) -> Child:
-        command = [program, "--port", str(self.port), "--bind", f"{HOST} -::1", "--dir", directory]
+        # A minus before an address: do without it where it does not exist.
+        both = f"{self.host} -{IPV6 if self.host == IPV4 else IPV4}"
+        command = [program, "--port", str(self.port), "--bind", both, "--dir", directory]
         command += [
             "--save",
             "",
@@ -244,9 +247,10 @@ class EmbeddedServer:
 
     def _answers(self, directory: str) -> bool:
         try:
-            if directory not in _ask(HOST, self.port, "CONFIG", "GET", "dir"):
+            if directory not in _ask(self.host, self.port, "CONFIG", "GET", "dir"):
                 return False
-            about = dict(line.partition(":")[::2] for line in _ask(HOST, self.port, "INFO", "server").splitlines())
+            told = _ask(self.host, self.port, "INFO", "server").splitlines()
+            about = dict(line.partition(":")[::2] for line in told)
         except (OSError, hiredis.HiredisError, TypeError, AttributeError):
             return False  # not started yet, still loading, or another program
         self.version = about.get("valkey_version") or about.get("redis_version", "")
@@ -258,8 +262,22 @@ class EmbeddedServer:
         return [line for line in lines if line] or ["it said nothing"]
 
 
+def loopback() -> str:
+    """The address of this machine for itself: IPv4, or IPv6 in a network without IPv4."""
+    try:
+        _free_port_on(socket.AF_INET, IPV4)
+    except OSError:
+        return IPV6
+    return IPV4
+
+
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
+    host = loopback()
+    return _free_port_on(socket.AF_INET6 if host == IPV6 else socket.AF_INET, host)
+
+
+def _free_port_on(family: socket.AddressFamily, host: str) -> int:
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
     return port

@@ -19,7 +19,7 @@ from gevent.event import Event
 from ..errors import ConfigurationError
 from ..logs import runtime_logger
 from . import State
-from .embedded import HOST, Bus, EmbeddedServer, Greeting, PortTaken, greet, is_embedded
+from .embedded import Bus, EmbeddedServer, Greeting, PortTaken, greet, is_embedded, loopback
 
 # All services lose the bus at the same moment. Most of them should find the first one's server and start none.
 SPREAD_SECONDS = 0.3
@@ -70,11 +70,11 @@ class Keeper:
     def _recognize(self, port: int) -> None:
         """Check who started the server, because that may change with every new connection."""
         with contextlib.suppress(OSError, hiredis.HiredisError):  # it is gone again
-            self._embedded = is_embedded(HOST, port)
+            self._embedded = is_embedded(loopback(), port)
 
     def _replace(self, port: int, quiet: bool) -> bool:
         """Start a server if nothing listens on the port. True if that failed, unless another program was faster."""
-        if greet(HOST, port) is not Greeting.NOBODY:
+        if greet(loopback(), port) is not Greeting.NOBODY:
             return False
         try:
             self._server = EmbeddedServer(port)
