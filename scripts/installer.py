@@ -138,14 +138,20 @@ def pip(venv: Path) -> list[str | Path]:
     return [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
 
 
-def install_with_pip(venv: Path, lock: Path, editable: Path) -> None:
+def steps(lock: Path, editable: Path | None) -> list[list[str | Path]]:
+    """The words of each installation. The build backend of the editable package is among the locked requirements, so
+    nothing is downloaded without a check of its hash."""
+    locked: list[str | Path] = ["--require-hashes", "--requirement", lock]
+    return [locked, ["--no-deps", "--no-build-isolation", "--editable", editable]] if editable else [locked]
+
+
+def install_with_pip(venv: Path, lock: Path, editable: Path | None) -> None:
     ensure_pip(venv)
-    run("pip installs", [*pip(venv), "--require-hashes", "--requirement", lock])
-    # The build backend is among the locked requirements, so nothing is downloaded without a check of its hash.
-    run("pip installs", [*pip(venv), "--no-deps", "--no-build-isolation", "--editable", editable])
+    for words in steps(lock, editable):
+        run("pip installs", [*pip(venv), *words])
 
 
-def install_with_uv(uv: str, settings: Settings, venv: Path, lock: Path, editable: Path) -> None:
+def install_with_uv(uv: str, settings: Settings, venv: Path, lock: Path, editable: Path | None) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("UV_") or KEPT.fullmatch(name)}
     for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "VIRTUAL_ENV", "CONDA_PREFIX"):
         env.pop(name, None)
@@ -159,8 +165,8 @@ def install_with_uv(uv: str, settings: Settings, venv: Path, lock: Path, editabl
         venv / "bin" / "python",
         *settings.options,
     ]
-    run("uv installs", [*command, "--require-hashes", "--requirement", lock], env, silent=True)
-    run("uv installs", [*command, "--no-deps", "--no-build-isolation", "--editable", editable], env, silent=True)
+    for words in steps(lock, editable):
+        run("uv installs", [*command, *words], env, silent=True)
 
 
 def works(uv: str | Path) -> bool:
@@ -245,7 +251,7 @@ def translated(settings: dict[str, str]) -> Settings:
     return result
 
 
-def ready_uv(venv: Path, lock: Path) -> tuple[str, Settings] | None:
+def ready_uv(venv: Path, lock: Path, own: Path | None) -> tuple[str, Settings] | None:
     """The uv to install with, and pip's settings for it; None when pip must install, after a line that says why."""
     try:
         settings = translated(configured(venv))
@@ -255,18 +261,21 @@ def ready_uv(venv: Path, lock: Path) -> tuple[str, Settings] | None:
     if settings.unknown:
         say(f"uv has no counterpart to pip's setting {', '.join(settings.unknown)}; pip installs, which is slower")
         return None
-    found = shutil.which("uv")
-    uv = found if found and works(found) else fetch_uv(venv, lock)
+    found = own or shutil.which("uv")
+    uv = str(found) if found and works(found) else fetch_uv(venv, lock)
     if uv is None:
         say("no uv here, and none could be fetched; pip installs, which is slower")
         return None
     return uv, settings
 
 
-def install(venv: Path, lock: Path, editable: Path) -> None:
-    """Creates the environment again; installs the lock, each package checked by its hash, and the editable package."""
+def install(venv: Path, lock: Path, editable: Path | None = None, uv: Path | None = None) -> None:
+    """Creates the environment again; installs the lock, each package checked by its hash, and the editable package.
+
+    `uv`: one to use instead of the one on the PATH. Raises InstallError when pip too has failed.
+    """
     create(venv)
-    ready = ready_uv(venv, lock)
+    ready = ready_uv(venv, lock, uv)
     if ready is not None:
         try:
             install_with_uv(*ready, venv, lock, editable)

@@ -82,6 +82,16 @@ def test_uv_installs_the_lock_by_its_hashes_and_then_the_package(place: Path, pi
     assert pips == []
 
 
+def test_a_lock_alone_is_installed_with_the_uv_that_is_named(place: Path, pips: list[Path]) -> None:
+    stand_in(place, RECORDING)
+    named = (place / "bin" / "uv").rename(place / "named-uv")
+    installer.install(place / "venv", place / "lock.txt", uv=named)
+    calls = [line for line in (place / "calls").read_text().splitlines() if line.startswith("pip ")]
+    python = f"{place}/venv/bin/python"
+    assert calls == [f"pip install --quiet --python {python} --require-hashes --requirement {place}/lock.txt"]
+    assert pips == []
+
+
 def test_uv_gets_pips_index_but_no_settings_that_change_what_is_installed(
     place: Path, monkeypatch: pytest.MonkeyPatch, pips: list[Path]
 ) -> None:
