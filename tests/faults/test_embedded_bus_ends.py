@@ -13,6 +13,7 @@ import redis
 from daebus_runtime.transport.embedded import is_embedded
 
 from tests.support.ports import accepts
+from tests.support.ports import free_port as find_free_port
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -48,12 +49,12 @@ def start(start_process: Starts, free_port: int) -> Iterator[Starts]:
     """Starts the service `name` and waits until it serves."""
     started: list[ServiceProcess] = []
 
-    def make(name: str, http: bool = False) -> ServiceProcess:
+    def make(name: str, http: bool = False, port: int = free_port) -> ServiceProcess:
         attach = "app.attach(DaebusHttp(port=0))" if http else ""
-        program = PROGRAM.format(port=free_port, name=name, attach=attach)
+        program = PROGRAM.format(port=port, name=name, attach=attach)
         process = start_process(program, env={"DAEBUS_DRAIN_SECONDS": "2"})
         started.append(process)
-        wait_until(lambda: listeners(free_port, name) == 1, 10, lambda: f"{name} on the bus: {process.lines}")
+        wait_until(lambda: listeners(port, name) == 1, 10, lambda: f"{name} on the bus: {process.lines}")
         return process
 
     yield make
@@ -122,25 +123,34 @@ def is_owner(process: ServiceProcess) -> bool:
 
 def test_its_own_server_killed_is_started_anew(start: Starts, free_port: int) -> None:
     start("only")
-    with redis.Redis(port=free_port) as client:
-        assert is_embedded("127.0.0.1", free_port)
+    assert is_embedded("127.0.0.1", free_port)
+    kill_its_server(free_port, "only")
+
+
+def kill_its_server(port: int, name: str) -> None:
+    """Returns once the service `name` has another one."""
+    with redis.Redis(port=port) as client:
         killed = client.info("server")["process_id"]
         os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: listeners(free_port, "only") == 1, WITHIN, "the service on a new bus")
-    with redis.Redis(port=free_port) as client:
+    wait_until(lambda: listeners(port, name) == 1, WITHIN, "the service on a new bus")
+    with redis.Redis(port=port) as client:
         assert client.info("server")["process_id"] != killed
 
 
 def test_a_redis_of_somebody_else_is_left_alone(start: Starts, free_port: int) -> None:
-    # Given a service on a Redis that was there before it,
+    # Given a service on a Redis that was there before it, and another one on an embedded bus,
+    another_port = find_free_port()
     with RedisServer(port=free_port) as server:
         process = start("guest")
         assert not is_embedded("127.0.0.1", free_port)
-        # when that is stopped, then the port stays free for it,
+        start("other", port=another_port)
+        # when that Redis is stopped, then its port stays free,
         server.kill()
         process.wait_line("is away")
-        time.sleep(1.0)  # three times as long as the others need to take over
-        assert not accepts(free_port)
+        # while the other one starts a new server three times, as each of its servers is killed,
+        for _ in range(3):
+            kill_its_server(another_port, "other")
+            assert not accepts(free_port)
         # and the service is back once the Redis is.
         server.start()
         wait_until(lambda: listeners(free_port, "guest") == 1, WITHIN, "the service back on the bus")
