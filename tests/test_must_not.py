@@ -28,8 +28,6 @@ from daebus_runtime.testing import TestApp
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 
-pytestmark = pytest.mark.alone
-
 AT_ONCE = 1.0
 """Seconds. On the original the caller waits until its timeout, which is five times as long here."""
 
@@ -67,6 +65,7 @@ def _payload() -> Any:
     return request.payload
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("action", "code", "text"),
     [
@@ -89,6 +88,7 @@ def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAEBUS_MESSAGE_LIMIT", "10000")
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("small_limit")
 def test_6_a_payload_above_the_limit_is_refused_at_the_sender(garden: TestApp) -> None:
     begun = time.monotonic()
@@ -141,6 +141,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.alone
 def test_8_work_in_flight_is_finished_and_an_idle_connection_does_not_delay_the_end(
     start_process: Callable[..., ServiceProcess], shared_redis: RedisServer, free_port: int
 ) -> None:

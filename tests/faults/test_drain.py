@@ -15,8 +15,6 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.wire import wait_for_subscriber
 
-pytestmark = pytest.mark.alone
-
 Start = Callable[..., ServiceProcess]
 PROGRAM = """
     import os
@@ -78,6 +76,7 @@ def end(process: ServiceProcess, how: signal.Signals = signal.SIGTERM) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_service_ends_at_once_and_in_order(garden: Callable[..., ServiceProcess], how: signal.Signals) -> None:
     process = garden()
@@ -88,6 +87,7 @@ def test_an_idle_service_ends_at_once_and_in_order(garden: Callable[..., Service
     assert said == sorted(said)
 
 
+@pytest.mark.alone
 def test_a_thread_that_does_not_end_is_cut_off_and_named(garden: Callable[..., ServiceProcess]) -> None:
     process = garden(DAEBUS_DRAIN_SECONDS="1", DEAF="yes")
     process.wait_line("tick")
@@ -99,7 +99,7 @@ def test_a_thread_that_does_not_end_is_cut_off_and_named(garden: Callable[..., S
 def test_work_in_flight_finishes_and_is_answered(
     garden: Callable[..., ServiceProcess], shared_redis: RedisServer
 ) -> None:
-    process = garden(DAEBUS_DRAIN_SECONDS="4")
+    process = garden(DAEBUS_DRAIN_SECONDS="20")
     answer = gevent.spawn(DaebusCaller("garden", redis_url=shared_redis.url).send_request, "dig", {"seconds": 1})
     process.wait_line("digging")
     end(process)
@@ -107,6 +107,7 @@ def test_work_in_flight_finishes_and_is_answered(
     assert process.process.returncode == 0
 
 
+@pytest.mark.alone
 def test_work_that_takes_too_long_is_cut_off_and_logged(
     garden: Callable[..., ServiceProcess], shared_redis: RedisServer
 ) -> None:
@@ -125,7 +126,7 @@ def test_work_that_takes_too_long_is_cut_off_and_logged(
 def test_new_work_is_not_accepted_while_it_drains(
     garden: Callable[..., ServiceProcess], shared_redis: RedisServer
 ) -> None:
-    process = garden(DAEBUS_DRAIN_SECONDS="2")
+    process = garden(DAEBUS_DRAIN_SECONDS="20")
     caller = DaebusCaller("garden", redis_url=shared_redis.url)
     first = gevent.spawn(caller.send_request, "dig", {"seconds": 1})
     process.wait_line("digging")
@@ -137,6 +138,7 @@ def test_new_work_is_not_accepted_while_it_drains(
     assert process.output.count("digging") == 1
 
 
+@pytest.mark.alone
 def test_a_second_signal_ends_it_at_once(garden: Callable[..., ServiceProcess], shared_redis: RedisServer) -> None:
     process = garden(DAEBUS_DRAIN_SECONDS="60")
     DaebusCaller("garden", redis_url=shared_redis.url).send_to_service({"payload": {"seconds": 60}}, "dig")

@@ -28,8 +28,6 @@ from tests.support import wire
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.alone
-
 OUTAGE_SECONDS = 8.0
 LIMIT_SECONDS = 0.5
 
@@ -95,6 +93,7 @@ def check(traffic: Traffic, rounds: int, all_rounds: bool) -> str:
     return medians
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_kill_9_and_a_restart_8_s_later_under_traffic(traffic: Traffic, capsys: pytest.CaptureFixture[str]) -> None:
     medians = check(traffic, 3, all_rounds=False)
@@ -102,6 +101,7 @@ def test_kill_9_and_a_restart_8_s_later_under_traffic(traffic: Traffic, capsys: 
         print(f"\nafter kill -9 and {OUTAGE_SECONDS:g} s, working again in: {medians}")
 
 
+@pytest.mark.alone
 @pytest.mark.long
 def test_kill_9_three_times_in_a_row(traffic: Traffic, capsys: pytest.CaptureFixture[str]) -> None:
     medians = check(traffic, 3, all_rounds=True)
@@ -123,6 +123,7 @@ def test_many_short_outages_leave_nothing_doubled(traffic: Traffic) -> None:
     assert traffic.management.metric("daebus_bus_reconnects_total") >= 10
 
 
+@pytest.mark.alone
 def test_a_broadcast_during_a_short_outage_arrives_after_it(traffic: Traffic) -> None:
     """A publish waits `DAEBUS_SEND_SECONDS` for a lost bus, so a task that broadcasts need not handle the outage."""
     server = traffic.server

@@ -26,8 +26,6 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 from tests.support.wall_clock import DAY, HOUR, YEAR, WallClock
 
-pytestmark = pytest.mark.alone
-
 STEPS = (HOUR, -HOUR, 7 * DAY, -7 * DAY, 20 * YEAR, -20 * YEAR)
 TIMES = """
     import time
@@ -140,6 +138,7 @@ def times(shared_redis: RedisServer, start_process: Start, wall_clock: WallClock
     return start
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_no_client_notices_that_the_wall_clock_jumps(
     times: Callable[..., Times], wall_clock: WallClock, shared_redis: RedisServer, measured: Callable[[str], None]
@@ -183,7 +182,7 @@ def test_a_board_that_starts_in_1970_goes_on_once_it_knows_the_time(
     assert service.later(2)["now"] < DAY
     wall_clock.step(-wall_clock.wrong)
     seen = service.later(3)
-    assert seen["ticks"][-1][1] == pytest.approx(time.time(), abs=2)
+    assert seen["ticks"][-1][1] == pytest.approx(time.time(), abs=60)
     assert [name for name, _ in seen["minutes"]].count("workdays") == 1
     assert service.process.count("the wall clock was set forward") == 1
     assert service.process.terminate() == 0

@@ -18,8 +18,6 @@ from tests.support.ports import accepts
 from tests.support.process import ServiceProcess
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.alone
-
 PROGRAM = """
     import time
     from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket
@@ -95,6 +93,7 @@ def ended(service: Service, begun: float, within: float) -> None:
     assert "Traceback" not in service.process.output
 
 
+@pytest.mark.alone
 def test_idle_connections_and_silent_websockets_do_not_delay_the_end(start: Start) -> None:
     service = start()
     connections = [idle(service) for _ in range(5)] + [RawConnection(service.port)]
@@ -114,6 +113,7 @@ def test_idle_connections_and_silent_websockets_do_not_delay_the_end(start: Star
     assert service.process.count("client gone") == 3
 
 
+@pytest.mark.alone
 def test_requests_in_flight_are_answered_beside_silent_websockets(start: Start) -> None:
     service = start()
     connection, waiting = in_flight(service, 2), idle(service)
@@ -129,6 +129,7 @@ def test_requests_in_flight_are_answered_beside_silent_websockets(start: Start) 
     ended(service, begun, 3.5)
 
 
+@pytest.mark.alone
 def test_a_socket_message_in_flight_is_answered_before_the_close(start: Start) -> None:
     service = start()
     with RawWebSocket(service.port) as client:
@@ -154,6 +155,7 @@ def test_a_request_that_arrived_before_the_signal_is_answered(start: Start) -> N
     assert service.process.wait() == 0
 
 
+@pytest.mark.alone
 def test_work_beyond_the_drain_limit_is_cut_off_and_the_stop_hook_still_runs(start: Start) -> None:
     service = start(DAEBUS_DRAIN_SECONDS="1")
     connection = in_flight(service, 60)
@@ -164,6 +166,7 @@ def test_work_beyond_the_drain_limit_is_cut_off_and_the_stop_hook_still_runs(sta
     assert service.process.count("did not end within DAEBUS_DRAIN_SECONDS and are cut") == 1
 
 
+@pytest.mark.alone
 def test_ctrl_c_drains_too(start: Start) -> None:
     service = start()
     client = RawWebSocket(service.port)

@@ -20,8 +20,6 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.alone
-
 SENDERS = ("action", "http", "socket", "task", "thread", "native", "blocking")
 MESSAGES = 150
 CLIENTS = 50
@@ -162,6 +160,7 @@ def test_senders_of_every_kind_corrupt_no_frame_and_keep_their_order(
         assert client.close_in_order() == 1000
 
 
+@pytest.mark.alone
 def test_a_client_that_never_reads_delays_nobody_and_is_dropped(crowd: Service) -> None:
     wait_until(lambda: ask(crowd.port, "GET", "/state").json["clients"] == 0)
     deaf = RawWebSocket(crowd.port)
@@ -190,6 +189,7 @@ def test_a_client_that_never_reads_delays_nobody_and_is_dropped(crowd: Service) 
     reader.close()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["slow", "block"])
 def test_a_slow_handler_delays_only_its_own_client(crowd: Service, kind: str) -> None:
     with RawWebSocket(crowd.port) as slow, RawWebSocket(crowd.port) as other:

@@ -20,8 +20,6 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 from tests.support.wire import WebSocketClient
 
-pytestmark = pytest.mark.alone
-
 SECONDS = 5
 PROGRAM = f"""
     import ctypes
@@ -65,6 +63,7 @@ def _status(port: int, path: str) -> int:
     return requests.get(f"http://127.0.0.1:{port}{path}", timeout=5).status_code
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_five_seconds_in_c_delay_no_other_client(bench: tuple[ServiceProcess, int, int, str]) -> None:
     process, port, management, url = bench
