@@ -4,6 +4,7 @@ SIGTERM, SIGINT, SIGQUIT and SIGHUP ask for a graceful stop: the service drains 
 SIGINT or SIGQUIT ends it at once, with code 130. SIGHUP never counts as the second signal, because a closing terminal
 sends it more than once. If SIGHUP was ignored at the start (nohup), it stays ignored.
 
+    `daebus run`      nothing of the service is imported yet: the process ends immediately, without any cleanup
     before app.run()  nothing is served yet, so the program ends immediately: Asked is raised in the main thread
     while it runs     Asks handles them; with HTTP it is gunicorn's master (master.py)
 """
@@ -38,14 +39,28 @@ class Asked(KeyboardInterrupt, SystemExit):
 def heed() -> None:
     """From now on the signals above stop the program gracefully. Signals that the program already handles or ignores
     are left alone; in an interactive Python all are."""
+    _handle(_end)
+
+
+def heed_at_once() -> None:
+    """Until `heed` is called, the signals above end the process with code 0, without unwinding. For a command that has
+    not started anything yet: an exception would end in its argument parser, which reports an interrupted command."""
+    _handle(_leave)
+
+
+def _handle(handler: Handler) -> None:
     if sys.flags.interactive or hasattr(sys, "ps1"):
         return
     for number in ENDING:
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _leave):
             try:
-                install(number, _end)
+                install(number, handler)
             except ValueError:  # not the main thread: Python cannot set handlers here
                 return
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(0)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -6,6 +6,7 @@ signals change nothing.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -69,21 +70,35 @@ PROGRAM = """
         app.run()
         print("run has returned", flush=True)
 """
+# Sends SIGTERM to its own process when the module `AT` is imported, or at that import after signals are handled.
+AT_AN_IMPORT = """
+    import os, signal, sys
+
+    class Stopping:
+        seen = 0
+
+        def find_spec(self, name, path=None, target=None):
+            self.seen += signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            if os.environ["AT"] in (name, str(self.seen)):
+                sys.meta_path.remove(self)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    sys.meta_path.insert(0, Stopping())
+"""
+COMMAND = [sys.executable, "-m", "daebus_runtime", "run", "shop.py"]
 LINE = [sys.executable, "-m", "gunicorn", "-c", "python:daebus_runtime.gunicorn", "shop:app"]
 
 
 @pytest.fixture
 def shop(start_process: Start, shared_redis: RedisServer, free_port: int, tmp_path: Path) -> Callable[..., Any]:
-    """Starts the shop in one of three ways: alone, http, gunicorn."""
+    """Starts the shop in one of four ways: alone, http, command, gunicorn."""
 
     def start(way: str, ready: bool = True, **settings: str) -> ServiceProcess:
         env = {"DAEBUS_REDIS_URL": shared_redis.url, "DAEBUS_HTTP_PORT": str(free_port), **settings}
         if way != "alone":
             env["HTTP"] = "yes"
-        program = start_process(PROGRAM, env=env, name="shop.py") if way != "gunicorn" else None
-        if program is None:
-            (tmp_path / "shop.py").write_text(textwrap.dedent(PROGRAM))
-            program = start_process(LINE, env=env)
+        (tmp_path / "shop.py").write_text(textwrap.dedent(PROGRAM))
+        program = start_process({"gunicorn": LINE, "command": COMMAND}.get(way, tmp_path / "shop.py"), env=env)
         if ready:
             wait_for_subscriber(shared_redis.client(), "shop")
         return program
@@ -152,6 +167,51 @@ def test_before_the_service_starts_a_signal_ends_the_program_at_once(
     assert process.lines == ["imported"]
 
 
+@pytest.fixture
+def stopped_at_an_import(shop: Callable[..., Any], tmp_path: Path) -> Callable[[str, str], ServiceProcess]:
+    """Starts the shop in a way; it gets SIGTERM at an import (AT_AN_IMPORT)."""
+    folder = tmp_path / "at an import"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(textwrap.dedent(AT_AN_IMPORT))
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return lambda way, at: shop(way, ready=False, AT=at, PYTHONPATH=path)
+
+
+@pytest.mark.parametrize(
+    ("way", "module"),
+    [
+        ("alone", "gevent"),
+        ("http", "gunicorn"),
+        ("command", "click"),
+        ("command", "daebus_runtime.cli.serve"),
+        ("command", "shop"),
+        ("gunicorn", "gevent.monkey"),
+        ("gunicorn", "shop"),
+    ],
+)
+def test_a_signal_during_an_import_ends_the_program_at_once(
+    stopped_at_an_import: Callable[[str, str], ServiceProcess], way: str, module: str
+) -> None:
+    process = stopped_at_an_import(way, module)
+    ended_in_order(process, 30)
+    assert "started" not in process.output
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["alone", "http", "command", "gunicorn"])
+def test_a_signal_at_any_import_ends_the_program_in_order(
+    stopped_at_an_import: Callable[[str, str], ServiceProcess], way: str
+) -> None:
+    for at in itertools.count(1, 29):
+        process = stopped_at_an_import(way, str(at))
+        wait_until(lambda one=process: not one.running or one.count("service shop started"), 30)
+        process.terminate()  # when there are fewer imports, it serves by now
+        ended_in_order(process)
+        if process.count("service shop started"):
+            break
+    assert at > 29
+
+
 @pytest.mark.parametrize(
     ("way", "number"),
     [
@@ -159,6 +219,7 @@ def test_before_the_service_starts_a_signal_ends_the_program_at_once(
         ("http", signal.SIGTERM),
         ("http", signal.SIGINT),
         ("websocket", signal.SIGTERM),
+        ("command", signal.SIGTERM),
         ("gunicorn", signal.SIGTERM),
     ],
 )
@@ -169,7 +230,7 @@ def test_signals_are_handled_before_the_port_opens(
         "management": {"DAEBUS_MANAGEMENT_PORT": str(free_port)},
         "websocket": {"WEBSOCKET": str(free_port)},
     }.get(way, {})
-    process = shop(way if way in ("http", "gunicorn") else "alone", ready=False, **settings)
+    process = shop(way if way in ("http", "command", "gunicorn") else "alone", ready=False, **settings)
     wait_until(lambda: accepts(free_port), 20)
     process.signal(number)
     ended_in_order(process)

@@ -10,6 +10,13 @@ reached; 4 no answer, or not in time; 130 interrupted.
 
 from __future__ import annotations
 
+import sys
+
+from .. import signals
+
+if sys.argv[1:2] == ["run"]:
+    signals.heed_at_once()  # before the slow imports: a service that is asked to stop ends with code 0 at any moment
+
 import click
 
 from .. import __version__

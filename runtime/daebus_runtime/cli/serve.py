@@ -24,8 +24,8 @@ def run(target: str, reload: bool) -> None:
     """
     from .. import signals
 
-    signals.heed()
     try:
+        signals.heed()
         _run(target, reload)
     except signals.Asked:
         return  # before it served anything
