@@ -24,6 +24,7 @@ from tests.support.waiting import wait_until
 Start = Callable[..., ServiceProcess]
 
 GARDEN = """
+    import os
     import time
     from daebus import Daebus, broadcast, request
 
@@ -41,6 +42,14 @@ GARDEN = """
         print("slow began", flush=True)
         time.sleep(request.payload["seconds"])
         return "slow done"
+
+
+    @app.action("held")
+    def held():
+        print("held began", flush=True)
+        while not os.path.exists("release"):
+            time.sleep(0.02)
+        return "held done"
 
 
     @app.action("shout")
