@@ -64,40 +64,116 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {kind: (project / ".github/workflows/ci.yml").read_text() for kind, project in projects.items()}
 
 
-def push(text: str) -> dict[str, Any]:
-    job: dict[str, Any] = yaml.safe_load(text)["jobs"]["push"]
-    return job
+def job(text: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(text)["jobs"][name]
+    return found
 
 
-def scripts(text: str) -> list[str]:
-    return [step["run"] for step in push(text)["steps"] if "run" in step]
+def scripts(text: str, name: str = "push") -> list[str]:
+    return [step["run"] for step in job(text, name)["steps"] if "run" in step]
 
 
 @each_kind
 def test_both_are_built_before_either_is_pushed(texts: dict[str, str], kind: str) -> None:
     said, registry = scripts(texts[kind]), KINDS[kind]
-    built = said.index("make image chart")
+    built = next(number for number, script in enumerate(said) if script.startswith("make image chart"))
     pushed = [number for number, script in enumerate(said) if re.search("docker push|helm push|gh release", script)]
-    assert built < min(pushed)
-    assert f'docker push "{registry.answer}/my-service:${{GITHUB_REF_NAME#v}}"' in said
-    assert registry.charts in said[-1]
+    assert [built < number for number in pushed] == [True]
+    assert f"{registry.answer}/my-service:${{GITHUB_REF_NAME#v}}" in said[pushed[0]]
+    assert job(texts[kind], "release")["needs"] == "push"
+    assert registry.charts in scripts(texts[kind], "release")[-1]
+
+
+@each_kind
+def test_what_was_tried_is_what_is_pushed(texts: dict[str, str], tmp_path: Path, kind: str) -> None:
+    """Without building again; an image that does not get healthy is not pushed."""
+    said, image = scripts(texts[kind]), f"{KINDS[kind].answer}/my-service"
+    after = said[next(number for number, script in enumerate(said) if script.startswith("make image chart")) + 1 :]
+    assert not [script for script in after if re.search("docker (buildx )?build|make ", script)]
+    settings = {"GITHUB_REF_NAME": "v1.2.3", "GITHUB_RUN_ID": "7", "ARCHITECTURE": "arm64"}
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    docker = stand_in(tmp_path / "docker")
+    for script in after:
+        subprocess.run(["bash", "-ec", script], env={**os.environ, "PATH": path, **settings}, check=True)
+    words = [call for call in calls(docker) if call.split()[0] in ("run", "tag", "push")]
+    assert words[0].endswith(f" {image}:1.2.3")
+    name = f"{image}:1.2.3" if KINDS[kind].machine == "self-hosted" else f"{image}:1.2.3-arm64"
+    assert words[-1] == f"push {name}"
+    assert words[1:-1] == ([] if name.endswith(":1.2.3") else [f"tag {image}:1.2.3 {name}"])
+    stand_in(tmp_path / "timeout", "30")
+    assert subprocess.run(["bash", "-ec", after[0]], env={**os.environ, "PATH": path, **settings}).returncode != 0
+    assert calls(docker)[-1] == "rm --force service-7", "nothing stays on a machine of one's own"
+
+
+@each_kind
+def test_both_architectures_are_pushed_with_contents_and_origin(texts: dict[str, str], kind: str) -> None:
+    said, joined = "\n".join(scripts(texts[kind])), "\n".join(scripts(texts[kind], "release"))
+    if KINDS[kind].machine == "self-hosted":  # there is one machine, and an engine that is not ours to set
+        assert not re.search("--sbom|sudo|imagetools", said + joined)
+        return
+    rows = job(texts[kind], "push")["strategy"]["matrix"]["include"]
+    assert {row["architecture"]: row["machine"] for row in rows} == {
+        "amd64": "ubuntu-24.04",
+        "arm64": "ubuntu-24.04-arm",
+    }
+    assert 'make image chart BUILD="--sbom=true --provenance=mode=max"' in said
+    assert said.index("containerd-snapshotter") < said.index("make image chart"), "an engine without it has no place"
+    assert 'imagetools create --tag "$image" "$image-amd64" "$image-arm64"' in joined
+
+
+def test_a_released_base_is_named_by_its_digest(texts: dict[str, str], tmp_path: Path) -> None:
+    """A base of one's own commit is built in the same job, and has no digest before."""
+    assert "BASE_TAG" not in texts["GitHub"]
+    template = plain_template(tmp_path / "template")
+    released = (template / "copier.yml").read_text()
+    released = re.sub(r"^(base_tag:\n(?:  .*\n)+?  default: )\|-\n(?:    .*\n)+", r"\1v0.1.0\n", released, flags=re.M)
+    released = re.sub(
+        r"^(base_registry:\n(?:  .*\n)+?  default: )\|-\n(?:    .*\n)+", r"\1ghcr.io/org\n", released, flags=re.M
+    )
+    (template / "copier.yml").write_text(released)
+    project = copy_project(template, tmp_path / "service", service_name="my_service", image_registry="ghcr.io/org")
+    said = scripts((project / ".github/workflows/ci.yml").read_text())
+    [script] = [script for script in said if "BASE_TAG" in script]
+    assert said.index(script) < said.index('make image chart BUILD="--sbom=true --provenance=mode=max"')
+    docker = stand_in(tmp_path / "docker")
+    docker.write_text(docker.read_text() + "\necho sha256:0123\n")
+    settings = {"BASE": "ghcr.io/org/daebus-base", "GITHUB_ENV": str(tmp_path / "env")}
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-ec", script], env={**os.environ, "PATH": path, **settings}, check=True)
+    assert (tmp_path / "env").read_text() == "BASE_TAG=v0.1.0@sha256:0123\n"
+    tried = subprocess.run(
+        ["make", "--dry-run", "--always-make", "image", "UV=", "DOCKER=true"],
+        cwd=project,
+        env={**os.environ, "BASE_TAG": "v0.1.0@sha256:0123"},
+        capture_output=True,
+        text=True,
+    )
+    assert "--build-arg BASE_TAG=v0.1.0@sha256:0123 " in tried.stdout, tried.stderr
 
 
 @each_kind
 def test_a_registry_is_given_what_it_needs(texts: dict[str, str], kind: str) -> None:
     registry, host = KINDS[kind], KINDS[kind].answer.split("/")[0]
     assert registry.secret.lower() in texts[kind].lower()
-    logins = re.findall(rf"(docker|helm registry) login .*{re.escape(host)}", "\n".join(scripts(texts[kind])))
-    assert logins == (["docker"] if kind == "Docker Hub" else ["docker", "helm registry"])
+    for name in ("push", "release"):
+        logins = re.findall(rf"(docker|helm registry) login .*{re.escape(host)}", "\n".join(scripts(texts[kind], name)))
+        assert logins == (["docker"] if kind == "Docker Hub" else ["docker", "helm registry"])
 
 
 @each_kind
 def test_it_runs_where_the_registry_is_reached_with_the_rights_that_it_needs(texts: dict[str, str], kind: str) -> None:
-    job = push(texts[kind])
-    assert job["runs-on"] == KINDS[kind].machine
-    assert (job["if"], set(job["needs"])) == ("startsWith(github.ref, 'refs/tags/v')", {"check", "image"})
-    more = {"GitHub": {"packages": "write"}, "Amazon": {"id-token": "write"}, "Docker Hub": {"contents": "write"}}
-    assert job["permissions"] == {"contents": "read"} | more.get(kind, {})
+    push, release = job(texts[kind], "push"), job(texts[kind], "release")
+    own = KINDS[kind].machine == "self-hosted"
+    assert (push["runs-on"], release["runs-on"]) == (
+        "self-hosted" if own else "${{ matrix.machine }}",
+        KINDS[kind].machine,
+    )
+    assert push["if"] == release["if"] == "startsWith(github.ref, 'refs/tags/v')"
+    assert set(push["needs"]) == {"check", "image"}
+    more = {"GitHub": {"packages": "write"}, "Amazon": {"id-token": "write"}}.get(kind, {})
+    assert push["permissions"] == {"contents": "read"} | more
+    hub = {"contents": "write"} if kind == "Docker Hub" else {}
+    assert release["permissions"] == {"contents": "read"} | more | hub
 
 
 @each_kind
