@@ -21,6 +21,8 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.wall_clock import WallClock, why_not
 
+pytest.register_assert_rewrite("tests.docs.drivers", "tests.docs.stage")  # their assertions explain themselves too
+
 # A shell starts background jobs with SIGINT and SIGQUIT ignored, and nohup ignores SIGHUP. Every program that the tests
 # start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,8 +16,6 @@ from tests.support.redis_server import RedisServer
 if TYPE_CHECKING:
     from tests.docs.stage import Stage
 
-pytest.register_assert_rewrite("tests.docs.drivers", "tests.docs.stage")
-
 
 @pytest.fixture
 def make_stage(

@@ -133,6 +133,7 @@ def test_nothing_is_imported_or_compiled_in_the_loop_of_a_service_that_serves(
     settings = {"HTTP_PORT": port, "MANAGEMENT_PORT": management, "REDIS_URL": shared_redis.url}
     process = start_process(PROGRAM, env={f"DAEBUS_{name}": str(value) for name, value in settings.items()})
     process.wait_line("service late started")
+    wait_until(lambda: fetch(f"http://127.0.0.1:{management}/readyz") == 200, 10)
     with DaebusCaller("late", redis_host="127.0.0.1", redis_port=shared_redis.port) as caller:
         caller.send_request("watch", {})
         use_everything(caller, f"127.0.0.1:{port}", f"127.0.0.1:{management}")
