@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -58,62 +59,76 @@ def serve_stream(url: str) -> None:
         writing.post(pack("XACK", STREAM, GROUP, *[identity for identity, _ in entries]))
 
 
-def call(kind: str, url: str, callers: int, seconds: float) -> int:
-    inbox = f"bare:replies:{os.getpid()}"
-    waiting: dict[int, Any] = {}
-    latencies: list[float] = []
-    errors = 0
-    last = 0
-    stopping = False
-    hub = get_hub()
-    soon = hub.loop.run_callback
-    clock = time.perf_counter
+class Callers:
+    """Callers at once, each with one request on its way, over one link. They go on until `stopping`."""
 
-    def receive(_: bytes, data: bytes) -> None:
-        message = orjson.loads(data)
-        caller = waiting.pop(message["id"], None)
-        if caller is not None:
-            soon(caller.switch, message["p"])
+    def __init__(self, kind: str, url: str) -> None:
+        self.inbox = f"bare:replies:{os.getpid()}"
+        self.latencies: list[float] = []
+        self.errors = 0
+        self.stopping = False
+        self._last = 0
+        self._waiting: dict[int, Any] = {}
+        self._link = BareLink(url, on_message=self._receiver())
+        self._link.reader.link_exception(lambda _: os._exit(1))
+        self._link.subscribe(self.inbox)
+        self._link.call("PING")
+        self._send = self._publish if kind == "pubsub" else self._append
 
-    link = BareLink(url, on_message=receive)
-    link.reader.link_exception(lambda _: os._exit(1))
-    link.subscribe(inbox)
-    link.call("PING")
+    def _receiver(self) -> Callable[[bytes, bytes], None]:
+        waiting, soon = self._waiting, get_hub().loop.run_callback
 
-    def send(data: bytes) -> None:
-        if kind == "pubsub":
-            link.post(pack("PUBLISH", SERVICE, data))
-        else:
-            link.post(pack("XADD", STREAM, "MAXLEN", "~", 20_000, "*", "d", data))
+        def receive(_: bytes, data: bytes) -> None:
+            message = orjson.loads(data)
+            caller = waiting.pop(message["id"], None)
+            if caller is not None:
+                soon(caller.switch, message["p"])
 
-    def caller() -> None:
-        nonlocal errors, last
-        while not stopping:
-            last += 1
-            identity, begun = last, clock()
+        return receive
+
+    def _publish(self, data: bytes) -> None:
+        self._link.post(pack("PUBLISH", SERVICE, data))
+
+    def _append(self, data: bytes) -> None:
+        self._link.post(pack("XADD", STREAM, "MAXLEN", "~", 20_000, "*", "d", data))
+
+    def call(self) -> None:
+        """Run one caller."""
+        hub, clock, send, waiting, inbox = get_hub(), time.perf_counter, self._send, self._waiting, self.inbox
+        latencies = self.latencies
+        while not self.stopping:
+            self._last += 1
+            identity, begun = self._last, clock()
             waiting[identity] = getcurrent()
             send(orjson.dumps({"id": identity, "r": inbox, "m": "echo", "p": BODY}))
             if hub.switch() != BODY:
-                errors += 1
+                self.errors += 1
             latencies.append(clock() - begun)
 
-    for _ in range(callers):
-        gevent.spawn(caller)
+
+def call(kind: str, url: str, count: int, seconds: float) -> int:
+    callers = Callers(kind, url)
+    for _ in range(count):
+        gevent.spawn(callers.call)
     gevent.sleep(WARM_UP)
-    latencies.clear()
-    begun = clock()
+    callers.latencies.clear()
+    begun = time.perf_counter()
     gevent.sleep(seconds)
-    measured, elapsed = sorted(latencies), clock() - begun
-    stopping = True
-    count = len(measured)
-    figures = {
+    measured, elapsed = sorted(callers.latencies), time.perf_counter() - begun
+    callers.stopping = True
+    print(json.dumps(figures(measured, elapsed, callers.errors)), flush=True)
+    return 0 if measured and not callers.errors else 1
+
+
+def figures(latencies: list[float], elapsed: float, errors: int) -> dict[str, int | None]:
+    """latencies: in seconds, sorted. p50 and p99 are microseconds."""
+    count = len(latencies)
+    return {
         "rate": round(count / elapsed),
-        "p50": round(measured[count // 2] * 1e6) if count else None,
-        "p99": round(measured[int(count * 0.99)] * 1e6) if count else None,
+        "p50": round(latencies[count // 2] * 1e6) if count else None,
+        "p99": round(latencies[int(count * 0.99)] * 1e6) if count else None,
         "errors": errors,
     }
-    print(json.dumps(figures), flush=True)
-    return 0 if count and not errors else 1
 
 
 def run(arguments: list[str]) -> int:
