@@ -160,13 +160,13 @@ def _name(key: Any) -> str:
         text = _write(key, 0)
         if text != "null" or key is None:
             return text
-    raise _Refused(f"{key!r} cannot be a name in JSON; keys are text, numbers, booleans or None")
+    raise _Refused(f"{key!r} cannot be a key in JSON; keys are text, numbers, booleans or None")
 
 
 def _check_unique(names: list[str]) -> None:
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise _Refused(f"two keys of a dict would both be named {twice!r}")
+        raise _Refused(f"two keys of a dict would both become {twice!r} in JSON")
 
 
 def _integer(value: int, room: int = 0) -> str:
@@ -195,7 +195,7 @@ def _decimal(value: decimal.Decimal) -> float | None:
         return None
     number = float(value)
     if math.isinf(number):
-        raise _Refused(f"{value} is beyond the numbers of JSON; send it as text")
+        raise _Refused(f"{value} is not a number in JSON; send it as text")
     return number
 
 
@@ -254,7 +254,7 @@ def _refuse_constant(name: str) -> Any:
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError("a number in JSON is beyond those of a double")
+        raise ValueError("a number in JSON is too large for a double")
     return number
 
 

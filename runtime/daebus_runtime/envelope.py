@@ -190,5 +190,5 @@ def _object(data: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise MalformedMessage(f"the message is not JSON: {error}") from None
     if type(message) is not dict:
-        raise MalformedMessage(f"the message is JSON, but no object: {type(message).__name__}")
+        raise MalformedMessage(f"the message is JSON, but not an object: {type(message).__name__}")
     return message

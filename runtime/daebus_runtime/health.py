@@ -65,13 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m daebus_runtime.health", description="How is the service here?")
     parser.add_argument(
-        "--live", action="store_true", help="ask /livez (does it run) instead of /readyz (may it be sent work)"
+        "--live", action="store_true", help="ask /livez (is it alive) instead of /readyz (can it take work)"
     )
     parser.add_argument("--url", help="where to ask; default http://127.0.0.1:$DAEBUS_MANAGEMENT_PORT")
-    parser.add_argument("--post", action="store_true", help="with POST instead of GET; needs --url")
+    parser.add_argument("--post", action="store_true", help="send POST instead of GET; needs --url")
     options = parser.parse_args(arguments)
     if options.post and not options.url:
-        return _say(NOT_CONFIGURED, "--post: the management port takes no POST; say with --url which route does")
+        return _say(NOT_CONFIGURED, "--post: the management port accepts no POST; name a route that does with --url")
     path = "/livez" if options.live else "/readyz"
     try:
         address = _address_of(options.url) if options.url else management_address()

@@ -37,4 +37,4 @@ class Losses:
             seen = count
             gevent.sleep(QUIET_SECONDS)
         del self._counts[reason]
-        runtime_logger.info("no more messages are lost (reason %s); %d were", reason, count)
+        runtime_logger.info("messages are no longer lost (reason %s); %d were lost", reason, count)

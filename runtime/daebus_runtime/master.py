@@ -134,7 +134,8 @@ class Master(arbiter.Arbiter):  # type: ignore[misc]
 
     def handle_usr2(self) -> None:
         runtime_logger.warning(
-            "SIGUSR2 asks for a second master, which would hold everything twice; start anew instead"
+            "SIGUSR2 asks for a second master, which would open every port and subscription twice; "
+            "restart the service instead"
         )
 
     def handle_ttou(self) -> None:

@@ -53,8 +53,8 @@ def _patch() -> None:
     stubborn = _rebind(old) if ssl.SSLContext is not old["SSLContext"] else []
     if stubborn:
         warnings.warn(
-            f"{', '.join(stubborn)} took parts of ssl before Daebus could make them cooperative: "
-            "TLS there blocks every other handler meanwhile; import daebus first",
+            f"{', '.join(stubborn)} imported parts of ssl before Daebus could make them cooperative, so "
+            "TLS in it blocks all other handlers; import daebus first",
             RuntimeWarning,
             stacklevel=_programs_frame(),
         )

@@ -208,7 +208,7 @@ def _check_name(kind: str, name: object) -> str:
     if not isinstance(name, str) or not name.strip() or len(name) > 256:
         raise RegistrationError(f"the name of {kind} is a text of 1 to 256 characters, not {name!r}")
     if keys.SURROGATE.search(name):
-        raise RegistrationError(f"the name of {kind} is Unicode, and {name!r} has a lone surrogate: nobody can send it")
+        raise RegistrationError(f"the name of {kind} cannot be sent: {name!r} has a lone surrogate")
     return name
 
 

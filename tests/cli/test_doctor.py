@@ -101,7 +101,7 @@ def test_a_malformed_url(daebus: Run) -> None:
     assert "DAEBUS_REDIS_URL: its value (not shown, it may hold a password) is not redis://" in text
     assert "set DAEBUS_REDIS_URL to redis://[user:password@]host[:port][/db]" in text
     assert "s3cret" not in done.stdout
-    assert "not looked for" in finding(done, "warn", "bus")
+    assert "not checked" in finding(done, "warn", "bus")
 
 
 def test_a_port_taken(daebus: Run, healthy: dict[str, str], taken_port: int, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_a_form_that_is_not_utf_8_is_refused() -> None:
         assert service.http("GET", "/%ff").status == 400
         assert service.http("GET", "/x?a=%ff").status == 400
         bad = service.http("POST", "/x", body=b'"\xff"', headers={"content-type": "application/json"})
-        assert bad.json == {"error": "Bad Request", "detail": "the body is no valid JSON"}
+        assert bad.json == {"error": "Bad Request", "detail": "the body is not valid JSON"}
 
 
 def test_a_body_in_memory_is_limited_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ def test_clients_can_be_disconnected(app: Daebus) -> None:
         wait_until(lambda: b.closed == (4000, "why"))
         wait_until(lambda: websocket.get_clients() == ["c"])
         for code in (0, 999, 1005, 1006, 1015, 2000, 5000):
-            with pytest.raises(ValueError, match=f"{code} is no close code"):
+            with pytest.raises(ValueError, match=f"{code} is not a close code"):
                 websocket.disconnect_client("c", code)
         assert c.request("echo", 1)["data"] == 1
         assert websocket.disconnect_all_clients() == 1

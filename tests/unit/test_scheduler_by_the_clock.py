@@ -145,7 +145,7 @@ def test_skipped_runs_are_logged_once_until_a_run_ends_in_time(bench: Bench, cap
         return run is not None
 
     def said() -> int:
-        return sum("task 'tick' is still at work" in record.getMessage() for record in caplog.records)
+        return sum("task 'tick' still runs" in record.getMessage() for record in caplog.records)
 
     assert [begin() for _ in range(4)] == [True, False, False, False]
     assert said() == 1
@@ -175,7 +175,7 @@ def test_runs_that_are_late_now_and_then_do_not_fill_the_log(bench: Bench, caplo
             gate.set()
             gevent.joinall([run] if run else [], timeout=5)
             gate.clear()
-    assert sum("still at work" in record.getMessage() for record in caplog.records) == 1
+    assert sum("still runs" in record.getMessage() for record in caplog.records) == 1
 
 
 @pytest.mark.parametrize("jitter", [0.2, 1.0])
@@ -201,7 +201,7 @@ def test_a_jitter_is_at_most_the_interval_that_a_task_is_changed_to(bench: Bench
     bench.scheduler.reschedule("tick", cron="* * * * *")
     begun = bench.clock.wall()
     assert bench.scheduler.next_due() + bench.clock.set == pytest.approx(begun - begun % 60 + 60 + 20)
-    with pytest.raises(RegistrationError, match="cannot be kept"):
+    with pytest.raises(RegistrationError, match="an interval is"):
         bench.scheduler.reschedule("tick", interval=1e-9)
     assert len(bench.pass_by(60)) == 1  # once a minute, as before
 

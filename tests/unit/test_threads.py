@@ -180,7 +180,7 @@ def test_a_thread_that_is_still_stopping_is_not_started_again_and_that_is_logged
         assert begun.wait(5)
         assert app.stop_thread("deaf", timeout=0.05) is False
         assert app.start_thread("deaf") is False
-        assert "thread 'deaf' is not started: it was told to end and has not ended yet" in caplog.text
+        assert "thread 'deaf' is not started: it was asked to end and has not ended yet" in caplog.text
         released.set()
         assert app.stop_thread("deaf") is True
         assert app.start_thread("deaf") is True

@@ -92,7 +92,7 @@ def test_a_database_number_is_logged_at_the_start_since_channels_ignore_it(
     topologies.check(f"redis://127.0.0.1:{shared_redis.port}/0")
     assert not caplog.records
     topologies.check(f"redis://127.0.0.1:{shared_redis.port}/5")
-    assert "database 5: channels know no database" in caplog.records[0].getMessage()
+    assert "database 5, but channels belong to no database" in caplog.records[0].getMessage()
     with pytest.raises(ConfigurationError, match="DB index is out of range"):
         topologies.check(f"redis://127.0.0.1:{shared_redis.port}/5000")
 

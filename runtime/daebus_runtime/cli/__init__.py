@@ -32,7 +32,7 @@ HELP = f"""Run services, and talk to those that run.
   daebus call my_service greet '{{"name": "Ada"}}'
   daebus listen 'sensors.*'                 watch broadcasts
   daebus send sensors.roof '{{"celsius": 21}}'
-  daebus doctor my_service.py               what is wrong, and what mends it
+  daebus doctor my_service.py               what is wrong, and how to repair it
 
 DAEBUS_REDIS_URL names the bus for all of them; `daebus COMMAND --help` tells more.
 

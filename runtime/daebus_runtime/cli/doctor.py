@@ -56,7 +56,7 @@ def fail(about: str, text: str, cure: str) -> Finding:
 @bus.bus_option
 @click.pass_context
 def doctor(ctx: click.Context, target: str | None, services: Sequence[str], redis_url: str | None) -> None:
-    """Find out what is wrong, and what mends it.
+    """Find out what is wrong, and how to repair it.
 
     Looks at the settings, the application, the bus, who listens there, and the ports. The application is TARGET, as in
     `daebus run`, or the one that pyproject.toml in this folder names. --service names others that should answer. Each
@@ -140,7 +140,7 @@ class Examination:
     # --- the bus --------------------------------------------------------------------------------------------------
     def _bus(self) -> Iterator[Finding]:
         if "redis_url" in self.bad and self.redis_url is None:
-            yield warn("bus", "not looked for: DAEBUS_REDIS_URL cannot be used")
+            yield warn("bus", "not checked: DAEBUS_REDIS_URL cannot be used")
             return
         try:
             address = bus.named_address(self.redis_url)
@@ -167,7 +167,7 @@ class Examination:
         mode, program = self.settings.embedded, embedded.find_program()
         start = f"a service starts {program} of its own" if program else ""
         if mode == "never":
-            yield fail("bus", "none is named, and DAEBUS_EMBEDDED=never forbids to start one", f"{embedded.CURE}")
+            yield fail("bus", "none is named, and DAEBUS_EMBEDDED=never forbids starting one", f"{embedded.CURE}")
             return None
         met = embedded.greet("localhost", settings.DEFAULT_REDIS_PORT)
         if met in (embedded.Greeting.REDIS, embedded.Greeting.PASSWORD) and mode == "auto":
@@ -203,7 +203,7 @@ class Examination:
         for service in dict.fromkeys([*self.services, *([own] if own and self._is_heard() else [])]):
             count = services.replicas(transport, service)
             if count is None:
-                yield warn("service", f"{service!r}: not known, this user may not ask", "allow it PUBSUB")
+                yield warn("service", f"{service!r}: unknown, because this user may not ask", "allow it PUBSUB")
             elif count:
                 self.answering.add(service)
                 yield ok("service", f"{service!r} answers: {count} replica{'s' * (count > 1)}")
@@ -258,7 +258,7 @@ class Examination:
             elif (own := self._own_service()) in self.answering or (own is None and self.answering):
                 yield ok(kind, f"{obstacle}; the service runs")
             elif not self._is_heard():
-                yield warn(kind, f"{obstacle}: this service itself, or a program to be ended first")
+                yield warn(kind, f"{obstacle}: it is this service, or a program that must be ended first")
             else:
                 level = fail if named or self.app is not None else warn
                 yield level(kind, obstacle, f"end that one, or choose another port, as in {variable}={port + 1}")

@@ -188,7 +188,7 @@ class WorkerPool:
             except gevent.GreenletExit:
                 raise
             except BaseException:
-                runtime_logger.exception("a handler's surroundings failed")
+                runtime_logger.exception("an internal error around a handler")
             finally:
                 worker.job = None
                 lane.running -= 1

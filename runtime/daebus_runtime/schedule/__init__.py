@@ -92,7 +92,7 @@ def _check_interval(name: str, interval: object) -> None:
         raise RegistrationError(f"task {name!r}: an interval is a number of seconds above 0, not {interval!r}{kind}")
     if not LEAST_SECONDS <= interval <= MOST_SECONDS:
         raise RegistrationError(
-            f"task {name!r}: an interval of {interval!r} s cannot be kept; {LEAST_SECONDS} to {MOST_SECONDS:.0f} s can"
+            f"task {name!r}: an interval is {LEAST_SECONDS} to {MOST_SECONDS:.0f} s, not {interval!r} s"
         )
 
 

@@ -187,5 +187,5 @@ def _days(text: str, months: set[int]) -> Any:
         return LAST
     days = DAY.numbers(text)
     if min(days) > max(LONGEST_MONTHS[month - 1] for month in months):
-        raise ValueError(f"{DAY.title}: no month that is asked for has a day {min(days)}")
+        raise ValueError(f"{DAY.title}: none of the months has a day {min(days)}")
     return _listed(days, 31)

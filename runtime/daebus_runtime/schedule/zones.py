@@ -40,7 +40,7 @@ def _of(timezone: datetime.tzinfo) -> Zone:
     def offset(when: int) -> int:
         ahead = datetime.datetime.fromtimestamp(when, timezone).utcoffset()
         if ahead is None:
-            raise ValueError(f"timezone={timezone!r} does not say how far it is ahead of UTC")
+            raise ValueError(f"timezone={timezone!r} has no offset from UTC")
         return round(ahead.total_seconds())
 
     offset(0)

@@ -81,7 +81,7 @@ class Planned:
         if not self._told and now - self._said >= SAY_SECONDS:
             self._told, self._said = True, now
             runtime_logger.warning(
-                "task %r is still at work when its next run is due, which is skipped, as are all until it has ended",
+                "task %r still runs although its next run is due; runs are skipped until it has ended",
                 self.task.name,
             )
         self._late = True

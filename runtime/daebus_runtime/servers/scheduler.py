@@ -83,7 +83,8 @@ class Scheduler:
         if abs(moved) >= STEP_SECONDS:
             self._metrics.clock_steps += 1
             runtime_logger.warning(
-                "the wall clock was set %s by %.1f s, or the machine slept; interval tasks go on, cron tasks follow it",
+                "the wall clock was set %s by %.1f s, or the machine slept; interval tasks continue, cron tasks follow "
+                "the new time",
                 "forward" if moved > 0 else "back",
                 abs(moved),
             )
@@ -154,5 +155,5 @@ def run_task(app: Service, task: Task, scheduled: float, blocking: BlockingPool,
         call_in_context(context, task.function, run=blocking.run if task.blocking else None)
     except FAULTS:
         failed = True
-        runtime_logger.exception("task %r failed; it goes on at its next time", task.name)
+        runtime_logger.exception("task %r failed; it runs again at its next time", task.name)
     metrics.handler("task", task.name).done(time.perf_counter() - begun, failed)

@@ -67,7 +67,7 @@ class Threads:
             return False
         there = self._started.get(name)
         if self._told or (there is not None and not there.greenlet.ready() and not there.wanted):
-            why = "the service stops" if self._told else "it was told to end and has not ended yet"
+            why = "the service stops" if self._told else "it was asked to end and has not ended yet"
             runtime_logger.warning("thread %r is not started: %s", name, why)
             return False
         if there is None or there.greenlet.ready():

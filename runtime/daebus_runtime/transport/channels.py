@@ -120,4 +120,4 @@ class Channels:
             try:
                 subscription.callback(channel, data)
             except Exception:
-                runtime_logger.exception("a message on channel %r could not be taken in", channel)
+                runtime_logger.exception("a message on channel %r could not be processed", channel)

@@ -71,7 +71,7 @@ def resolve(settings: Settings) -> Bus:
         source = "DAEBUS_REDIS_URL" if os.environ.get("DAEBUS_REDIS_URL") else "the program's redis_url"
         return Bus(settings.redis_url, server=None, source=source)
     if settings.embedded == "never":
-        raise ConfigurationError(f"no bus is named and DAEBUS_EMBEDDED=never forbids to start one: {CURE}")
+        raise ConfigurationError(f"no bus is named, and DAEBUS_EMBEDDED=never forbids starting one: {CURE}")
     if settings.embedded == "always":
         return _own(EmbeddedServer.on_free_port())
     return _found() or _started()
@@ -84,7 +84,7 @@ def _found() -> Bus | None:
     if met is Greeting.PASSWORD:
         raise ConfigurationError(
             f"the Redis on {where} asks for a password: set DAEBUS_REDIS_URL=redis://:password@{where}, "
-            "or DAEBUS_EMBEDDED=always for a server of one's own"
+            "or DAEBUS_EMBEDDED=always to start a separate server"
         )
     if met is not Greeting.REDIS:
         return None
@@ -259,7 +259,7 @@ class EmbeddedServer:
     def _said(self) -> list[str]:
         self._log.seek(0)
         lines = [LOG_PREFIX.sub("", line).strip() for line in self._log.read().decode("utf-8", "replace").splitlines()]
-        return [line for line in lines if line] or ["it said nothing"]
+        return [line for line in lines if line] or ["it printed nothing"]
 
 
 def loopback() -> str:

@@ -82,7 +82,9 @@ class Keeper:
             return False
         except (ConfigurationError, OSError) as error:
             if not quiet:
-                runtime_logger.warning("the bus has ended with the program that had started it: %s", error)
+                runtime_logger.warning(
+                    "the bus ended with the program that started it, and a new one cannot be started: %s", error
+                )
             return True
-        runtime_logger.info("the bus had ended with the program that had started it; now it is %s", self._server)
+        runtime_logger.info("the bus ended with the program that started it; now it is %s", self._server)
         return False

@@ -110,7 +110,7 @@ class Stream:
             self.end(str(error))
         except Exception as error:
             # After a fault in a callback the service must still receive messages: log it and reconnect.
-            runtime_logger.exception("a message from the bus could not be taken in")
+            runtime_logger.exception("a message from the bus could not be processed")
             self.end(repr(error))
         else:
             if self._socket is not None:

@@ -118,7 +118,7 @@ class Subscriptions:
     def _is_allowed(self, name: str) -> None:
         self.confirmed.add(name)
         if self.refused.pop(name, None) is not None:
-            runtime_logger.info("the bus takes the subscription to %r now", name)
+            runtime_logger.info("the bus accepts the subscription to %r now", name)
         if not self.refused:
             self._pause = RETRY_FIRST
         self._on_confirmed(name)

@@ -150,7 +150,7 @@ def check(url: str) -> None:
         connection.disconnect()
     if topology.database:
         runtime_logger.info(
-            "the bus address names database %d: channels know no database, so services on every database of this "
-            "server hear each other; only `cache` keeps to it",
+            "the bus address names database %d, but channels belong to no database: services on every database of this "
+            "server hear each other; only `cache` uses the named one",
             topology.database,
         )

@@ -87,7 +87,7 @@ def parse(body: bytes, content_type: str | None, limit: int) -> Content:
         try:
             value = codec.loads(body)
         except ValueError:
-            raise bad("the body is no valid JSON") from None
+            raise bad("the body is not valid JSON") from None
         return Content(body, json=value, payload=value)
     if kind == "application/x-www-form-urlencoded":
         form = _parse_form(body)

@@ -79,7 +79,7 @@ class Head:
     def _unusual_target(self) -> str | None:
         if self.method == "CONNECT":
             if not _HOST(self.target) or not self.target.rpartition(":")[2].isdecimal():
-                raise bad("the target of CONNECT is no authority")
+                raise bad("the target of CONNECT is not an authority")
             raise Refused("501 Not Implemented", "CONNECT: this is no proxy")
         if self.target == "*" and self.method == "OPTIONS":
             return None

@@ -205,11 +205,13 @@ def checked(headers: Any) -> list[tuple[str, str]]:
     fields = list(_pairs(headers))
     for name, value in fields:
         if not _TOKEN(name):
-            raise ValueError(f"{name!r} is no name of a header field")
+            raise ValueError(f"{name!r} is not a valid name of a header field")
         if name.lower() in OWN_FIELDS:
             raise ValueError(f"the header field {name!r} is the server's own")
         if not _VALUE(value):
-            raise ValueError(f"the header field {name!r} holds a line break, or what is not Latin-1: {value!r}")
+            raise ValueError(
+                f"the header field {name!r} contains a line break or a character outside Latin-1: {value!r}"
+            )
     return fields
 
 

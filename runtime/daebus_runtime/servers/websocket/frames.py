@@ -84,7 +84,7 @@ def check_code(code: int) -> int:
     """Returns the code if a close frame may have it; ValueError otherwise."""
     if code in VALID_CODES or 3000 <= code <= 4999:
         return code
-    raise ValueError(f"{code!r} is no close code that may be sent: 1000 to 1003, 1007 to 1014, or 3000 to 4999")
+    raise ValueError(f"{code!r} is not a close code that may be sent: 1000 to 1003, 1007 to 1014, or 3000 to 4999")
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
