@@ -1,0 +1,103 @@
+"""What Dependabot and Renovate are told: it fits their schemas, and they leave alone what moves with the template."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.template.rendering import copy_project
+from tests.template.test_clean import clean
+
+KINDS = {"github": ".github/dependabot.yml", "renovate": "renovate.json"}
+SCHEMAS = {"github": "vendor.dependabot", "renovate": "vendor.renovate"}
+each_kind = pytest.mark.parametrize("bots", KINDS)
+
+
+@pytest.fixture(scope="module")
+def projects(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bots")
+    return {
+        bots: copy_project(plain, folder / bots, service_name="my_service", bots=bots, image_registry="ghcr.io/org")
+        for bots in KINDS
+    }
+
+
+def settings(project: Path, bots: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((project / KINDS[bots]).read_text())  # JSON is YAML
+    return found
+
+
+def left_alone(project: Path, bots: str) -> set[str]:
+    if bots == "github":
+        return {
+            ignored["dependency-name"]
+            for update in settings(project, bots)["updates"]
+            for ignored in update.get("ignore", [])
+        }
+    off = [rule for rule in settings(project, bots)["packageRules"] if rule["enabled"] is False]
+    return {name for rule in off for name in rule.get("matchPackageNames", [])}
+
+
+@each_kind
+def test_it_fits_the_bots_schema(projects: dict[str, Path], bots: str) -> None:
+    clean("check-jsonschema", "--builtin-schema", SCHEMAS[bots], projects[bots] / KINDS[bots])
+
+
+@pytest.mark.parametrize(
+    ("bots", "good", "bad"),
+    [("github", "directory: /\n", "drectory: /\n"), ("renovate", '"automerge": false', '"automerge": "no"')],
+)
+def test_what_is_wrong_in_it_does_not(
+    projects: dict[str, Path], tmp_path: Path, bots: str, good: str, bad: str
+) -> None:
+    text = (projects[bots] / KINDS[bots]).read_text()
+    assert good in text
+    path = tmp_path / Path(KINDS[bots]).name
+    path.write_text(text.replace(good, bad))
+    with pytest.raises(AssertionError, match=bad.strip('"').split('"')[0].split(":")[0]):
+        clean("check-jsonschema", "--builtin-schema", SCHEMAS[bots], path)
+
+
+@each_kind
+def test_every_action_and_tool_of_the_template_is_left_alone(projects: dict[str, Path], bots: str) -> None:
+    workflows = (projects[bots] / ".github" / "workflows").iterdir()
+    used = {action for path in workflows for action in re.findall(r"uses: ([\w-]+/[\w-]+)@", path.read_text())}
+    tools = set(re.findall(r"^([a-z][\w-]*)", (projects[bots] / "requirements" / "dev.txt").read_text(), re.MULTILINE))
+    assert len(used) >= 2
+    assert {"mypy", "pytest", "ruff"} <= tools
+    assert used | tools <= left_alone(projects[bots], bots)
+
+
+@each_kind
+def test_a_dependency_is_raised_where_the_check_stays_green(projects: dict[str, Path], bots: str) -> None:
+    """In the lock alone. `dependencies` are what the lock is for: after a change of them only `make lock` helps."""
+    told = settings(projects[bots], bots)
+    if bots == "github":
+        places = [update["directory"] for update in told["updates"] if update["package-ecosystem"] == "pip"]
+        assert places == ["/requirements"]
+    else:
+        off = [rule["matchManagers"] for rule in told["packageRules"] if rule.keys() & {"matchManagers"}]
+        assert ["pep621"] in off
+        [pattern] = told["pip_requirements"]["managerFilePatterns"]
+        assert re.search(pattern.strip("/"), "requirements/service.txt")
+    lock = projects[bots] / "requirements" / "service.txt"
+    lock.write_text(re.sub(r"\A", "pyserial==3.6 --hash=sha256:00\n", lock.read_text()))
+    done = make_locked(projects[bots])
+    assert (done.returncode, done.stdout) == (0, "fits\n"), done.stderr
+    about = projects[bots] / "pyproject.toml"
+    about.write_text(about.read_text().replace("dependencies = []", 'dependencies = ["pyserial>=3.6"]'))
+    done = make_locked(projects[bots])
+    assert "run 'make lock'" in done.stderr
+
+
+def make_locked(project: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the part of `make check` that compares the lock with the dependencies."""
+    words = ["make", "--silent", "--file", "Makefile", "--file", "-", "lock-fits"]
+    return subprocess.run(
+        words, cwd=project, input="lock-fits:\n\t@$(LOCKED)\n\t@echo fits\n", capture_output=True, text=True
+    )
