@@ -28,11 +28,11 @@ VERSION = st.from_regex(
 RELEASE = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?", fullmatch=True) | st.sampled_from(["0", "1e3", "null"])
 # A failing example is small enough as it is: to shrink it takes minutes.
 MANY = settings(
-    max_examples=25,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+in_both_runs = pytest.mark.parametrize("count", [8, pytest.param(100, marks=pytest.mark.long)])
 
 
 def all_labels(objects: list[Object]) -> list[tuple[str, str]]:
@@ -57,19 +57,28 @@ def versions(service_chart: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return shutil.copytree(service_chart, tmp_path_factory.mktemp("versions") / "chart")
 
 
-@MANY
-@given(name=SERVICE, override=OVERRIDE, tag=TAG, version=VERSION, release=RELEASE)
-def test_of_a_service(versions: Path, name: str, override: str, tag: str, version: str, release: str) -> None:
+@in_both_runs
+def test_of_a_service(versions: Path, count: int) -> None:
     about = yaml.safe_load((versions / "Chart.yaml").read_text())
-    about.update(name=name.replace("_", "-"), version=version, appVersion=version)
-    (versions / "Chart.yaml").write_text(yaml.safe_dump(about))
-    check(render(versions, {"service": name, "nameOverride": override, "image": {"tag": tag}}, name=release))
+
+    @settings(MANY, max_examples=count)
+    @given(name=SERVICE, override=OVERRIDE, tag=TAG, version=VERSION, release=RELEASE)
+    def try_one(name: str, override: str, tag: str, version: str, release: str) -> None:
+        about.update(name=name.replace("_", "-"), version=version, appVersion=version)
+        (versions / "Chart.yaml").write_text(yaml.safe_dump(about))
+        check(render(versions, {"service": name, "nameOverride": override, "image": {"tag": tag}}, name=release))
+
+    try_one()
 
 
-@MANY
-@given(override=OVERRIDE, tag=TAG, release=RELEASE)
-def test_of_the_shared_bus(override: str, tag: str, release: str) -> None:
-    check(render(BUS, {"fullnameOverride": override, "image": {"tag": tag}}, name=release))
+@in_both_runs
+def test_of_the_shared_bus(count: int) -> None:
+    @settings(MANY, max_examples=count)
+    @given(override=OVERRIDE, tag=TAG, release=RELEASE)
+    def try_one(override: str, tag: str, release: str) -> None:
+        check(render(BUS, {"fullnameOverride": override, "image": {"tag": tag}}, name=release))
+
+    try_one()
 
 
 @pytest.mark.parametrize(
