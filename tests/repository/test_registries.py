@@ -69,6 +69,11 @@ def job(text: str, name: str) -> dict[str, Any]:
     return found
 
 
+def last(text: str) -> str:
+    """The job that pushes the chart. A machine of one's own does all in one."""
+    return "release" if "release" in yaml.safe_load(text)["jobs"] else "push"
+
+
 def scripts(text: str, name: str = "push") -> list[str]:
     return [step["run"] for step in job(text, name)["steps"] if "run" in step]
 
@@ -78,10 +83,11 @@ def test_both_are_built_before_either_is_pushed(texts: dict[str, str], kind: str
     said, registry = scripts(texts[kind]), KINDS[kind]
     built = next(number for number, script in enumerate(said) if script.startswith("make image chart"))
     pushed = [number for number, script in enumerate(said) if re.search("docker push|helm push|gh release", script)]
-    assert [built < number for number in pushed] == [True]
+    assert built < min(pushed)
     assert f"{registry.answer}/my-service:${{GITHUB_REF_NAME#v}}" in said[pushed[0]]
-    assert job(texts[kind], "release")["needs"] == "push"
-    assert registry.charts in scripts(texts[kind], "release")[-1]
+    own = KINDS[kind].machine == "self-hosted"
+    assert own or job(texts[kind], "release")["needs"] == "push"
+    assert registry.charts in scripts(texts[kind], last(texts[kind]))[-1]
 
 
 @each_kind
@@ -93,6 +99,7 @@ def test_what_was_tried_is_what_is_pushed(texts: dict[str, str], tmp_path: Path,
     settings = {"GITHUB_REF_NAME": "v1.2.3", "GITHUB_RUN_ID": "7", "ARCHITECTURE": "arm64"}
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     docker = stand_in(tmp_path / "docker")
+    stand_in(tmp_path / "helm")
     for script in after:
         subprocess.run(["bash", "-ec", script], env={**os.environ, "PATH": path, **settings}, check=True)
     words = [call for call in calls(docker) if call.split()[0] in ("run", "tag", "push")]
@@ -107,7 +114,7 @@ def test_what_was_tried_is_what_is_pushed(texts: dict[str, str], tmp_path: Path,
 
 @each_kind
 def test_both_architectures_are_pushed_with_contents_and_origin(texts: dict[str, str], kind: str) -> None:
-    said, joined = "\n".join(scripts(texts[kind])), "\n".join(scripts(texts[kind], "release"))
+    said, joined = "\n".join(scripts(texts[kind])), "\n".join(scripts(texts[kind], last(texts[kind])))
     if KINDS[kind].machine == "self-hosted":  # there is one machine, and an engine that is not ours to set
         assert not re.search("--sbom|sudo|imagetools", said + joined)
         return
@@ -155,14 +162,14 @@ def test_a_released_base_is_named_by_its_digest(texts: dict[str, str], tmp_path:
 def test_a_registry_is_given_what_it_needs(texts: dict[str, str], kind: str) -> None:
     registry, host = KINDS[kind], KINDS[kind].answer.split("/")[0]
     assert registry.secret.lower() in texts[kind].lower()
-    for name in ("push", "release"):
+    for name in ("push", last(texts[kind])):
         logins = re.findall(rf"(docker|helm registry) login .*{re.escape(host)}", "\n".join(scripts(texts[kind], name)))
         assert logins == (["docker"] if kind == "Docker Hub" else ["docker", "helm registry"])
 
 
 @each_kind
 def test_it_runs_where_the_registry_is_reached_with_the_rights_that_it_needs(texts: dict[str, str], kind: str) -> None:
-    push, release = job(texts[kind], "push"), job(texts[kind], "release")
+    push, release = job(texts[kind], "push"), job(texts[kind], last(texts[kind]))
     own = KINDS[kind].machine == "self-hosted"
     assert (push["runs-on"], release["runs-on"]) == (
         "self-hosted" if own else "${{ matrix.machine }}",
