@@ -1,4 +1,4 @@
-"""Every text as every answer: it is refused in one line that is understood alone, or it is the same text in every file."""
+"""Every text as every answer: it is refused in one line that stands alone, or it is the same text in every file."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_it_is_refused_in_one_line_and_nothing_is_written(plain: Path, tmp_path:
 
 @pytest.fixture(scope="module")
 def projects(template_read_once: None, plain: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The project generated from each text, given to all questions that accept it at once: quicker, and a harder test."""
+    """The project generated from each text, given to all questions that accept it at once: quicker and harder."""
     folder = tmp_path_factory.mktemp("taken")
     return {
         case: copy_project(plain, folder / str(number) / "svc", **dict.fromkeys(sorted(TEXTS[case][1]), TEXTS[case][0]))

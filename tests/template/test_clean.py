@@ -1,5 +1,5 @@
-"""Every combination of answers gives a repository in which no tool finds a fault: formatter, linter, types, YAML, schemas,
-Dockerfile, workflow, chart. The same tools check the files of this repository.
+"""Every combination of answers gives a repository in which no tool finds a fault: formatter, linter, types, YAML,
+schemas, Dockerfile, workflow, chart. The same tools check the files of this repository.
 
 All combinations are rendered once; then each tool runs once on the few files that differ.
 """
@@ -17,7 +17,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import yaml

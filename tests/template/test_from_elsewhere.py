@@ -1,5 +1,4 @@
-"""Answers of another template or another folder, and a Copier that is too old: the error is clear, and nothing changes.
-"""
+"""Answers of another template or folder, and a Copier that is too old: the error is clear, and nothing changes."""
 
 from __future__ import annotations
 

@@ -66,8 +66,8 @@ APART = {"licence", "port"}
 def checks(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[str]]]:
     """Runs `make check` of every repository, a few at the same time.
 
-    The first ones create an environment, one with pip and one with uv. The others reuse one of those: they have the same
-    requirements, so they only install their own package, with uv.
+    The first ones create an environment, one with pip and one with uv. The others reuse one of those: they have the
+    same requirements, so they only install their own package, with uv.
     """
     folder = tmp_path_factory.mktemp("generated")
     # Names of different lengths: mypy takes a file of the same path, size and second for one that it has in its cache.

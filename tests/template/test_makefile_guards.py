@@ -28,9 +28,7 @@ def project(service: Path, tmp_path: Path) -> Path:
 
 
 def make(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["make", *words], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.run(["make", *words], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_a_service_is_settled_with_git_and_without(project: Path) -> None:

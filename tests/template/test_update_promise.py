@@ -1,7 +1,8 @@
 """The promise of updates: from every release `copier update` brings a generated service up to date.
 
-It is tested from each release, a tag `vX.Y.Z` that is an ancestor of this commit. Until there is one, some earlier commits
-of the template stand for them. Each is copied, committed, updated to the work tree, and compared with a fresh copy of it.
+It is tested from each release, a tag `vX.Y.Z` that is an ancestor of this commit. Until there is one, some earlier
+commits of the template stand for them. Each is copied, committed, updated to the work tree, and compared with a fresh
+copy of it.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Updated(NamedTuple):
 
 
 # An owner's edits are kept from the first commit whose template reserves places for them. Before that, in unreleased
-# states, an update changed the same lines as the owner; the very first commit, without edits, is tested for all of these.
+# states, an update changed the same lines as the owner; the very first commit, without edits, is tested for all these.
 ROOM_FOR_EDITS = {
     "copier.yml": "_copier_operation",
     "template/Makefile.jinja": "where no update writes",
@@ -123,7 +124,7 @@ def with_room_for_edits(commits: list[str]) -> list[str]:
 
 
 def cases(starts: list[str], edited: bool) -> list[Any]:
-    """Each starting point with one set of answers, in rotation, and the newest with all; the other pairs are long tests."""
+    """Each starting point with one set of answers, in rotation, and the newest with all; other pairs are long tests."""
     if not starts:
         return [
             pytest.param(None, marks=pytest.mark.skip(NO_HISTORY or "no commit keeps room for an owner's edits yet"))
