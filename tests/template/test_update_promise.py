@@ -68,6 +68,7 @@ ROOM_FOR_EDITS = {
     "copier.yml": "_copier_operation",
     "template/Makefile.jinja": "where no update writes",
     "template/README.md.jinja": "set page = template_page",
+    "template/.github/workflows/ci.yml.jinja": "Owners append their jobs",
 }
 
 
