@@ -32,3 +32,10 @@ def start_thread(function: Callable[[], object]) -> None:
 
     _start_new_thread(run, ())
     running.acquire(True, BEGIN_SECONDS)
+
+
+def sleep_forever() -> None:
+    """The calling thread does nothing more, until the process ends."""
+    never = make_lock()
+    never.acquire()
+    never.acquire()

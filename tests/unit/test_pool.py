@@ -62,7 +62,7 @@ def test_an_exception_in_a_job_ends_neither_its_worker_nor_the_process(
     assert pool.drain(time.monotonic() + 5)
     assert len(ran) == 3
     assert len(set(ran)) == 1
-    assert caplog.text.count("surroundings failed") == 3
+    assert caplog.text.count("an internal error around a handler") == 3
 
 
 def test_closing_reports_what_still_runs_and_what_never_will() -> None:

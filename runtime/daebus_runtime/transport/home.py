@@ -25,6 +25,7 @@ from ..turn import NextTurn
 
 SWEEP_SECONDS = 0.02
 LONG_SECONDS = 1e6
+END_SECONDS = 1.0  # how long the end of the program waits for connections that are being made
 TURN_SECONDS = 0.005  # how long woken greenlets may run before the loop polls its sockets again
 
 
@@ -230,7 +231,12 @@ def _thread_home() -> Home:
         ready.put(home)
         while not ending.wait(3600):
             pass  # the timer keeps the loop running: a loop with nothing to wait for ends
+        with gevent.Timeout(END_SECONDS, False):  # type: ignore[arg-type]
+            home.hub.threadpool.join()  # a connection that is being made: OpenSSL is cleaned up when Python ends
         ended.release()
+        # Python ends now. A thread that has run greenlets must not end meanwhile: greenlet then tidies up after it, in
+        # memory that Python may have freed.
+        native.sleep_forever()
 
     # Not `threading.Thread`, which is a greenlet in a patched program.
     native.start_thread(live)
@@ -240,7 +246,7 @@ def _thread_home() -> Home:
     def end() -> None:
         if os.getpid() == pid:
             home.hub.loop.run_callback_threadsafe(home.ending.set)
-            ended.acquire(True, 1.0)
+            ended.acquire(True, 2 * END_SECONDS)
 
     atexit.register(end)
     return home
