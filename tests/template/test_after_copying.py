@@ -99,7 +99,12 @@ def test_the_workflows_have_that_cure() -> None:
     """Rendered from an address that cannot be copied from here."""
     folder = Path(__file__).resolve().parents[2] / "template" / ".github" / "workflows"
     for typed, there in (("gh:acme/x", True), ("/srv/x", False), ("github-work:acme/x.git", False)):
-        answers = answers_from(typed) | {"image_registry": "", "image_name": "x", "chart_name": "x", "base_tag": "v1.0.0"}
+        answers = answers_from(typed) | {
+            "image_registry": "",
+            "image_name": "x",
+            "chart_name": "x",
+            "base_tag": "v1.0.0",
+        }
         for name in ("ci.yml.jinja", "update.yml.jinja"):
             text = environment().from_string((folder / name).read_text()).render(answers)
             steps = [step for job in yaml.safe_load(text)["jobs"].values() for step in job["steps"]]

@@ -232,7 +232,7 @@ def _thread_home() -> Home:
         while not ending.wait(3600):
             pass  # the timer keeps the loop running: a loop with nothing to wait for ends
         with gevent.Timeout(END_SECONDS, False):  # type: ignore[arg-type]
-            home.hub.threadpool.join()  # a connection that is being made: OpenSSL is cleaned up when Python ends
+            home.hub.threadpool.join()  # connections that are being made: OpenSSL is cleaned up when Python ends
         ended.release()
         # Python ends now. A thread that has run greenlets must not end meanwhile: greenlet then tidies up after it, in
         # memory that Python may have freed.
