@@ -58,6 +58,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("http", [False, True], ids=["alone", "under gunicorn"])
 def test_child_processes_of_handlers_delay_no_other_client_and_do_not_prevent_the_end(
     http: bool, start_process: Callable[..., ServiceProcess], shared_redis: RedisServer

@@ -58,6 +58,7 @@ def transport_to() -> Iterator[Make]:
         one.close()
 
 
+@pytest.mark.alone
 def test_with_one_forbidden_channel_the_rest_of_the_service_works(
     redis_server: RedisServer, start_process: Start, free_port: int
 ) -> None:

@@ -268,6 +268,7 @@ def test_a_stop_hook_that_blocks_the_loop_delays_the_end_but_does_not_prevent_it
 
 
 # --- the others -----------------------------------------------------------------------------------------------------
+@pytest.mark.alone
 def test_gunicorns_actions_on_other_signals_harm_no_client(
     shop: Callable[..., Any], shared_redis: RedisServer, free_port: int
 ) -> None:
@@ -286,6 +287,7 @@ def test_gunicorns_actions_on_other_signals_harm_no_client(
     ended_in_order(process)
 
 
+@pytest.mark.alone
 def test_a_service_without_http_survives_other_signals_too(shop: Callable[..., Any], shared_redis: RedisServer) -> None:
     process = shop("alone")
     with Bystanders(redis_url=shared_redis.url, service="shop") as others:

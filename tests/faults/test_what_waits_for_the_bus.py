@@ -225,6 +225,7 @@ HOLDER = """
 """
 
 
+@pytest.mark.alone
 def test_messages_that_wait_for_an_absent_or_half_closed_bus_delay_no_other_client(
     start_process: Callable[..., Any], shared_redis: RedisServer, half_closing: HalfClosing, free_port: int
 ) -> None:

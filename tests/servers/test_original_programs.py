@@ -94,6 +94,7 @@ def say(client: RawWebSocket, kind: str, data: Any) -> None:
     client.send(frame(TEXT, json.dumps({"type": kind, "data": data}).encode()))
 
 
+@pytest.mark.alone
 def test_a_program_of_the_guides_starts_and_serves(tmp_path: Path, session_redis: RedisServer) -> None:
     port = free_port()
     environment = {"DAEBUS_HTTP_PORT": str(port), "DAEBUS_REDIS_URL": session_redis.url}

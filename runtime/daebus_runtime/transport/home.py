@@ -227,12 +227,13 @@ def _thread_home() -> Home:
 
     def live() -> None:
         home = Home(get_hub())
+        connecting = home.hub.threadpool  # links make their connections there, if the program is not patched
         home.ending = ending = gevent.event.Event()
         ready.put(home)
         while not ending.wait(3600):
             pass  # the timer keeps the loop running: a loop with nothing to wait for ends
         with gevent.Timeout(END_SECONDS, False):  # type: ignore[arg-type]
-            home.hub.threadpool.join()  # connections that are being made: OpenSSL is cleaned up when Python ends
+            connecting.join()  # OpenSSL is cleaned up when Python ends
         ended.release()
         # Python ends now. A thread that has run greenlets must not end meanwhile: greenlet then tidies up after it, in
         # memory that Python may have freed.
