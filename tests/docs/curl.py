@@ -1,4 +1,6 @@
-"""The part of curl that the pages use, so the tests need no curl: `curl [-i] [-X METHOD] [-H HEADER] [-d BODY] URL`."""
+"""The part of curl that the pages and the READMEs use, so that the tests need no curl:
+`curl [-i] [-w TEXT] [-X METHOD] [-H HEADER] [-d BODY] URL`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("-i", action="store_true", dest="head")
     parser.add_argument("-s", action="store_true")
+    parser.add_argument("-w", dest="after", default="")
     parser.add_argument("-X", dest="method")
     parser.add_argument("-H", dest="headers", action="append", default=[])
     parser.add_argument("-d", dest="body")
@@ -29,7 +32,7 @@ def main() -> None:
         sys.stdout.write(f"HTTP/1.1 {answer.status} {answer.reason}\n")
         sys.stdout.writelines(f"{name}: {value}\n" for name, value in answer.getheaders())
         sys.stdout.write("\n")
-    sys.stdout.write(answer.read().decode())
+    sys.stdout.write(answer.read().decode() + options.after.replace("\\n", "\n"))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.docs.pages import blocks_of
+from tests.docs.stage import CURL
 from tests.support.process import ServiceProcess
 
 SHELLS = {"bash": ["bash", "-e"], "dash": ["dash", "-e"]}
@@ -38,6 +39,8 @@ class Desk:
         self.programs = project.parent / "programs"
         for name in ("copier", "uv"):
             program(self.programs, name, f'exec "{Path(sys.executable).with_name(name)}" "$@"')
+        if shutil.which("curl") is None:
+            program(self.programs, "curl", f'exec "{sys.executable}" "{CURL}" "$@"')
         path = f"{self.programs}{os.pathsep}{os.environ['PATH']}"
         outer = dict.fromkeys(("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "IMAGE", "TAG", "VIRTUAL_ENV"))
         self.env = {**outer, "PATH": path, **env}
