@@ -25,6 +25,7 @@ from ..turn import NextTurn
 
 SWEEP_SECONDS = 0.02
 LONG_SECONDS = 1e6
+READ_BYTES = 256 * 1024
 END_SECONDS = 1.0  # how long the end of the program waits for connections that are being made
 TURN_SECONDS = 0.005  # how long woken greenlets may run before the loop polls its sockets again
 
@@ -43,7 +44,9 @@ class Home:
         self.waking = False
         self._next_turn = NextTurn(hub.loop, self.resume)
         self._sweeper = hub.loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
-
+        self.buffer = bytearray(READ_BYTES)
+        """What a stream on this loop receives, until it has been parsed. A new buffer for each read would be mapped and
+        unmapped by the kernel each time."""
         self.ending: Any = None
         """Set to end the thread if this module has started it."""
 

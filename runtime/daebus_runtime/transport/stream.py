@@ -26,7 +26,6 @@ from ..logs import runtime_logger
 from ..turn import NextTurn
 from .home import Home
 
-READ_BYTES = 256 * 1024
 # How long messages are handed over before the loop polls its other sockets; the clock is read once per TURN_MESSAGES.
 TURN_SECONDS, TURN_MESSAGES = 0.005, 32
 # In a long turn of the loop, send after this many commands already: the server need not wait for the end of the turn.
@@ -65,7 +64,7 @@ class Stream:
         # gevent's socket would wait when it is not ready; the plain socket below it does not.
         self._socket: Any = sock if self._tls else getattr(sock, "_sock", sock)
         self._on_push, self._on_lost, self._on_end = on_push, on_lost, on_end
-        self._soon = home.soon
+        self._soon, self._buffer = home.soon, home.buffer
         self._out: list[bytes] = []
         self._rest: memoryview | None = None
         self._scheduled = False
@@ -76,7 +75,8 @@ class Stream:
         self._unsent = 0
         self._pending: deque[Callback | None] = deque()
         parser = hiredis.Reader(notEnoughData=False)
-        self._feed, self._take = parser.feed, parser.gets
+        self._feed: Any = parser.feed  # takes any buffer, which its declared types do not say
+        self._take = parser.gets
         self._readable: Any = home.hub.loop.io(sock.fileno(), READ)
         self._writable = home.hub.loop.io(sock.fileno(), WRITE)
         self._later = NextTurn(home.hub.loop, self._take_in)
@@ -87,20 +87,25 @@ class Stream:
         # One `recv` each time the loop reports the socket readable, so that a sender that never pauses cannot starve
         # timers and other sockets.
         try:
-            data = self._socket.recv(READ_BYTES)
-            while self._tls and (left := self._socket.pending()):  # already decrypted, so the loop will not report it
-                data += self._socket.recv(left)
+            size = self._receive()
+            while self._tls and self._socket.pending():  # already decrypted, so the loop will not report it
+                size += self._receive()
         except WOULD_BLOCK:
             return
         except OSError as error:
             self.end(str(error) or type(error).__name__)
             return
-        if not data:
+        if not size:
             self.end("the server closed the connection")
             return
         self.heard, self.asked = time.monotonic(), 0.0
-        self._feed(data)
         self._take_in()
+
+    def _receive(self) -> int:
+        """Pass what the socket has to the parser; returns its size in bytes."""
+        size = int(self._socket.recv_into(self._buffer))
+        self._feed(self._buffer, 0, size)
+        return size
 
     def _take_in(self) -> None:
         """Hand over what has arrived, within the time for one turn of the loop; the rest follows at the next turn."""
