@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.template.rendering import copy_project
+from tests.template.rendering import REPOSITORY, copy_project
 from tests.template.test_clean import clean
 
 KINDS = {"github": ".github/dependabot.yml", "renovate": "renovate.json"}
@@ -101,3 +101,29 @@ def make_locked(project: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         words, cwd=project, input="lock-fits:\n\t@$(LOCKED)\n\t@echo fits\n", capture_output=True, text=True
     )
+
+
+def test_what_the_template_pins_stands_once() -> None:
+    """In copier.yml, so that raising it changes one line and no file of a service is forgotten."""
+    questions = yaml.safe_load((REPOSITORY / "copier.yml").read_text())
+    pins = {name: question["default"] for name, question in questions.items() if name.startswith("pin_")}
+    chart = yaml.safe_load((REPOSITORY / "helm" / "daebus" / "defaults.yaml").read_text())
+    files = [path for path in (REPOSITORY / "template").rglob("*") if path.suffix == ".jinja"]
+    sources = {path.name: path.read_text() for path in files}
+    assert pins["pin_bus"] == chart["bus"]["sidecar"]["image"]
+    for name, text in sources.items():
+        assert not re.search(r"@[0-9a-f]{40}", text), name
+        assert pins["pin_bus"].partition(":")[0] + ":" not in text, name
+    assert {name for name in pins if f"{{{{ {name} }}}}" in "".join(sources.values())} == set(pins)
+
+
+@each_kind
+def test_a_service_has_each_pin(projects: dict[str, Path], bots: str) -> None:
+    versions: dict[str, set[str]] = {}
+    for path in (projects[bots] / ".github" / "workflows").iterdir():
+        for action, version in re.findall(r"uses: ([\w/-]+)@([0-9a-f]{40} # v[\d.]+)$", path.read_text(), re.MULTILINE):
+            versions.setdefault(action, set()).add(version)
+    assert {action: len(found) for action, found in versions.items()} == {
+        "actions/checkout": 1,
+        "actions/setup-python": 1,
+    }

@@ -44,3 +44,9 @@ def test_git_gives_every_text_lf(root: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "-c", "core.autocrlf=true", "clone", "--quiet", tmp_path, clone], check=True)
     assert b"\r" not in (clone / "Makefile").read_bytes()
+
+
+@pytest.mark.parametrize("readme", ["README.md", "template/README.md.jinja"])
+def test_both_readmes_say_on_which_systems_it_works(readme: str) -> None:
+    text = (REPOSITORY / readme).read_text()
+    assert all(system in text for system in ("Linux", "macOS", "WSL"))
