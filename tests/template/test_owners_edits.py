@@ -1,7 +1,8 @@
 """How often an owner's edit is in conflict with an update: typical edits x the states that services were made from.
 
 Each edit is made alone in its file; edits in different files share an update. An edit that meets a conflict costs its
-owner a minute, one that is lost costs trust: none may be lost, and 95 of 100 pairs must be without a conflict.
+owner a minute, one that is lost costs trust: none may be lost, and 95 of 100 pairs must be without a conflict. The rate
+from `KNOWN`, an unreleased state from before the template kept room for edits, is only printed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ import pytest
 
 from scripts.snapshot import git
 from tests.template.rendering import copier
-from tests.template.test_update_promise import NO_HISTORY, STARTS_FOR_EDITS, history
+from tests.template.test_update_promise import (
+    HISTORY,
+    NO_HISTORY,
+    STARTS_FOR_EDITS,
+    history,
+    releases,
+    with_room_for_edits,
+)
 from tests.template.updating import commit_all, copy_from
 
 __all__ = ["history"]  # the fixture
@@ -72,12 +80,8 @@ EDITS = (
 )
 
 
-class Result(NamedTuple):
-    """What became of an edit after the update from a state: "kept", "conflict", "lost", or "impossible" there."""
-
-    start: str
-    edit: Edit
-    became: str
+Result = tuple[Edit, str]
+"""What became of an edit: "kept", "conflict", "lost", or "impossible", where the state has nothing to edit so."""
 
 
 def rounds() -> Iterator[list[Edit]]:
@@ -127,20 +131,23 @@ def results(template: Path, start: str, folder: Path) -> Iterator[Result]:
         done = copier("update", "--defaults", "--vcs-ref", "HEAD", at=project)
         assert done.returncode == 0, done.stdout
         for edit in group:
-            yield Result(start, edit, became(project, edit, added[edit]) if edit in added else "impossible")
+            yield edit, became(project, edit, added[edit]) if edit in added else "impossible"
+
+
+def rate(pairs: list[Result]) -> float:
+    """The share of the possible edits that were kept."""
+    possible = [how for _, how in pairs if how != "impossible"]
+    return possible.count("kept") / len(possible)
 
 
 @pytest.mark.skipif(bool(NO_HISTORY), reason=NO_HISTORY)
 def test_the_rate_of_conflicts(history: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    all_results = [result for start in STARTS_FOR_EDITS for result in results(history, start, tmp_path / start[:10])]
-    pairs = [result for result in all_results if result.became != "impossible"]
-    without = sum(result.became == "kept" for result in pairs)
+    found = {start: list(results(history, start, tmp_path / start[:10])) for start in STARTS_FOR_EDITS}
     with capsys.disabled():
-        print(
-            f"\n{len(EDITS)} edits x {len(STARTS_FOR_EDITS)} states: {without} of {len(pairs)} pairs without a conflict"
-        )
-        for result in all_results:
-            if result.became != "kept":
-                print(f"  {result.start[:10]} {result.edit.file}, {result.edit.name}: {result.became}")
-    assert not [result for result in pairs if result.became == "lost"]
-    assert without >= GOAL * len(pairs)
+        for start, there in found.items():
+            print(f"\nmeasured: {len(EDITS)} edits, update from {start[:10]}: {rate(there):.0%} without a conflict")
+            print(*(f"  {edit.file}, {edit.name}: {how}" for edit, how in there if how != "kept"), sep="\n")
+    assert not [edit for there in found.values() for edit, how in there if how == "lost"]
+    promised = releases() or with_room_for_edits(HISTORY)
+    pairs = [pair for start, there in found.items() if start in promised for pair in there]
+    assert rate(pairs) >= GOAL
