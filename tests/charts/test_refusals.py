@@ -82,7 +82,7 @@ SERVICE: list[tuple[dict[str, Any], str]] = [
     ({"test": {"path": "/"}}, "'/test': additional properties 'path' not allowed"),
     # Values under the library's name would be hidden by the chart's own, so they are refused.
     *(
-        ({"daebus": {name: value}}, f"daebus.{name} would not be heeded: values stand at the top level, so set {name}")
+        ({"daebus": {name: value}}, f"daebus.{name} would be ignored: values stand at the top level, so set {name}")
         for name, value in (("port", 9999), ("drainSeconds", 7), ("resources", None), ("bus", {"mode": "shared"}))
     ),
     # Required values cannot be removed.
@@ -114,7 +114,7 @@ SHARED_BUS: list[tuple[dict[str, Any], str]] = [
     ({"maxmemory": "128Mi"}, "an amount as the server writes it, such as 64mb"),
     ({"maxmemory": "160mb"}, "killed before it is full: set resources.limits.memory to about twice maxmemory"),
     ({"resources": {"requests": {"memory": "1Gi"}}}, "set resources.limits.memory too"),
-    ({"daebus": {"port": 1}}, "daebus.port would not be heeded"),
+    ({"daebus": {"port": 1}}, "daebus.port would be ignored"),
     ({"maxmemory": None}, "maxmemory is null, but nothing works without it"),
     ({"extraVolumes": [{"name": "data"}]}, 'extraVolumes: the name "data" is there already'),
     ({"podLabels": {"a": "-"}}, 'podLabels.a is "-", but the value of a label is'),

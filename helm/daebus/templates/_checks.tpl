@@ -165,7 +165,7 @@
   "DAEBUS_DRAIN_SECONDS" "set drainSeconds instead, and the grace period follows" -}}
 {{- range $name, $_ := .config -}}
 {{- with get $cures $name -}}
-{{- fail (printf "config.%s would not be heeded, because the chart sets that variable itself: %s." $name .) -}}
+{{- fail (printf "config.%s would be ignored, because the chart sets that variable itself: %s." $name .) -}}
 {{- end -}}
 {{- end -}}
 {{- range .extraEnv -}}

@@ -23,7 +23,7 @@ the chart or by its user.
 {{- define "daebus.bare" -}}
 {{- include "daebus.checkedVersion" . -}}
 {{- range $name, $_ := omit (default dict .Values.daebus) "global" "renderedBy" -}}
-{{- fail (printf "daebus.%s would not be heeded: values stand at the top level, so set %s instead." $name $name) -}}
+{{- fail (printf "daebus.%s would be ignored: values stand at the top level, so set %s instead." $name $name) -}}
 {{- end -}}
 {{- $chart := dict "Name" .Chart.Name "Version" .Chart.Version -}}
 {{- $release := dict "Name" .Release.Name "Namespace" .Release.Namespace "Service" .Release.Service -}}
