@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import yaml
 
 from tests.template.rendering import REPOSITORY, copy_project
 from tests.template.test_clean import clean
+from tests.template.test_generated_repository import make_check
+from tests.template.updating import commit_all
 
 KINDS = {"github": ".github/dependabot.yml", "renovate": "renovate.json"}
 SCHEMAS = {"github": "vendor.dependabot", "renovate": "vendor.renovate"}
@@ -93,6 +96,26 @@ def test_a_dependency_is_raised_where_the_check_stays_green(projects: dict[str, 
     about.write_text(about.read_text().replace("dependencies = []", 'dependencies = ["pyserial>=3.6"]'))
     done = make_locked(projects[bots])
     assert "run 'make lock'" in done.stderr
+
+
+@pytest.mark.long
+def test_a_bots_change_of_the_lock_passes_the_whole_check(repository: Path, tmp_path: Path) -> None:
+    """As both bots do it: another version with its hashes in requirements/service.txt, and nothing else."""
+    project = commit_all(copy_project(repository, tmp_path / "service"), "made")
+    about = project / "pyproject.toml"
+    about.write_text(about.read_text().replace("dependencies = []", 'dependencies = ["pyserial>=3.4"]'))
+    uv = f"UV={Path(sys.executable).with_name('uv')}"
+    words = ["make", "--silent", "lock", f"PYTHON={sys.executable}", uv]
+    locks = []
+    for upgrade in ("--upgrade-package pyserial==3.4", "--upgrade-package pyserial==3.5"):
+        subprocess.run([*words, f"UPGRADE={upgrade}"], cwd=project, check=True)
+        locks.append((project / "requirements" / "service.txt").read_text())
+    old, new = (re.search(r"^pyserial==.*?\n(?=\S)", lock, re.MULTILINE | re.DOTALL) for lock in locks)
+    assert old is not None
+    assert new is not None
+    assert old[0] != new[0]
+    (project / "requirements" / "service.txt").write_text(locks[0].replace(old[0], new[0]))
+    assert " passed" in make_check(project, uv)
 
 
 def make_locked(project: Path) -> subprocess.CompletedProcess[str]:

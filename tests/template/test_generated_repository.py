@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -94,6 +95,39 @@ def test_its_own_check_is_green(checks: dict[str, Future[str]], name: str, capsy
     assert " passed" in output, output
     assert "skipped" not in output, output
     assert "Success: no issues found" in output, output
+
+
+@pytest.mark.long
+def test_its_own_check_is_green_on_the_newest_python(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of them, one after the other in one environment; the other tests use the oldest Python that is supported."""
+    python = newest_python()
+    if python is None:
+        pytest.skip("there is no newer Python: DAEBUS_NEWEST_PYTHON=/path/to/python3.x names one")
+    environment = tmp_path / "environment"
+    for number, some in enumerate(SELECTION.values()):
+        project = copy_project(repository, tmp_path / f"svc{'-x' * number}", **some.given)
+        (environment / "installed").unlink(missing_ok=True)
+        words = (f"PYTHON={python}", f"VENV={environment}", f"UV={Path(sys.executable).with_name('uv')}")
+        output = make_check(project, *words, MYPY_CACHE_DIR=str(environment / "types"))
+        assert " passed" in output, output
+        assert "skipped" not in output, output
+    made = subprocess.run([environment / "bin" / "python", "-V"], capture_output=True, text=True, check=True)
+    with capsys.disabled():
+        print(f"\nmeasured: {len(SELECTION)} repositories are green on {made.stdout.strip()}")
+
+
+def newest_python() -> str | None:
+    """What DAEBUS_NEWEST_PYTHON names, else the newest python3.x on PATH that is newer than this one."""
+    if named := os.environ.get("DAEBUS_NEWEST_PYTHON"):
+        return named
+    for minor in range(sys.version_info.minor + 10, sys.version_info.minor, -1):
+        found = shutil.which(f"python3.{minor}")
+        # A shim of pyenv is there for every version, and fails for those that are not chosen.
+        if found and subprocess.run([found, "-c", "import venv"], capture_output=True).returncode == 0:
+            return found
+    return None
 
 
 def test_every_pair_of_answers_occurs_in_one_of_them() -> None:
