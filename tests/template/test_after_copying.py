@@ -104,6 +104,7 @@ def test_the_workflows_have_that_cure() -> None:
             "image_name": "x",
             "chart_name": "x",
             "base_tag": "v1.0.0",
+            **{name: question["default"] for name, question in questions().items() if name.startswith("pin_")},
         }
         for name in ("ci.yml.jinja", "update.yml.jinja"):
             text = environment().from_string((folder / name).read_text()).render(answers)
