@@ -23,6 +23,7 @@ from tests.template.rendering import FEATURES, copy_project
 
 pytestmark = pytest.mark.slow
 
+NEWEST = os.environ.get("DAEBUS_NEWEST_PYTHON")  # now: a test's own environment has no DAEBUS_ variable
 AT_ONCE = 2  # a `make check` keeps a core busy
 LICENCES = ("MIT", "Apache-2.0", "BSD-3-Clause", "none")
 REGISTRIES = ("", REGISTRY := "registry.local:5000/team")
@@ -120,8 +121,8 @@ def test_its_own_check_is_green_on_the_newest_python(
 
 def newest_python() -> str | None:
     """What DAEBUS_NEWEST_PYTHON names, else the newest python3.x on PATH that is newer than this one."""
-    if named := os.environ.get("DAEBUS_NEWEST_PYTHON"):
-        return named
+    if NEWEST:
+        return NEWEST
     for minor in range(sys.version_info.minor + 10, sys.version_info.minor, -1):
         found = shutil.which(f"python3.{minor}")
         # A shim of pyenv is there for every version, and fails for those that are not chosen.
