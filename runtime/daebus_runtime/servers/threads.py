@@ -45,6 +45,7 @@ class Threads:
         self._declared: dict[str, Thread] = {}
         self._started: dict[str, _Running] = {}
         self._told = False
+        self._kept: list[BlockingPool] = []
 
     def add(self, thread: Thread) -> None:
         self._declared[thread.name] = thread
@@ -113,7 +114,12 @@ class Threads:
         # Not in a `finally`: when this greenlet is killed at the end, the function still runs in the OS thread.
         if self._release is not None:
             pool.run(self._release)
-        pool.close()
+        # When the service stops, Python ends soon. A thread that ended beside it would use memory that Python has freed,
+        # so it stays and waits.
+        if self._told:
+            self._kept.append(pool)
+        else:
+            pool.close()
 
     def _keep_alive(self, thread: Thread, state: _Running, run: Callable[..., Any] | None) -> None:
         call = _call_of(thread.function, state.running)
