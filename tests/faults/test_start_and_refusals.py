@@ -69,6 +69,32 @@ def test_a_service_that_ends_right_after_its_start_does_not_crash(tmp_path: Path
         assert [one.wait(30) for one in all_of_them] == [0] * 8
 
 
+def test_a_service_whose_native_thread_ends_with_it_does_not_crash(tmp_path: Path, session_redis: RedisServer) -> None:
+    """The same for a thread that ends while Python ends."""
+    program = """
+        import time
+        from daebus import Daebus, cache
+        app = Daebus("native")
+
+        @app.thread("sensor", native=True)
+        def sensor(running):
+            cache.set("native", 1)
+            app.stop()
+            while running():
+                time.sleep(0.01)
+
+        app.run()
+    """
+    env = {**settings(session_redis.url), "MALLOC_PERTURB_": "165"}
+    for _ in range(3):
+        with contextlib.ExitStack() as running:
+            all_of_them = [
+                running.enter_context(ServiceProcess(program, directory=tmp_path, name=f"{number}.py", env=env))
+                for number in range(8)
+            ]
+            assert [one.wait(30) for one in all_of_them] == [0] * 8
+
+
 def test_a_service_that_never_reached_its_redis_ends_at_once(start_process: Start, free_port: int) -> None:
     garden = start_process(IDLE, env=settings(f"redis://127.0.0.1:{free_port}"))
     garden.wait_line("is away")

@@ -114,8 +114,8 @@ class Threads:
         # Not in a `finally`: when this greenlet is killed at the end, the function still runs in the OS thread.
         if self._release is not None:
             pool.run(self._release)
-        # When the service stops, Python ends soon. A thread that ended beside it would use memory that Python has freed,
-        # so it stays and waits.
+        # When the service stops, Python ends soon. A thread that ended at that moment would use memory that Python has
+        # freed, and crash. So it stays and waits.
         if self._told:
             self._kept.append(pool)
         else:
