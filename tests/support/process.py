@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -99,6 +100,8 @@ class ServiceProcess(Closing):
                 if match := expression.search(self._lines[seen - 1]):
                     return match
             if ended:
+                with contextlib.suppress(subprocess.TimeoutExpired):  # the output ends a moment before the process
+                    self.process.wait(5)
                 raise AssertionError(f"ended ({self.process.poll()}) without a line with {pattern!r}:\n{self.output}")
             return None
 
