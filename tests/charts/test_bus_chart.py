@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.charts.charts import BUS, BUS_MODES, containers_of, environment, notes, one, pod_specs, render, service_pod
+from tests.template.readme import program
 
 
 def test_there_is_never_a_second_server() -> None:
@@ -36,8 +40,20 @@ def test_the_probes_need_no_password_and_accept_an_authentication_error() -> Non
 
 def test_helm_test_pings_over_the_service_with_the_password() -> None:
     [test] = pod_specs(render(BUS))["daebus-bus-test"]["containers"]
-    assert test["command"] == ["valkey-cli", "-h", "daebus-bus", "-e", "ping"]
+    assert test["command"][-2:] == ["valkey-cli", "daebus-bus"]
     assert environment(test)["REDISCLI_AUTH"] == {"secretKeyRef": {"name": "daebus-bus", "key": "password"}}
+
+
+@pytest.mark.parametrize(("reached_at", "code"), [(1, 0), (3, 0), (99, 1)])
+def test_helm_test_waits_for_a_way_that_opens_late(tmp_path: Path, reached_at: int, code: int) -> None:
+    """The command of the pod, with a client that reaches the server at a later try."""
+    calls = tmp_path / "calls"
+    program(tmp_path, "valkey-cli", f'echo "$@" >> {calls}\n[ "$(wc -l < {calls})" -ge {reached_at} ]')
+    program(tmp_path, "sleep", "")
+    [test] = pod_specs(render(BUS))["daebus-bus-test"]["containers"]
+    done = subprocess.run(test["command"], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=False)
+    assert done.returncode == code
+    assert set(calls.read_text().splitlines()) == {"-h daebus-bus -e ping"}
 
 
 def test_an_existing_secret_replaces_the_generated_one() -> None:

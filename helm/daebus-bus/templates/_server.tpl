@@ -176,11 +176,12 @@ spec:
       imagePullPolicy: {{ . | quote }}
       {{- end }}
       command:
+        # More than once: a cluster with network policies may open the way to a new pod some seconds late.
+        - sh
+        - -c
+        - 'for pause in 1 2 3 4 5; do timeout 5 "$0" -h "$1" -e ping && exit; sleep $pause; done; exit 1'
         - {{ .Values.server }}-cli
-        - -h
         - {{ .name | quote }}
-        - -e
-        - ping
       env:
         # The variable from which the client reads the password.
         - name: REDISCLI_AUTH
