@@ -76,7 +76,7 @@ def outsider(make_namespace: Callable[[str], Namespace], services: SimpleNamespa
 
 @pytest.fixture(scope="module")
 def enforced(strict: Namespace, installed: SimpleNamespace, outsider: Client) -> None:
-    """A user's own cluster may accept NetworkPolicy objects without enforcing them; ours must, if it has the program."""
+    """A user's own cluster may accept NetworkPolicy objects without enforcing them; ours must, if it can."""
     if not ENFORCES and not re.search(BLOCKED, answer_of_the_bus(outsider, strict)):
         pytest.skip("this cluster does not enforce NetworkPolicy objects")
 
