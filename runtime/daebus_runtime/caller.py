@@ -7,6 +7,7 @@ connections.
 from __future__ import annotations
 
 import numbers
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from . import settings
 from .context import pass_on
 from .context.broadcasts import publish_object
 from .envelope import Reply, Request
-from .errors import BusError, ConfigurationError, InvalidArgument, RemoteError
+from .errors import BusError, CallTimeout, ConfigurationError, DeadlineExceeded, InvalidArgument, RemoteError
 from .settings import UNSET, given
 from .transport import State, Transport, shared
 
@@ -80,18 +81,33 @@ class DaebusCaller:
         a JSON form. Each text names service and action.
         """
         request = Request(self.target_service, action, {} if payload is UNSET else payload)
-        pass_on(request)
+        deadline = pass_on(request)
         progress = None if on_progress is None else _Progress(on_progress)
         try:
             seconds = self._seconds(timeout)
-            reply = self._bus().request(request, seconds, progress)
-        except (BusError, ConfigurationError, TypeError) as error:
+            if deadline is None:
+                reply = self._bus().request(request, seconds, progress)
+            else:
+                reply = self._within(deadline, request, seconds, progress)
+        except (BusError, ConfigurationError, DeadlineExceeded, TypeError) as error:
             if progress is not None and error is progress.error:
                 raise
             raise self._named(error, action) from error.__cause__
         if reply.status != "error":
             return reply.payload
         raise self._remote(reply, action)
+
+    def _within(self, deadline: float, request: Request, seconds: float, progress: Any) -> Reply:
+        """Call on behalf of a message whose own caller waits until `deadline` only."""
+        left = deadline - time.monotonic()
+        if left >= seconds:
+            return self._bus().request(request, seconds, progress)
+        try:
+            if left > 0:
+                return self._bus().request(request, left, progress)
+        except CallTimeout:
+            pass
+        raise DeadlineExceeded("the deadline of the message that is being handled is over")
 
     def send_message(self, channel: str, payload: dict[str, Any]) -> int:
         """Broadcast a JSON object; returns the number of receivers. Raises the errors of `broadcast.send`."""

@@ -35,7 +35,11 @@ class Trail:
 
 @dataclasses.dataclass(slots=True)
 class Request:
-    """One request. `raw` is the whole message object, including fields that this version does not know."""
+    """One request. `raw` is the whole message object, including fields that this version does not know.
+
+    attempt: 1 for the first delivery. deadline: when its caller stops waiting, in time.monotonic(); None if the sender
+    gave none. delivery: what the transport has received; None for a request that is being sent.
+    """
 
     service: str
     action: str | None
@@ -43,6 +47,44 @@ class Request:
     reply_to: str | None = None
     request_id: Any = None
     raw: dict[str, Any] = dataclasses.field(default_factory=dict)
+    attempt: int = dataclasses.field(default=1, repr=False, compare=False)
+    deadline: float | None = dataclasses.field(default=None, repr=False, compare=False)
+    delivery: Any = dataclasses.field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy is the message; it cannot be answered or committed.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "delivery"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.delivery = None
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether an earlier run of this message may have begun: its replica died, or lost the bus. Always False on the
+        compatible layer, which never repeats a message."""
+        return self.attempt > 1
+
+    def commit(self, pipe: Any) -> None:
+        """Run a Redis pipeline's commands in one step with the outcome of this message: if and only if the handler
+        returns, and once, however often the message is delivered.
+
+        pipe: of `cache.pipeline()`; its commands are taken over now, so it may be left or used again. May be called
+        several times. Redis does not roll back: what it refuses later does not undo the commands before it.
+        ValueError for a pipeline with WATCH, and for commands that cannot run in a script.
+        """
+        if self.delivery is None:
+            raise TypeError("only a request that is being handled can be committed")
+        self.delivery.commit(pipe)
+
+    @property
+    def trail(self) -> Trail:
+        """Where the message comes from, and until when its sender waits."""
+        get = self.raw.get
+        return Trail(
+            self.deadline, self.attempt, get("correlation", self.request_id), get("causation"), self.traceparent
+        )
 
     @property
     def traceparent(self) -> Any:
@@ -58,8 +100,8 @@ class Request:
             "request_id": self.request_id,
             "service": self.service,
         }
-        if self.raw and (traceparent := self.traceparent) is not None:
-            message["traceparent"] = traceparent  # the original ignores unknown fields
+        if self.raw:
+            message |= self.raw  # traceparent, correlation, causation; the original ignores unknown fields
         return codec.dumps(message)
 
 
@@ -167,13 +209,20 @@ def _parse_text(payload: str) -> Any:
         return payload
 
 
-def parse_reply(data: bytes) -> Reply:
-    """The reply in `data`; a missing `final` means true. Raises MalformedMessage."""
+def parse_replies(data: bytes) -> list[Reply]:
+    """The replies in `data`: one JSON object, or, from the durable layer, a list of them. Raises MalformedMessage."""
     try:
         message = codec.loads(data)
-        get = message.get
-    except (ValueError, AttributeError):
-        get = _object(data).get  # says what is wrong with it
+    except ValueError as error:
+        raise MalformedMessage(f"the message is not JSON: {error}") from None
+    return [_reply(one) for one in (message if type(message) is list else (message,))]
+
+
+def _reply(message: Any) -> Reply:
+    """A missing `final` means true."""
+    if type(message) is not dict:
+        raise MalformedMessage(f"the message is JSON, but not an object: {type(message).__name__}")
+    get = message.get
     status, code = get("status", SUCCESS), get("code")
     return Reply(
         get("request_id"),

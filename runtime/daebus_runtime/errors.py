@@ -16,12 +16,16 @@
     │   ├── MessageTooLarge           message_too_large (also a ValueError)
     │   │   └── ReplyTooLarge         message_too_large a handler's own reply
     │   ├── MalformedMessage          malformed_message (also a ValueError)
+    │   ├── Overloaded                overloaded        too many messages wait for the service; it was not stored
+    │   ├── UnknownService            unknown_service   nobody ever registered the service (also a LookupError)
     │   └── Unsupported               unsupported       the transport cannot do this (see `Transport.capabilities`)
     ├── CallTimeout                   timeout           no reply in time (also a TimeoutError)
+    │   └── DeadlineExceeded          deadline_exceeded the time of the message being handled is over
     └── RemoteError                   <as sent>         the other side answered with an error
 
 Codes that occur only in replies (a `RemoteError` carries them): `unknown_action`, `handler_error`, `no_reply`,
-`overloaded`, `stopping`, `invalid_payload`, `error` (the handler's own `response.error`).
+`overloaded`, `stopping`, `invalid_payload`, `deadline_exceeded` (over before the handler ran), `worker_died` (each
+replica that began it died), `error` (the handler's own `response.error`).
 """
 
 from __future__ import annotations
@@ -32,6 +36,8 @@ NO_REPLY = "no_reply"
 OVERLOADED = "overloaded"
 STOPPING = "stopping"
 INVALID_PAYLOAD = "invalid_payload"
+DEADLINE_EXCEEDED = "deadline_exceeded"
+WORKER_DIED = "worker_died"
 MALFORMED = "malformed_message"
 ERROR = "error"
 
@@ -141,10 +147,28 @@ class Unsupported(BusError):
     code = "unsupported"
 
 
+class Overloaded(BusError):
+    """Too many messages wait for the service already; this one was not stored."""
+
+    code = OVERLOADED
+
+
+class UnknownService(BusError, LookupError):
+    """A service that nobody ever registered on this bus, and on whose channel nobody listens."""
+
+    code = "unknown_service"
+
+
 class CallTimeout(DaebusError, TimeoutError):
     """No final reply came within the caller's timeout. The text names service, action and seconds."""
 
     code = "timeout"
+
+
+class DeadlineExceeded(CallTimeout):
+    """The deadline of the message being handled is over, so nothing more is called for it."""
+
+    code = DEADLINE_EXCEEDED
 
 
 class RemoteError(DaebusError):

@@ -1,11 +1,12 @@
-"""Every name that Daebus uses on the bus. So far these are channels; keys (with type, TTL and writer) come with the
-durable layer.
+"""Every name that Daebus uses on the bus. docs/protocol.md has the type, content, bound and writers of each key.
 
 name                        kind      writer              reader
 <service>                   channel   callers             the service's replicas
 caller:<hex>                channel   services            the process that asked (one inbox per process)
 <service>.responses         channel   the service         any listener; replies to requests without `reply_to`
 any other channel           channel   broadcast.send      listeners
+daebus:{<service>}:…        keys      see `ServiceKeys`
+daebus:services             key       replicas            `daebus ps`
 """
 
 from __future__ import annotations
@@ -34,6 +35,35 @@ def inbox_channel() -> str:
 def responses_channel(service: str) -> str:
     """The channel for replies to requests without `reply_to`."""
     return f"{service}.responses"
+
+
+OWN_PREFIX = "daebus:"
+"""Names that Daebus keeps for itself begin with this."""
+SERVICES = "daebus:services"
+
+
+class ServiceKeys:
+    """The keys of one service. The braces are a hash tag: on a Cluster they all lie on one node."""
+
+    __slots__ = ("_base", "beats", "meta", "outcomes", "replicas", "requests", "wake")
+
+    def __init__(self, service: str) -> None:
+        self._base = base = f"daebus:{{{service}}}:"
+        self.requests = base + "requests"
+        self.replicas = base + "replicas"
+        self.beats = base + "beats"
+        self.meta = base + "meta"
+        self.outcomes = base + "done:"
+        """The beginning of the outcomes' keys; the number of a period follows."""
+        self.wake = base + "wake"
+
+    def sender(self, process: str) -> str:
+        """The record of what one process has sent."""
+        return f"{self._base}sender:{process}"
+
+    def claim(self, digest: str) -> str:
+        """Which replica runs a request that came over publish/subscribe."""
+        return f"{self._base}claim:{digest}"
 
 
 def is_pattern(channel: str) -> bool:

@@ -36,8 +36,9 @@ from .servers.websocket.endpoint import Handshake, Refusal
 from .servers.websocket.frames import Frame
 from .transport import Limits, home, shared, topology
 from .transport.compatible import Compatible
+from .transport.durable.memory import MemoryDurable, MemoryStore
 from .transport.embedded import resolve
-from .transport.memory import MemoryBroker, MemoryTransport
+from .transport.memory import MemoryBroker
 
 DRAIN_SECONDS = 2.0
 ROUNDING_SECONDS = 1e-6  # rounding errors: ten times 0.1 s must be a second
@@ -211,9 +212,9 @@ class TestApp:
     def __enter__(self) -> TestApp:
         loaded = self.app.load_settings(self._arguments).settings
         check(self.app.running(loaded))
+        self.clock = Clock(self)
         transport = self._make_transport(loaded)
         self._ends.enter_context(shared.override(transport))
-        self.clock = Clock(self)
         self.runner = Runner(self.app, Prepared(loaded, None), transport, self._client, self.clock)
         self.runner.start(timers=False)
         self._ends.callback(self._stop)
@@ -295,7 +296,8 @@ class TestApp:
         if self._redis_url is not None:
             transport = shared.make(self._redis_url, loaded, self.app.metrics)
         else:
-            transport = MemoryTransport(MemoryBroker(), home.current(), Limits.of(loaded), self.app.metrics)
+            store = MemoryStore(self.clock.wall, lambda command: self._client().execute_command(*command))
+            transport = MemoryDurable(MemoryBroker(), store, home.current(), Limits.of(loaded), self.app.metrics)
         transport.observe(self._record)
         return transport
 

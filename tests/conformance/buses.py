@@ -12,6 +12,8 @@ import pytest
 from daebus_runtime.envelope import Reply, Request
 from daebus_runtime.metrics import Metrics
 from daebus_runtime.transport import DONE, Delivery, Limits, State, Subscription, Transport, home, topology
+from daebus_runtime.transport.durable.memory import MemoryDurable, MemoryStore
+from daebus_runtime.transport.durable.redis import RedisDurable
 from daebus_runtime.transport.embedded import EmbeddedServer
 from daebus_runtime.transport.memory import MemoryBroker, MemoryTransport
 from daebus_runtime.transport.redis import RedisTransport
@@ -20,7 +22,7 @@ from gevent import monkey
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
-BOTH = ("memory", "redis")
+BOTH = ("memory", "redis", "memory-durable", "redis-durable")
 ALL = ("memory", "redis", "redis-tls", "redis-password", "redis-unix-socket", "embedded-valkey")
 LIMIT = 1024 * 1024
 start_native_thread: Any = monkey.get_original("_thread", "start_new_thread")
@@ -31,12 +33,16 @@ Make = Callable[[Metrics, int], Transport]
 @contextmanager
 def bus_maker(kind: str) -> Iterator[Make]:
     """Yields a function that creates members of one bus of this kind; the bus is removed at the end of the block."""
-    if kind == "memory":
-        broker = MemoryBroker()
-        yield lambda metrics, limit: MemoryTransport(broker, home.current(), Limits(limit, 1.0), metrics)
+    if kind.startswith("memory"):
+        broker, store = MemoryBroker(), MemoryStore()
+        if kind == "memory":
+            yield lambda metrics, limit: MemoryTransport(broker, home.current(), Limits(limit, 1.0), metrics)
+        else:
+            yield lambda metrics, limit: MemoryDurable(broker, store, home.current(), Limits(limit, 1.0), metrics)
         return
-    with _address(kind) as url:
-        yield lambda metrics, limit: RedisTransport(topology.of(url), home.current(), Limits(limit, 1.0), metrics)
+    transport = RedisDurable if kind.endswith("durable") else RedisTransport
+    with _address(kind.removesuffix("-durable")) as url:
+        yield lambda metrics, limit: transport(topology.of(url), home.current(), Limits(limit, 1.0), metrics)
 
 
 @contextmanager

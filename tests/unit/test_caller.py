@@ -479,13 +479,13 @@ shed = DaebusCaller("shed", redis_url={other.url!r}, timeout=0.3)
 print(garden.send_request("echo", "garden's"))
 try:
     shed.send_request("echo")
-except TimeoutError as error:
+except LookupError as error:
     print(error)
 print(garden.send_request("echo", "still"))
 """
         assert run(program).splitlines() == [
             "garden's",
-            "service 'shed', action 'echo': no reply within 0.3 seconds",
+            "service 'shed', action 'echo': no such service is known on this bus: it never ran here",
             "still",
         ]
 

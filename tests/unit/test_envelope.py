@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from daebus_runtime.envelope import Reply, Request, error_reply, parse_reply, parse_request
+from daebus_runtime.envelope import Reply, Request, error_reply, parse_replies, parse_request
 from daebus_runtime.errors import MalformedMessage
 
 
@@ -15,7 +15,8 @@ def request(message: Any) -> Request:
 
 
 def reply(message: Any) -> Reply:
-    return parse_reply(json.dumps(message).encode())
+    [reply] = parse_replies(json.dumps(message).encode())
+    return reply
 
 
 def test_a_request_as_it_travels() -> None:
@@ -104,7 +105,7 @@ def test_the_reply_address_of_a_malformed_request_is_kept() -> None:
 @pytest.mark.parametrize("data", [b"", b"no json", b"[1]", b"null"])
 def test_a_message_that_is_not_a_reply_is_malformed(data: bytes) -> None:
     with pytest.raises(MalformedMessage):
-        parse_reply(data)
+        parse_replies(data)
 
 
 def test_a_missing_final_counts_as_true() -> None:

@@ -23,12 +23,12 @@ def replicas(transport: Compatible, service: str) -> int | None:
 
 def listened_to(transport: Compatible) -> dict[str, int]:
     """Every name that somebody listens on, services and events, with the number of listeners. Empty if this user may
-    not ask. Patterns and the inboxes of callers are left out."""
+    not ask. Patterns, the inboxes of callers and Daebus' own channels are left out."""
     try:
         found = [
             name.decode("utf-8", "replace") for name in transport.bus.ask("PUBSUB", "CHANNELS", seconds=ASK_SECONDS)
         ]
-        names = sorted(name for name in found if not name.startswith(keys.INBOX_PREFIX))
+        names = sorted(name for name in found if not name.startswith((keys.INBOX_PREFIX, keys.OWN_PREFIX)))
         return {name: count for name, count in _counts(transport, names).items() if count}
     except BusError:
         return {}

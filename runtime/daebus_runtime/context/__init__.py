@@ -92,15 +92,20 @@ def current() -> Context | None:
     return local.get(SLOT) if local else None
 
 
-def pass_on(request: Request) -> None:
-    """Give an outgoing request the trace of the message being handled, if that has one."""
+def pass_on(request: Request) -> float | None:
+    """Give an outgoing request the trail of the message being handled. Returns its deadline (time.monotonic()), which
+    holds for what is called on its behalf too; None without one."""
     if not _running:  # a program that only calls services has no contexts
-        return
+        return None
     context = current()
-    if context is not None and getattr(context.request, "traceparent", None) is not None:
-        traceparent = context.onward.traceparent
-        if traceparent is not None:
-            request.raw["traceparent"] = traceparent
+    if context is None or context.request is None:
+        return None
+    onward = context.onward
+    for name in ("traceparent", "correlation", "causation"):
+        value = getattr(onward, name)
+        if value is not None:
+            request.raw[name] = value
+    return onward.deadline
 
 
 def call_here(context: Context | None, function: Callable[..., T], *args: Any) -> T:

@@ -57,6 +57,11 @@ class Lane:
         """How many more can be queued."""
         return self.limit - len(self.queue)
 
+    @property
+    def free(self) -> int:
+        """How many more could run now."""
+        return self.most - self.running - len(self.queue)
+
 
 class _Worker:
     """A greenlet and its current job."""

@@ -17,6 +17,8 @@ def settling(handler: Handler) -> Callable[[Delivery], None]:
     """
 
     def run(delivery: Delivery) -> None:
+        if not delivery.begin():
+            return
         outcome = handler(delivery)
         delivery.settle(outcome)
         if outcome.error is not None and isinstance(outcome.error, gevent.GreenletExit):

@@ -81,7 +81,7 @@ class Consumer:
         # A service that only listens also receives requests, so that a caller's mistake gets an error reply at once.
         if not self._subscriptions:
             deliver = self._delivering(actions.route(self._handlers, self._name, self._losses.lost))
-            self._subscriptions.append(self._transport.consume(self._name, deliver, lambda: self._requests.room))
+            self._subscriptions.append(self._transport.consume(self._name, deliver, lambda: self._requests.free))
 
     @property
     def wanted(self) -> bool:
@@ -125,12 +125,14 @@ class Consumer:
             runtime_logger.warning(
                 "%d messages did not finish within DAEBUS_DRAIN_SECONDS and are cut off", len(running) + len(queued)
             )
+        for subscription in self._subscriptions:
+            subscription.cancel()
 
     def _cut_off(self, argument: Any, what: str) -> None:
         self._metrics.drop(STOPPING)
         if isinstance(argument, Delivery):
             text = f"service {self._name!r} is stopping; this request {what}"
-            argument.settle(Outcome(error_reply(argument.request.request_id, text, STOPPING)))
+            argument.abandon(Outcome(error_reply(argument.request.request_id, text, STOPPING)))
 
     def _delivering(self, route: Handler) -> Callable[[Delivery], None]:
         handle, slow = settling(route), self._slow

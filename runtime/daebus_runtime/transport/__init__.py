@@ -48,14 +48,16 @@ class Capabilities:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """`message`: the largest encoded message, in bytes. `send_seconds`: how long a publish waits for a lost bus."""
+    """`message`: the largest encoded message, in bytes. `send_seconds`: how long a publish waits for a lost bus.
+    `queue`: how many requests may wait for a service of this process, over all its replicas."""
 
     message: int
     send_seconds: float
+    queue: int = 10_000
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        return cls(settings.message_limit, settings.send_seconds)
+        return cls(settings.message_limit, settings.send_seconds, settings.queue_limit)
 
 
 class Subscription(abc.ABC):
@@ -135,7 +137,10 @@ class Transport(abc.ABC):
 
     @abc.abstractmethod
     def send(self, request: Request) -> int:
-        """Send a request without waiting for its reply; returns the number of receivers. Sends `raw` if it is set."""
+        """Send a request without waiting for its reply; sends `raw` if it is set.
+
+        Returns 1 once the server has stored it; the number of receivers if the service speaks the compatible layer
+        only; 0 if nobody will get it. BusUnavailable after `send_seconds`; Overloaded."""
 
     @abc.abstractmethod
     def consume(

@@ -38,6 +38,11 @@ class Bus(abc.ABC):
         self.observers: list[Observer] = []
         """Each is called with (channel, data) for every message that is published."""
 
+    @property
+    def up(self) -> bool:
+        """Whether it is connected."""
+        return self.state is State.UP
+
     def adopt(self, metrics: Metrics) -> None:
         """Count in this service's metrics from now on; the counts so far are added to them."""
         metrics.sent += self.metrics.sent
@@ -97,6 +102,10 @@ class Bus(abc.ABC):
     def post(self, channel: str, data: bytes, callback: Callback | None, hold: float) -> Hold | None:
         """Publish. `callback` gets the number of receivers, or an exception as a value; without a callback, a loss is
         counted and logged. Without a connection the message waits for up to `hold` seconds; the Hold can cancel it."""
+
+    @abc.abstractmethod
+    def count_listeners(self, channel: str, callback: Callback) -> None:
+        """`callback` gets the number of subscriptions to a channel, or an exception as a value."""
 
     @abc.abstractmethod
     def listen(self, name: str) -> None:

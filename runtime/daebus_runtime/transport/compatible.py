@@ -120,13 +120,18 @@ class Compatible(Transport):
     def consume(
         self, service: str, callback: Callable[[Delivery], None], room: Callable[[], int] | None = None
     ) -> Subscription:
+        return self._published_requests(service, lambda data, delivery: callback(delivery))
+
+    def _published_requests(self, service: str, callback: Callable[[bytes, Delivery], None]) -> Subscription:
+        """Call `callback(bytes, delivery)` for each request on the service's channel."""
+
         def arrived(channel: str, data: bytes) -> None:
             try:
                 request = parse_request(data, service)
             except MalformedMessage as error:
                 self._refuse(error)
             else:
-                callback(CompatibleDelivery(request, self))
+                callback(data, CompatibleDelivery(request, self))
 
         return self.subscribe(keys.service_channel(service), arrived)
 
@@ -150,9 +155,9 @@ class Compatible(Transport):
         waiter = inbox.waiting[key] = Waiter(self._home)
         try:
             if waiter.is_home:
-                self._begin(key, request.service, data, deadline)
+                self._begin(request, data, deadline)
             else:
-                self._home.run(self._begin, key, request.service, data, deadline)
+                self._home.run(self._begin, request, data, deadline)
             while True:
                 value = waiter.wait(deadline)
                 if type(value) is Reply:
@@ -165,20 +170,25 @@ class Compatible(Transport):
                 elif isinstance(value, Exception):
                     raise self._failed(request, value) from value
         finally:
-            inbox.waiting.pop(key, None)
-            if inbox.not_begun or inbox.held:
-                inbox.forget(key)
+            self._forget(key)
 
-    def _begin(self, key: Any, service: str, data: bytes, deadline: float) -> None:
-        bus = self.bus
+    def _forget(self, key: Any) -> None:
+        """Nobody waits for the reply any more."""
+        inbox = self._inbox
+        inbox.waiting.pop(key, None)
+        if inbox.not_begun or inbox.held:
+            inbox.forget(key)
+
+    def _begin(self, request: Request, data: bytes, deadline: float) -> None:
+        bus, key = self.bus, request.request_id
         if not bus.is_confirmed(self._inbox.name):
-            self._inbox.when_heard(key, functools.partial(self._begin, key, service, data, deadline), deadline)
+            self._inbox.when_heard(key, functools.partial(self._begin, request, data, deadline), deadline)
             return
         waiter = self._inbox.waiting.get(key)
         if waiter is not None:
             bus.metrics.sent += 1
             hold = 0.0 if bus.state is State.UP else deadline - time.monotonic()
-            held = bus.post(keys.service_channel(service), data, waiter.wake_if_failed, hold)
+            held = bus.post(keys.service_channel(request.service), data, waiter.wake_if_failed, hold)
             if held is not None:
                 self._inbox.held[key] = held
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from typing import Any
 
 from ..envelope import Reply, Request
-from ..errors import MessageTooLarge, ReplyTooLarge
+from ..errors import MessageTooLarge, ReplyTooLarge, Unsupported
 
 SHORT_TEXT = 300  # an error text that is too large for a message is cut to this many characters
 
@@ -47,6 +48,18 @@ class Delivery(abc.ABC):
         """Whether a final reply was given, or can no longer be given."""
         self.settled = False
         self._kept: bytes | None = None
+
+    def begin(self) -> bool:
+        """Called before the handler runs; False if it must not run any more."""
+        return True
+
+    def abandon(self, outcome: Outcome) -> None:
+        """End it because the service stops: with this outcome, unless another replica can run it."""
+        self.settle(outcome)
+
+    def commit(self, pipe: Any) -> None:
+        """See `Request.commit`."""
+        raise Unsupported("this transport has no step in which commands could run with the outcome")
 
     def reply(self, reply: Reply) -> None:
         """Send or keep a reply. Never blocks, and does not fail when the bus is lost. Raises ReplyTooLarge, and

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .. import keys
-from ..envelope import parse_reply
+from ..envelope import parse_replies
 from ..errors import BusError, MalformedMessage
 from ..losses import Losses
 from ..metrics import Metrics
@@ -44,6 +44,8 @@ class Inbox:
         self.not_begun: dict[Any, Callable[[], None]] = {}
         """Requests that wait until the server has confirmed the inbox."""
         self._subscribed = False
+        self.on_confirmed: Callable[[], None] = lambda: None
+        """Called each time the server has confirmed the inbox; replies before that may be lost."""
         self.held: dict[Any, Hold] = {}
         """Requests that wait for a connection."""
 
@@ -70,6 +72,7 @@ class Inbox:
 
     def confirmed(self) -> None:
         """Called by the bus: the server has confirmed the inbox."""
+        self.on_confirmed()
         not_begun, self.not_begun = self.not_begun, {}
         for begin in not_begun.values():
             begin()
@@ -82,20 +85,21 @@ class Inbox:
                 waiter.wake(error)
 
     def arrived(self, channel: str, data: bytes) -> None:
-        """A message on the inbox."""
+        """A message on the inbox: a reply, or a list of them."""
         try:
-            reply = parse_reply(data)
+            replies = parse_replies(data)
         except MalformedMessage as error:
             self._bus.losses.lost(error.code, f"a reply was refused: {error}")
             return
-        try:
-            waiter = self.waiting.get(reply.request_id)
-        except TypeError:  # not hashable, so not one of our ids
-            waiter = None
-        if waiter is None:
-            self._bus.metrics.drop("late_reply")
-        else:
-            waiter.wake(reply)
+        for reply in replies:
+            try:
+                waiter = self.waiting.get(reply.request_id)
+            except TypeError:  # not hashable, so not one of our ids
+                waiter = None
+            if waiter is None:
+                self._bus.metrics.drop("late_reply")
+            else:
+                waiter.wake(reply)
 
     def fail_all(self, error: Exception) -> None:
         """No replies can arrive any more: all waiters get the error."""

@@ -25,6 +25,13 @@ class Links:
             self._prepare(link)
         return link
 
+    def own(self, role: Role) -> Link:
+        """A new link that nobody else uses. It may be closed before the others."""
+        link = Link(self._home, self.topology, role)
+        self._prepare(link)
+        self._links[role, f"own {id(link)}"] = link
+        return link
+
     def told(self, error: Exception) -> None:
         """Called for each error reply: MOVED, ASK, READONLY and LOADING mean that another server is the right one."""
         self.topology.told(error)

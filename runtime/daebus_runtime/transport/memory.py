@@ -68,6 +68,9 @@ class MemoryBus(Bus):
             callback(receivers)
         return None
 
+    def count_listeners(self, channel: str, callback: Callback) -> None:
+        callback(sum(channel in member.names for member in self._broker.members))
+
     def listen(self, name: str) -> None:
         self.names[name] = None
         if name == self.inbox.name:

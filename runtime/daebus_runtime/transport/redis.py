@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from hiredis import pack_command
@@ -31,13 +32,15 @@ class RedisBus(Bus):
         self._inbox_bytes = self.inbox.name.encode()
         self._names: dict[bytes, str] = {}
         """Names of the subscribed channels, by their bytes: a lookup is faster than decoding the name each time."""
-        self._links = Links(home, topology, self._prepare)
-        self._commands = self._links.get(Role.COMMANDS)
-        self._pushes = self._links.get(Role.SUBSCRIPTIONS)
+        self.links = Links(home, topology, self._prepare)
+        self.commands = self.links.get(Role.COMMANDS)
+        self._pushes = self.links.get(Role.SUBSCRIPTIONS)
         self._wanted = Subscriptions(home, self._pushes, self._heard, self.channels.ended, self._refused)
         self._opened = False
-        self._commands.on_up = self._up
-        self._commands.on_down = self._down
+        self.on_connected: Callable[[], None] = lambda: None
+        """Called after each connect of the link for commands, before anything else is sent."""
+        self.commands.on_up = self._up
+        self.commands.on_down = self._down
         self._pushes.on_up = self._renew
         self._pushes.on_down = self._deaf
         self._pushes.on_push = self._pushed
@@ -52,21 +55,21 @@ class RedisBus(Bus):
             raise BusUnavailable(CLOSED)
         if not self._opened:
             self._opened = True
-            self.home.run(self._commands.open)
+            self.home.run(self.commands.open)
             self.home.run(self._pushes.open)
 
     def _close(self) -> None:
         self._wanted.close()
-        self._links.close()
+        self.links.close()
         self._closed()
 
     def forsake(self) -> None:
         super().forsake()
         self._wanted.close()
-        self._links.forsake()
+        self.links.forsake()
 
     def flush(self, timeout: float) -> bool:
-        if not self._commands.up:
+        if not self.commands.up:
             return False
         try:
             self.ask("PING", seconds=timeout)  # commands are answered in order
@@ -77,7 +80,7 @@ class RedisBus(Bus):
     def ask(self, *words: str, seconds: float = 2.0) -> Any:
         self.open()
         waiter = Waiter(self.home)
-        self.home.run(self._commands.post, pack(*words), waiter.wake, seconds)
+        self.home.run(self.commands.post, pack(*words), waiter.wake, seconds)
         value = waiter.wait(time.monotonic() + seconds)
         if value is TIMEOUT:
             raise BusUnavailable(f"no answer to {words[0]} within {seconds:g} s")
@@ -87,7 +90,8 @@ class RedisBus(Bus):
 
     # --- links ----------------------------------------------------------------------------------------------------
     def _up(self) -> None:
-        if self._commands.connects > 1:
+        self.on_connected()
+        if self.commands.connects > 1:
             self.metrics.reconnects += 1
         if self._pushes.up:
             self.changed(State.UP)
@@ -96,7 +100,7 @@ class RedisBus(Bus):
         if self._pushes.connects > 1:
             self.metrics.reconnects += 1
         self._wanted.renew()
-        if self._commands.up:
+        if self.commands.up:
             self.changed(State.UP)
 
     def _down(self, reason: str) -> None:
@@ -139,7 +143,15 @@ class RedisBus(Bus):
                 callback(BusUnavailable(CLOSED))
             return None
         command = pack_command(("PUBLISH", channel, data))  # type: ignore[arg-type]
-        return self._commands.post(command, callback, hold)
+        return self.commands.post(command, callback, hold)
+
+    def count_listeners(self, channel: str, callback: Callback) -> None:
+        def counted(value: Any) -> None:
+            failed = isinstance(value, Exception)
+            found = list(value.values()) if isinstance(value, dict) else value[1::2] if not failed else value
+            callback(self.explain(value, channel) if failed else int(found[0]))
+
+        self.commands.post(pack("PUBSUB", "NUMSUB", channel), counted)
 
     def listen(self, name: str) -> None:
         self._names[name.encode()] = name
@@ -157,12 +169,12 @@ class RedisBus(Bus):
 
     def explain(self, error: Exception, channel: str) -> BusError:
         if not isinstance(error, BusError):
-            self._links.told(error)
+            self.links.told(error)
         return mapped(error, self.topology.user, "PUBLISH", channel)
 
     def _not_taken(self, error: Exception) -> None:
         """The server has refused a message whose sender does not wait, for example a reply."""
-        self._links.told(error)
+        self.links.told(error)
         text = mapped(error, self.topology.user, "PUBLISH")
         self.losses.lost("refused", f"a message was not taken by the bus: {text}")
 

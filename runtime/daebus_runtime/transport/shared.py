@@ -17,7 +17,7 @@ from ..settings import Settings, parse
 from . import Limits, State, home
 from .address import Address
 from .compatible import Compatible
-from .redis import RedisTransport
+from .durable.redis import RedisDurable
 from .topology import SingleServer
 
 _lock = native.make_lock()
@@ -71,7 +71,7 @@ def _address(url: str) -> Address:
 
 
 def _make(address: Address, settings: Settings, metrics: Metrics | None) -> Compatible:
-    transport = RedisTransport(SingleServer(address), home.current(), Limits.of(settings), metrics)
+    transport = RedisDurable(SingleServer(address), home.current(), Limits.of(settings), metrics)
 
     def forget(state: State, reason: str) -> None:
         if state is State.CLOSED and _transports.get(address.key) is transport:

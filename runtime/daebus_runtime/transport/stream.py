@@ -36,7 +36,7 @@ READ, WRITE = 1, 2
 Callback = Callable[[Any], None]
 
 
-def pack(*words: bytes | str) -> bytes:
+def pack(*words: bytes | str | int) -> bytes:
     """One command in Redis' protocol."""
     packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]
     return packed

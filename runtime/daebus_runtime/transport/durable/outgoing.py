@@ -1,0 +1,121 @@
+"""The messages of this process to one service: stored in batches, one for each turn of the loop, in their order.
+
+If the connection is lost before the server has answered, nobody knows whether a batch was stored. It is sent again,
+with the same numbers, before anything new; the server recognizes what it has.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+from ...errors import BusUnavailable
+from ..home import Home
+from .steps import ASLEEP, UNKNOWN, Letter, Steps
+
+AGAIN_SECONDS = 0.05
+"""When a batch is tried again that a connected server could not take (LOADING)."""
+
+
+class Parcel:
+    """One message to be stored. `done` gets True once it is, False if there is no room, or an exception; if it was
+    published instead, the number of receivers.
+
+    deadline: in time.monotonic(); None without one. wanted: False once nobody waits any more; then it is not sent.
+    """
+
+    __slots__ = ("deadline", "done", "envelope", "id", "number", "wanted")
+
+    def __init__(self, identity: str, envelope: bytes, deadline: float | None, done: Callable[[Any], None]) -> None:
+        self.id, self.envelope, self.deadline, self.done = identity, envelope, deadline, done
+        self.number = 0
+        self.wanted = True
+
+
+class Outgoing:
+    """`stray` gets the parcels for a service that is unknown, or has no replica now, with UNKNOWN or ASLEEP. Home loop
+    only."""
+
+    def __init__(
+        self,
+        steps: Steps,
+        home: Home,
+        process: str,
+        service: str,
+        is_up: Callable[[], bool],
+        stray: Callable[[str, str, list[Parcel]], None],
+    ) -> None:
+        self._steps, self._home, self._process, self.service = steps, home, process, service
+        self._is_up, self._stray = is_up, stray
+        self._fresh: list[Parcel] = []
+        self._unsure: list[Parcel] = []
+        self._scheduled = False
+        self._last = 0
+
+    def add(self, parcel: Parcel) -> None:
+        """Send it with the next batch."""
+        self._fresh.append(parcel)
+        if not self._scheduled:
+            self._scheduled = True
+            self._home.soon(self._flush)
+
+    def resume(self) -> None:
+        """Call when the bus is connected again."""
+        unsure, self._unsure = sorted(self._unsure, key=lambda parcel: parcel.number), []
+        self._post([parcel for parcel in unsure if parcel.wanted], again=True)
+        self._flush()
+
+    def accept(self, parcels: list[Parcel]) -> None:
+        """Store messages for a known service that has no replica at present."""
+        self._number(parcels)
+        self._post(parcels, asleep=True)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if not self._fresh or not self._is_up():
+            self._fresh = [parcel for parcel in self._fresh if parcel.wanted]
+            return
+        fresh, self._fresh = self._fresh, []
+        self._number(fresh)
+        self._post(fresh)
+
+    def _number(self, parcels: list[Parcel]) -> None:
+        last = self._last
+        for parcel in parcels:
+            last += 1
+            parcel.number = last
+        self._last = last
+
+    def _post(self, parcels: list[Parcel], asleep: bool = False, again: bool = False) -> None:
+        if not parcels:
+            return
+        now = time.monotonic()
+        letters = [
+            Letter(
+                parcel.number,
+                parcel.id,
+                0 if parcel.deadline is None else max(1, int((parcel.deadline - now) * 1000)),
+                parcel.envelope,
+            )
+            for parcel in parcels
+        ]
+        answered = functools.partial(self._answered, parcels)
+        self._steps.send(self.service, self._process, letters, asleep, again, answered)
+
+    def _answered(self, parcels: list[Parcel], value: Any) -> None:
+        if type(value) is list:
+            for parcel, stored in zip(parcels, value, strict=True):
+                parcel.done(bool(stored))
+        elif value is UNKNOWN or value is ASLEEP:
+            self._stray(self.service, value, parcels)
+        elif isinstance(value, BusUnavailable):
+            self._unsure += parcels
+            if self._is_up():
+                self._home.soon(gevent.spawn_later, AGAIN_SECONDS, self.resume)
+        else:
+            for parcel in parcels:
+                parcel.done(value)

@@ -1,0 +1,51 @@
+-- Stores a batch of messages from one sender, in their order.
+--
+-- KEYS  1 requests  2 replicas  3 meta  4 sender
+-- ARGV  1 most entries waiting  2 most bytes waiting  3 how long a service without a replica stays known, in ms
+--       4 TTL of the sender's record, in ms  5 "asleep" to accept messages for a service without a replica
+--       6 "again" if an earlier try of this batch may have been stored
+--       then for each message: its number with this sender, its id, its time budget in ms (0: none), its envelope
+-- Returns "unknown" or "asleep", when nothing was stored; else for each message 1 (stored) or 0 (too many wait).
+local requests, replicas, meta, sender = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local call, most_entries, most_bytes = redis.call, tonumber(ARGV[1]), tonumber(ARGV[2])
+
+if call('EXISTS', requests) == 0 then return 'unknown' end
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if call('HLEN', replicas) == 0 then
+  local idle = now - (call('HGET', meta, 'seen') or 0)
+  if idle > tonumber(ARGV[3]) then return 'unknown' end
+  if ARGV[5] ~= 'asleep' then return 'asleep' end
+end
+
+local length = call('XLEN', requests)
+local state = call('HMGET', meta, 'bytes', 'queue')
+if length == 0 then call('HSET', meta, 'bytes', 0) end -- the count heals itself
+local bytes, queue = length > 0 and tonumber(state[1] or 0) or 0, tonumber(state[2] or most_entries)
+local before, stored = bytes, {}
+local known = ARGV[6] == 'again' and tonumber(call('HGET', sender, 'last') or 0) or 0
+-- Calls wait in a queue of their own length; what is being handled does not count.
+local waiting, full = length, false
+if length >= queue then waiting = length - call('XPENDING', requests, 'workers')[1] end
+
+for i = 7, #ARGV, 4 do
+  local number, envelope = ARGV[i], ARGV[i + 3]
+  local size, budget = #envelope, tonumber(ARGV[i + 2])
+  -- If one is refused, the later ones are too, so that none overtakes another.
+  full = full or length >= most_entries or (bytes > 0 and bytes + size > most_bytes) or (budget > 0 and waiting >= queue)
+  if tonumber(number) <= known then
+    stored[#stored + 1] = 1 - call('HEXISTS', sender, number)
+  elseif full then
+    call('HSET', sender, number, '')
+    stored[#stored + 1] = 0
+  else
+    local head = string.format('2 %.0f %.0f %s', budget > 0 and now + budget or 0, budget, ARGV[i + 1])
+    call('XADD', requests, '*', 'h', head, 'm', envelope)
+    length, waiting, bytes = length + 1, waiting + 1, bytes + size
+    stored[#stored + 1] = 1
+  end
+end
+if bytes > before then call('HSET', meta, 'bytes', bytes) end
+call('HSET', sender, 'last', ARGV[#ARGV - 3])
+call('PEXPIRE', sender, ARGV[4])
+return stored

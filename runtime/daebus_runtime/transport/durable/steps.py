@@ -1,0 +1,149 @@
+"""The atomic steps of the durable layer, as an interface. Each step happens wholly or not at all.
+
+Every step returns at once. Its callback runs on the home loop and gets the result, or an exception as a value:
+BusUnavailable means that nobody knows whether the step was done. Steps of one bus happen in the order of the calls.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+Done = Callable[[Any], None]
+
+SUPERSEDED = "superseded"
+"""Instead of a result: this replica was taken for dead, and its messages run elsewhere."""
+UNKNOWN, ASLEEP = "unknown", "asleep"
+"""Instead of a result of `send`: nobody ever registered the service; it has no replica at present."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """Settings of the durable layer: times in seconds, sizes in bytes."""
+
+    entries: int = 1_000_000
+    bytes: int = 256 * 1024 * 1024
+    outcome_seconds: float = 3600.0
+    outcome_bytes: int = 4 * 1024 * 1024
+    known_days: float = 90.0
+
+
+class Letter(NamedTuple):
+    """A message to be stored: `number` counts the messages of its sender, `budget` is in ms (0: no deadline, so it is
+    no call)."""
+
+    number: int
+    id: str
+    budget: int
+    envelope: bytes
+
+
+class Entry(NamedTuple):
+    """A stored message as it was read. `deadline` is in ms of the server's clock (0: none); `attempt` counts its
+    deliveries, this one included."""
+
+    entry: bytes
+    version: int
+    id: str
+    deadline: int
+    budget: int
+    envelope: bytes
+    attempt: int
+
+
+class Ending(NamedTuple):
+    """How a message ended. `record` is kept under `key`; `reply` goes to `inbox`; `commands` run in the same step."""
+
+    entry: bytes
+    size: int
+    key: str
+    record: bytes
+    inbox: str
+    reply: bytes
+    commands: Sequence[Sequence[Any]] = ()
+
+
+class Steps(abc.ABC):
+    """See the module's docstring. `service` is a name, `replica` the name of one of its replicas."""
+
+    @abc.abstractmethod
+    def send(
+        self, service: str, process: str, letters: Sequence[Letter], asleep: bool, again: bool, done: Done
+    ) -> None:
+        """Store messages in their order. Result: for each whether it was stored (False: there is no room); or UNKNOWN,
+        or, unless `asleep` allows it, ASLEEP. again: an earlier try may have stored them."""
+
+    @abc.abstractmethod
+    def reader(self, service: str) -> Reader:
+        """A new object that reads the messages of a service, with a connection of its own."""
+
+    @abc.abstractmethod
+    def take(self, service: str, replica: str, most: int, done: Done) -> None:
+        """Take messages that their replica gave back, or left behind. Result as of `Reader.read`, or SUPERSEDED."""
+
+    @abc.abstractmethod
+    def finish(
+        self, service: str, replica: str, endings: Sequence[Ending], read: bytes, left: bytes, again: bool, done: Done
+    ) -> None:
+        """End messages: commands, records, replies, acknowledgements. Result: (index, error text) of each that the
+        server refused; or SUPERSEDED. read: the newest entry that this replica has read; it is acknowledged and not
+        deleted. left: one of these from an earlier batch, to be deleted now."""
+
+    @abc.abstractmethod
+    def register(self, service: str, replica: str, info: bytes, queue: int, done: Done) -> None:
+        """Make the service known, and, unless its name is empty, a replica alive. queue: how many calls may wait."""
+
+    @abc.abstractmethod
+    def release(self, service: str, replica: str, entries: Sequence[bytes], done: Done) -> None:
+        """Give messages back that were read and not begun. Result: their number, or SUPERSEDED."""
+
+    @abc.abstractmethod
+    def claim(self, service: str, replica: str, digest: str, done: Done) -> None:
+        """Decide which replica runs a message that all of them got. Result: 1 if it is this one, else 0."""
+
+    @abc.abstractmethod
+    def outcomes(self, service: str, keys: Sequence[str], done: Done) -> None:
+        """Result: the record of each key, or None."""
+
+    @abc.abstractmethod
+    def leave(self, service: str, replica: str, done: Done) -> None:
+        """Take out the own replica; messages that it still has become free. Result: their number."""
+
+    @abc.abstractmethod
+    def check(self, commands: Sequence[Sequence[bytes]]) -> str:
+        """Why commands cannot run in `finish`; empty if they can. From any greenlet or thread; may wait."""
+
+    @abc.abstractmethod
+    def vitals(self) -> Vitals | None:
+        """A new object for the signs of life, with a connection of its own; None where nobody can die alone."""
+
+
+class Reader(abc.ABC):
+    """Reads the new messages of one service."""
+
+    @abc.abstractmethod
+    def read(self, replica: str, most: int, done: Done) -> None:
+        """Read at most `most` messages; waits up to a second for the first. Result: a list of Entry, and the time of
+        the server's clock in ms."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """End the read that waits, if any; its callback may not come."""
+
+
+class Vitals(abc.ABC):
+    """The two steps that must go on while a handler holds the loop. Used in one OS thread, where its methods block.
+    They raise BusError."""
+
+    @abc.abstractmethod
+    def beat(self, service: str, replica: str) -> dict[str, int] | None:
+        """A sign of life of one replica; returns the beats of all. None: the replica was taken out."""
+
+    @abc.abstractmethod
+    def bury(self, service: str, replica: str, beat: int) -> bool:
+        """Take a dead replica out and free its messages; False if its beat is no longer `beat`, or another did it."""
+
+    @abc.abstractmethod
+    def close(self) -> None: ...

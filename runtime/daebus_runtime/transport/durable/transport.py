@@ -1,0 +1,192 @@
+"""The transport of services: durable requests, and the compatible layer for everybody who does not speak them.
+
+A request goes to the stream of its service. If no replica has registered there, but somebody listens on the channel of
+the service, it is published instead: the envelope is the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from ... import codec, keys
+from ...envelope import Request, error_reply
+from ...errors import OVERLOADED, BusUnavailable, Overloaded, UnknownService
+from .. import Capabilities, Delivery, Limits, Subscription
+from ..bus import Bus
+from ..compatible import Compatible
+from ..home import TIMEOUT, Waiter
+from .incoming import Incoming
+from .outgoing import Outgoing, Parcel
+from .steps import UNKNOWN, Steps
+
+FULL = "too many messages wait for the service; it takes no more now"
+COMPATIBLE_SECONDS = 1.0
+"""How long a service is taken for one that speaks the compatible layer only."""
+
+
+class Durable(Compatible):
+    """See the module's docstring."""
+
+    capabilities = Capabilities(durable=True, competing=True, redelivery=False)
+
+    def __init__(self, bus: Bus, limits: Limits, steps: Steps) -> None:
+        super().__init__(bus, limits)
+        self._steps = steps
+        self._process = uuid.uuid4().hex
+        self._outgoing: dict[str, Outgoing] = {}
+        self._published: dict[str, float] = {}
+        """Services that speak the compatible layer only, and until when we believe it."""
+        self._incoming: list[Incoming] = []
+        self._calls: dict[Any, tuple[str, Parcel]] = {}
+        """The requests that wait for a reply, with their service."""
+        bus.watch(self._changed)
+        bus.inbox.on_confirmed = self._ask_again
+
+    # --- the bus ----------------------------------------------------------------------------------------------------
+    def _changed(self, state: Any, reason: str) -> None:
+        if self.bus.up:
+            for outgoing in self._outgoing.values():
+                outgoing.resume()
+            for incoming in self._incoming:
+                incoming.join()
+        else:
+            for incoming in self._incoming:
+                incoming.lost()
+
+    def _ask_again(self) -> None:
+        """The inbox is heard again: replies that were published meanwhile stand in the records."""
+        services: dict[str, list[Any]] = {}
+        for key, (service, _) in self._calls.items():
+            services.setdefault(service, []).append(key)
+        for service, ids in services.items():
+            self._steps.outcomes(service, ids, self._recorded)
+
+    def _recorded(self, value: Any) -> None:
+        if type(value) is list:
+            for record in value:
+                if record:
+                    self.bus.inbox.arrived(self.bus.inbox.name, record)
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+    def _begin(self, request: Request, data: bytes, deadline: float) -> None:
+        bus, key, service = self.bus, request.request_id, request.service
+        if not bus.is_confirmed(self._inbox.name):
+            self._inbox.when_heard(key, functools.partial(self._begin, request, data, deadline), deadline)
+            return
+        waiter = self._inbox.waiting.get(key)
+        if waiter is None:
+            return
+        if self._published and self._published.get(service, 0.0) > time.monotonic():
+            super()._begin(request, data, deadline)
+            return
+        parcel = Parcel(key, data, deadline, functools.partial(self._stored, key, waiter))
+        self._calls[key] = service, parcel
+        self._store(service, parcel)
+
+    def _store(self, service: str, parcel: Parcel) -> None:
+        bus = self.bus
+        bus.metrics.sent += 1
+        for observer in bus.observers:
+            observer(keys.service_channel(service), parcel.envelope)
+        outgoing = self._outgoing.get(service)
+        if outgoing is None:
+            outgoing = self._outgoing[service] = Outgoing(
+                self._steps, self._home, self._process, service, lambda: bus.up, self._strayed
+            )
+        outgoing.add(parcel)
+
+    def _stored(self, key: Any, waiter: Waiter, value: Any) -> None:
+        if value is False:
+            self.bus.metrics.drop(OVERLOADED)
+            waiter.wake(error_reply(key, FULL, OVERLOADED))
+        elif isinstance(value, Exception):
+            waiter.wake(value)
+
+    def send(self, request: Request) -> int:
+        data = codec.dumps(request.raw) if request.raw or request.action is None else request.encode()
+        self.check_size(data)
+        self.open()
+        waiter = Waiter(self._home)
+        parcel = Parcel(next(self._inbox.fresh_ids), data, None, waiter.wake)
+        self._home.run(self._store, request.service, parcel)
+        value = waiter.wait(time.monotonic() + self.limits.send_seconds)
+        parcel.wanted = False
+        if value is TIMEOUT:
+            raise BusUnavailable(f"service {request.service!r}: the bus did not take the message")
+        if value is False:
+            raise Overloaded(f"service {request.service!r}: {FULL}")
+        if isinstance(value, UnknownService):
+            return 0
+        if isinstance(value, Exception):
+            raise self._failed(request, value)
+        return int(value)
+
+    def _forget(self, key: Any) -> None:
+        super()._forget(key)
+        call = self._calls.pop(key, None)
+        if call is not None:
+            call[1].wanted = False
+
+    def _strayed(self, service: str, why: str, parcels: list[Parcel]) -> None:
+        """The service is unknown, or has no replica: does anybody listen on its channel?"""
+        self.bus.count_listeners(keys.service_channel(service), functools.partial(self._counted, service, why, parcels))
+
+    def _counted(self, service: str, why: str, parcels: list[Parcel], value: Any) -> None:
+        if isinstance(value, Exception):
+            for parcel in parcels:
+                parcel.done(value)
+        elif value > 0:
+            self._published[service] = time.monotonic() + COMPATIBLE_SECONDS
+            for parcel in parcels:
+                self.bus.post(keys.service_channel(service), parcel.envelope, parcel.done, 0.0)
+        elif why is UNKNOWN:
+            for parcel in parcels:
+                parcel.done(UnknownService("no such service is known on this bus: it never ran here"))
+        else:
+            self._outgoing[service].accept(parcels)
+
+    # --- receiving --------------------------------------------------------------------------------------------------
+    def consume(
+        self, service: str, callback: Callable[[Delivery], None], room: Callable[[], int] | None = None
+    ) -> Subscription:
+        incoming = Incoming(self.bus, self._steps, service, callback, room or (lambda: 1000), self.limits)
+        published = self._published_requests(service, incoming.claim)
+        woken = self.subscribe(keys.ServiceKeys(service).wake, lambda channel, data: incoming.woken())
+        self._incoming.append(incoming)
+        if self.bus.up:
+            self._home.run(incoming.join)
+        return Both(self._incoming, incoming, published, woken)
+
+
+class Both(Subscription):
+    """The requests of a service in its stream and on its channel."""
+
+    def __init__(self, served: list[Incoming], incoming: Incoming, *channels: Subscription) -> None:
+        self._served, self._incoming = served, incoming
+        self._all: tuple[Subscription, ...] = (*channels, incoming)
+
+    def cancel(self) -> None:
+        if self._incoming in self._served:
+            self._served.remove(self._incoming)
+        for one in self._all:
+            one.cancel()
+
+    def retire(self) -> None:
+        for one in self._all:
+            one.retire()
+
+    @property
+    def retired(self) -> bool:
+        return all(one.retired for one in self._all)
+
+    @property
+    def confirmed(self) -> bool:
+        return all(one.confirmed for one in self._all)
+
+    @property
+    def refused(self) -> str:
+        return next((one.refused for one in self._all if one.refused), "")
