@@ -27,9 +27,11 @@ from ..bus import Bus
 from ..delivery import SHORT_TEXT
 from .commands import taken
 from .pulse import Pulse
-from .steps import SUPERSEDED, Ending, Entry, Steps
+from .steps import LOST, SUPERSEDED, Ending, Entry, Steps
 
 MOST_READ = 128
+MOST_READ_BESIDE = 16
+"""The same where there are other replicas, which shall have their share."""
 MOST_ENDED = 500  # Lua passes at most some thousand values to one command
 RETRY_SECONDS = 0.5
 MOST_DEATHS = 3
@@ -151,14 +153,15 @@ class Incoming(Subscription):
     # --- joining and leaving ----------------------------------------------------------------------------------------
     def join(self) -> None:
         """Make this replica known; called each time the bus is connected."""
-        if self._joining or self.retiring:
+        if self._joining or self._left or (self.retiring and self.replica is None):
             return
         self._joining = True
         if self.replica is None:
             self.replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             self._steps.register(self.service, self.replica, self._about(), self._queue, self._registered)
         else:  # it may have been taken for dead meanwhile
-            self._steps.take(self.service, self.replica, max(1, self._room()), self._rejoined)
+            known = [*self._held, *(ending.entry for batch in (self._ended, *self._unsure) for ending in batch)]
+            self._steps.recover(self.service, self.replica, known, self._rejoined)
 
     def _about(self) -> bytes:
         about = {
@@ -251,7 +254,7 @@ class Incoming(Subscription):
         """Read on, if there is room."""
         if not self._joined or self.retiring or self._reading:
             return
-        room = min(self._room(), MOST_READ)
+        room = min(self._room(), MOST_READ if self._crowd == 1 else MOST_READ_BESIDE)
         if room <= 0:
             return
         self._reading = True
@@ -273,6 +276,10 @@ class Incoming(Subscription):
             self.want()
         elif self.retiring:
             pass  # nothing more is read
+        elif value is LOST:
+            self._joined = False  # until it is known whether messages were lost with the connection
+            if self._bus.up:
+                self.join()
         elif value is SUPERSEDED:
             self._superseded(self.replica)
         elif "NOGROUP" in str(value):
@@ -440,10 +447,15 @@ class Incoming(Subscription):
     def refused(self) -> str:
         return self._refusal
 
+    @property
+    def _crowd(self) -> int:
+        """How many replicas the service has, as last seen."""
+        return 1 if self._pulse is None else len(self._pulse.alive)
+
     # --- messages that every replica gets -----------------------------------------------------------------------------
     def claim(self, data: bytes, delivery: Delivery) -> None:
         """Deliver a request that came over publish/subscribe, if no other replica does."""
-        if self._pulse is None or len(self._pulse.alive) < 2 or not self._joined:
+        if self._crowd == 1 or not self._joined:
             self._deliver(delivery)
             return
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()

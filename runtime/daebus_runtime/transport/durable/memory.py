@@ -119,6 +119,10 @@ class MemorySteps(Steps):
             stream.pending[key] = replica, stream.pending[key][1] + 1
         self._answer(done, ([stream.entry(key) for key in free], self._store.time()))
 
+    def recover(self, service: str, replica: str, known: Sequence[bytes], done: Done) -> None:
+        alive = replica in self._store.stream(service).beats
+        self._answer(done, ([], self._store.time()) if alive else SUPERSEDED)
+
     def finish(
         self, service: str, replica: str, endings: Sequence[Ending], read: bytes, left: bytes, again: bool, done: Done
     ) -> None:

@@ -1,5 +1,5 @@
-"""Who is alive. Each replica gives signs of life and watches those of the others, in an OS thread with a connection of
-its own: a handler that holds the loop is not taken for dead.
+"""Who is alive. Each replica gives signs of life, and some watch those of all, in an OS thread with a connection of its
+own: a handler that holds the loop is not taken for dead.
 
 A replica is dead when its count has not moved for DEAD_SECONDS of the watcher's own monotonic clock. No TTL and no idle
 time of the server is used: both follow its wall clock, which may jump.
@@ -16,8 +16,13 @@ from ...logs import runtime_logger
 from .steps import Vitals
 
 BEAT_SECONDS = 0.25
-WATCH_SECONDS = 1.0
-DEAD_SECONDS = 8.5
+# A replica that was stopped for 8 s keeps its messages: a beat before, a beat after, and some slack.
+DEAD_SECONDS = 8.7
+PAUSED_SECONDS = 1.0
+"""A watcher that did not look for this long was stopped itself: what it did not watch, it does not judge."""
+WATCHERS = 8
+LOOK_SECONDS = 5.0  # how often the others look whether they are watchers by now
+KEEP_SECONDS = 20.0  # how often the TTL of the service's keys is renewed
 
 
 class Watch:
@@ -30,8 +35,8 @@ class Watch:
     def dead(self, beats: dict[str, int], now: float) -> dict[str, int]:
         """The replicas whose beat has not moved for too long, each with its beat. now: time.monotonic()."""
         before, self._seen = self._seen, {}
-        if now - self._looked > 2 * WATCH_SECONDS:
-            before = {}  # this process was stopped, or without a bus: what it did not watch, it does not judge
+        if now - self._looked > PAUSED_SECONDS:
+            before = {}
         self._looked = now
         dead = {}
         for name, beat in beats.items():
@@ -53,6 +58,8 @@ class Pulse:
         self._vitals, self._service, self.replica = vitals, service, replica
         self._taken_out = taken_out
         self.alive: frozenset[str] = frozenset((replica,))
+        self._watch = Watch()
+        self._looked = self._kept = 0.0
         self._stopping = native.make_lock()
         self._stopping.acquire()
 
@@ -64,17 +71,11 @@ class Pulse:
             self._stopping.release()
 
     def _run(self) -> None:
-        watch, watched = Watch(), 0.0
         while not self._stopping.acquire(True, BEAT_SECONDS):
-            now = time.monotonic()
             try:
-                beats = self._vitals.beat(self._service, self.replica)
-                if beats is None:
+                if not self._beat(time.monotonic()):
                     self._taken_out()
                     break
-                if now - watched >= WATCH_SECONDS - BEAT_SECONDS / 2:
-                    watched = now
-                    self._look(watch, beats, now)
             except BusError:
                 pass  # the links of the bus say so
             except Exception:
@@ -82,13 +83,24 @@ class Pulse:
         self._vitals.close()
         native.sleep_forever()  # see home.py: a thread that has run greenlets must not end beside Python
 
-    def _look(self, watch: Watch, beats: dict[str, int], now: float) -> None:
-        self.alive = frozenset(beats)
-        for name, beat in watch.dead(beats, now).items():
+    def _beat(self, now: float) -> bool:
+        """Returns whether this replica is still known."""
+        watching = self.replica in sorted(self.alive)[:WATCHERS]
+        look = watching or now - self._looked > LOOK_SECONDS
+        keep = now - self._kept > KEEP_SECONDS
+        beats = self._vitals.beat(self._service, self.replica, look, keep)
+        if beats is None:
+            return False
+        if keep:
+            self._kept = now
+        if look:
+            self._looked, self.alive = now, frozenset(beats)
+        if watching:
+            self._bury(self._watch.dead(beats, now))
+        return True
+
+    def _bury(self, dead: dict[str, int]) -> None:
+        for name, beat in dead.items():
             if name != self.replica and self._vitals.bury(self._service, name, beat):
-                runtime_logger.warning(
-                    "replica %s of service %s gave no sign of life for %g s; others take its messages",
-                    name,
-                    self._service,
-                    DEAD_SECONDS,
-                )
+                text = "replica %s of service %s gave no sign of life for %g s; others take its messages"
+                runtime_logger.warning(text, name, self._service, DEAD_SECONDS)

@@ -20,7 +20,7 @@ from ..topology import Role, Topology
 from . import script
 from .commands import refusal
 from .script import Script
-from .steps import ASLEEP, SUPERSEDED, UNKNOWN, Bounds, Done, Ending, Entry, Letter, Reader, Steps, Vitals
+from .steps import ASLEEP, LOST, SUPERSEDED, UNKNOWN, Bounds, Done, Ending, Entry, Letter, Reader, Steps, Vitals
 from .transport import Durable
 
 DEFAULT = Bounds()
@@ -106,14 +106,11 @@ class RedisSteps(Steps):
 
     def take(self, service: str, replica: str, most: int, done: Done) -> None:
         names = _keys(service)
+        self._call("take", [names.requests, names.beats], [replica, FREE, most], functools.partial(_entries, done))
 
-        def answered(value: Any) -> None:
-            if isinstance(value, list):
-                done(([_entry(entry, fields, count) for entry, fields, count in value[1]], int(value[0])))
-            else:
-                done(_word(value))
-
-        self._call("take", [names.requests, names.beats], [replica, FREE, most], answered)
+    def recover(self, service: str, replica: str, known: Sequence[bytes], done: Done) -> None:
+        names = _keys(service)
+        self._call("recover", [names.requests, names.beats], [replica, *known], functools.partial(_entries, done))
 
     def finish(
         self, service: str, replica: str, endings: Sequence[Ending], read: bytes, left: bytes, again: bool, done: Done
@@ -175,6 +172,14 @@ def _word(value: Any) -> Any:
     return SUPERSEDED if value == b"superseded" else value
 
 
+def _entries(done: Done, value: Any) -> None:
+    """Of take.lua and recover.lua."""
+    if type(value) is list:
+        done(([_entry(entry, fields, count) for entry, fields, count in value[1]], int(value[0])))
+    else:
+        done(_word(value))
+
+
 def _entry(entry: bytes, fields: Any, attempt: int) -> Entry:
     """An entry as the server has it: `h` is version, deadline, budget and id; `m` is the envelope."""
     found = dict(zip(fields[::2], fields[1::2], strict=False)) if type(fields) is list else fields
@@ -187,20 +192,20 @@ class RedisReader(Reader):
 
     def __init__(self, steps: RedisSteps, link: Link, service: str) -> None:
         self._steps, self._link, self._stream = steps, link, _keys(service).requests
-        self._link.open()
+        self._waiting: tuple[str, int, Done] | None = None
+        link.on_up = self._connected
+        link.open()
+
+    def _connected(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.read(*waiting)
 
     def read(self, replica: str, most: int, done: Done) -> None:
+        if not self._link.up:
+            self._waiting = replica, most, done
+            return
         got: list[Any] = []
-
-        def timed(time: Any) -> None:
-            for value in (got[0], time):
-                if isinstance(value, Exception):
-                    done(self._steps.fault(value, "XREADGROUP"))
-                    return
-            now = int(time[0]) * 1000 + int(time[1]) // 1000
-            found = got[0].values() if isinstance(got[0], dict) else [pair[1] for pair in got[0] or ()]
-            done(([_entry(item[0], item[1], 1) for items in found for item in items], now))
-
         block = int(READ_SECONDS * 1000)
         # Both in one write. The time is taken when the read has ended.
         self._link.post(
@@ -209,9 +214,19 @@ class RedisReader(Reader):
             ),
             got.append,
         )
-        self._link.post(TIME, timed)
+        self._link.post(TIME, functools.partial(self._read, got, done))
+
+    def _read(self, got: list[Any], done: Done, time: Any) -> None:
+        failed = next((value for value in (*got, time) if isinstance(value, Exception)), None)
+        if failed is not None:
+            done(LOST if isinstance(failed, BusUnavailable) else self._steps.fault(failed, "XREADGROUP"))
+            return
+        now = int(time[0]) * 1000 + int(time[1]) // 1000
+        found = got[0].values() if isinstance(got[0], dict) else [pair[1] for pair in got[0] or ()]
+        done(([_entry(item[0], item[1], 1) for items in found for item in items], now))
 
     def stop(self) -> None:
+        self._waiting = None
         self._link.close()  # messages that were read and did not arrive are freed when the replica leaves
 
 
@@ -234,10 +249,12 @@ class RedisVitals(Vitals):
         self._topology, self._life = topology, life
         self._connection: Any = None
 
-    def beat(self, service: str, replica: str) -> dict[str, int] | None:
+    def beat(self, service: str, replica: str, look: bool, keep: bool) -> dict[str, int] | None:
         names = _keys(service)
         all_keys = [names.beats, names.requests, names.replicas, names.meta]
-        found = self._call(script.script("beat"), all_keys, [replica, "all", self._life])
+        found = self._call(
+            script.script("beat"), all_keys, [replica, "all" if look else "", self._life if keep else ""]
+        )
         if found is None:
             return None
         return {found[at].decode(): int(found[at + 1]) for at in range(0, len(found), 2)}

@@ -15,6 +15,8 @@ Done = Callable[[Any], None]
 
 SUPERSEDED = "superseded"
 """Instead of a result: this replica was taken for dead, and its messages run elsewhere."""
+LOST = "lost"
+"""Instead of a result of `Reader.read`."""
 UNKNOWN, ASLEEP = "unknown", "asleep"
 """Instead of a result of `send`: nobody ever registered the service; it has no replica at present."""
 
@@ -84,6 +86,11 @@ class Steps(abc.ABC):
         """Take messages that their replica gave back, or left behind. Result as of `Reader.read`, or SUPERSEDED."""
 
     @abc.abstractmethod
+    def recover(self, service: str, replica: str, known: Sequence[bytes], done: Done) -> None:
+        """Find messages that this replica has and does not know of, since the answer was lost with a connection. Result
+        as of `take`."""
+
+    @abc.abstractmethod
     def finish(
         self, service: str, replica: str, endings: Sequence[Ending], read: bytes, left: bytes, again: bool, done: Done
     ) -> None:
@@ -126,7 +133,7 @@ class Reader(abc.ABC):
     @abc.abstractmethod
     def read(self, replica: str, most: int, done: Done) -> None:
         """Read at most `most` messages; waits up to a second for the first. Result: a list of Entry, and the time of
-        the server's clock in ms."""
+        the server's clock in ms; LOST if the connection ended meanwhile, perhaps after messages were read."""
 
     @abc.abstractmethod
     def stop(self) -> None:
@@ -138,8 +145,9 @@ class Vitals(abc.ABC):
     They raise BusError."""
 
     @abc.abstractmethod
-    def beat(self, service: str, replica: str) -> dict[str, int] | None:
-        """A sign of life of one replica; returns the beats of all. None: the replica was taken out."""
+    def beat(self, service: str, replica: str, look: bool, keep: bool) -> dict[str, int] | None:
+        """A sign of life of one replica. Returns the beats of all if `look`, else {}; None: the replica was taken out.
+        keep: renew the TTL of the service's keys."""
 
     @abc.abstractmethod
     def bury(self, service: str, replica: str, beat: int) -> bool:
