@@ -15,6 +15,7 @@ from redis.connection import Connection, parse_url
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    ConnectionError,
     InvalidResponse,
     NoPermissionError,
     RedisError,
@@ -27,6 +28,7 @@ __all__ = [
     "AuthenticationError",
     "BusyLoadingError",
     "Connection",
+    "ConnectionError",
     "InvalidResponse",
     "NoBackoff",
     "NoPermissionError",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 NO_SCRIPT = b"noscript"
+MOST_WORDS = 7000  # Lua passes not many more to one command
 
 
 def taken(pipe: Any) -> list[list[bytes]]:
@@ -37,4 +38,6 @@ def refusal(commands: Sequence[Sequence[bytes]], known: Sequence[Any]) -> str:
             return f"{name} cannot run in one step with the outcome"
         if len(command) != arity if arity > 0 else len(command) < -arity:
             return f"wrong number of arguments for {name}"
+        if len(command) > MOST_WORDS:
+            return f"{name} has {len(command)} words, more than {MOST_WORDS}; use several commands"
     return ""

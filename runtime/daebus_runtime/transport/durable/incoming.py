@@ -26,16 +26,24 @@ from .. import Delivery, Limits, Outcome, Subscription
 from ..bus import Bus
 from ..delivery import SHORT_TEXT
 from .commands import taken
-from .pulse import Pulse
+from .pulse import TAKEN_OUT, TROUBLE, TRUSTED_SECONDS, Pulse
 from .steps import LOST, SUPERSEDED, Ending, Entry, Steps
 
 MOST_READ = 128
 MOST_READ_BESIDE = 16
 """The same where there are other replicas, which shall have their share."""
 MOST_ENDED = 500  # Lua passes at most some thousand values to one command
-RETRY_SECONDS = 0.5
+RETRY_SECONDS = 0.1
 MOST_DEATHS = 3
+REGROUP_SECONDS = 5.0  # errors that arrive so soon after each other have the same cause
+GROUP_LOST = ("NOGROUP", "UNBLOCKED")
+"""Errors of a server on which somebody has removed the stream or its group."""
 VERSION = 2
+
+
+def _place(entry: bytes) -> tuple[int, bytes]:
+    """Orders the ids of entries: milliseconds and a number, "1700000000000-9" before "1700000000000-10"."""
+    return len(entry), entry
 
 
 class DurableDelivery(Delivery):
@@ -67,6 +75,9 @@ class DurableDelivery(Delivery):
 
     def begin(self) -> bool:
         if self.released or self.settled:
+            return False
+        if self._incoming.doubtful:
+            self._incoming.doubt(self)
             return False
         self.begun = True
         if self.deadline is not None and time.monotonic() >= self.deadline:
@@ -137,11 +148,19 @@ class Incoming(Subscription):
         self.check = steps.check
         self._reader = steps.reader(service)
         self.replica = self._pulse = None  # type: Any
-        self._joined = self._joining = self._reading = self._taking = False
+        self._joined = self._joining = self._reading = self._taking = self._retrying = False
         self._free = False
         """Whether there may be messages that somebody gave back."""
         self.retiring = self._left = False
-        self._refusal = ""
+        self._refusal = self._told = ""
+        """Why the server refuses what a replica does, and what of it was logged."""
+        self._twice: set[bytes] | None = None
+        """While two answers may bring the same message: those that have come."""
+        self._doubted = False
+        """Whether deliveries were dropped that the next recovery has to bring."""
+        self._regrouped = 0.0
+        self._alone: DurableDelivery | None = None
+        """The last message that came for its last attempt."""
         self._held: dict[bytes, DurableDelivery] = {}
         """The messages that were read and not ended."""
         self._owed: list[DurableDelivery] = []
@@ -158,10 +177,16 @@ class Incoming(Subscription):
         self._joining = True
         if self.replica is None:
             self.replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-            self._steps.register(self.service, self.replica, self._about(), self._queue, self._registered)
+            self._register(again=False)
         else:  # it may have been taken for dead meanwhile
             known = [*self._held, *(ending.entry for batch in (self._ended, *self._unsure) for ending in batch)]
-            self._steps.recover(self.service, self.replica, known, self._rejoined)
+            self._twice, self._doubted = set(), False
+            self._steps.recover(self.service, self.replica, known, functools.partial(self._rejoined, self.replica))
+
+    def _register(self, again: bool) -> None:
+        self._joining = True
+        done = functools.partial(self._registered, self.replica)
+        self._steps.register(self.service, self.replica, self._about(), self._queue, again, done)
 
     def _about(self) -> bytes:
         about = {
@@ -174,32 +199,58 @@ class Incoming(Subscription):
         }
         return codec.dumps(about)
 
-    def _registered(self, value: Any) -> None:
-        self._joining = False
-        if isinstance(value, Exception):
-            self._refused(value)
-            return
-        if self._pulse is None and (vitals := self._steps.vitals()) is not None:
-            taken_out = functools.partial(self._home.run, self._superseded, self.replica)
-            self._pulse = Pulse(vitals, self.service, self.replica, taken_out)
-            self._pulse.start()
-        self._go_on()
-
-    def _rejoined(self, value: Any) -> None:
+    def _registered(self, replica: str, value: Any) -> None:
         self._joining = False
         if value is SUPERSEDED:
-            self._superseded(self.replica)
+            self._superseded(replica)
         elif isinstance(value, Exception):
             self._refused(value)
         else:
+            if self._pulse is None and not self._left:
+                self._live()
             self._go_on()
+
+    def _live(self) -> None:
+        vitals = self._steps.vitals(self.service, self.replica, self._about(), self._queue)
+        if vitals is not None:
+            tell = functools.partial(self._home.run, self._felt, self.replica)
+            self._pulse = Pulse(vitals, self.service, self.replica, tell)
+            self._pulse.start()
+
+    def _felt(self, replica: str, what: str) -> None:
+        """What the pulse tells."""
+        if replica != self.replica:
+            pass
+        elif what is TAKEN_OUT:
+            self._superseded(replica)
+        elif what is not TROUBLE:
+            self.woken()
+        elif self._pulse.trouble:
+            self._complain(self._pulse.trouble)
+        else:
+            self._well()
+
+    def _rejoined(self, replica: str, value: Any) -> None:
+        if replica != self.replica:
+            return
+        self._joining = False
+        if value is SUPERSEDED:
+            self._superseded(replica)
+        elif isinstance(value, Exception):
+            self._refused(value)
+        elif self._doubted:
+            self.join()
+        else:
+            if self._pulse is not None:
+                self._pulse.beaten = time.monotonic()
             self._came(value)
+            self._twice = self._twice if self._reading else None
+            self._go_on()
 
     def _go_on(self) -> None:
-        if self._refusal:
-            runtime_logger.info("service %s receives its requests again", self.service)
-            self._refusal = ""
+        self._refusal = ""
         self._joined = self._free = True
+        self._well()
         unsure, self._unsure = self._unsure, []
         for batch in unsure:
             self._finish(batch, again=True)
@@ -208,15 +259,45 @@ class Incoming(Subscription):
 
     def _refused(self, error: Exception) -> None:
         self._joined = False
-        text = str(error)
-        if isinstance(error, BusUnavailable) and not self._bus.up:
+        text, passing = str(error), isinstance(error, BusUnavailable)
+        if self._left or (passing and not self._bus.up):
             return  # the bus says so; it calls `join` once it is connected
-        if text != self._refusal and not isinstance(error, BusUnavailable):
-            runtime_logger.error(
-                "the requests of service %s cannot be read: %s; this is tried again", self.service, text
-            )
+        if any(word in text for word in GROUP_LOST):
+            self._regroup()
+            return
+        if text == self._refusal or not passing:
+            self._complain(text)
         self._refusal = text
-        self._home.soon(gevent.spawn_later, RETRY_SECONDS, self.join)
+        if not self._retrying:
+            self._retrying = True
+            self._home.soon(gevent.spawn_later, RETRY_SECONDS, self._retry)
+
+    def _complain(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            runtime_logger.error(
+                "the requests of service %s cannot be served: %s; this is tried again", self.service, text
+            )
+
+    def _well(self) -> None:
+        if self._told and not self.refused:
+            self._told = ""
+            runtime_logger.info("service %s receives its requests again", self.service)
+
+    def _retry(self) -> None:
+        self._retrying = False
+        if not self._joined and self._bus.up:
+            self.join()
+
+    def _regroup(self) -> None:
+        if self._joining:
+            return
+        if time.monotonic() - self._regrouped > REGROUP_SECONDS:
+            runtime_logger.warning(
+                "somebody has removed the stream of service %s or its group; they are made anew", self.service
+            )
+        self._regrouped = time.monotonic()
+        self._register(again=True)
 
     def _superseded(self, replica: str) -> None:
         if replica != self.replica or self._left:
@@ -231,7 +312,7 @@ class Incoming(Subscription):
         )
         if self._pulse is not None:
             self._pulse.stop()
-        self._pulse = self.replica = None
+        self._pulse = self.replica = self._twice = None
         self._joined = self._joining = False
         for delivery in self._held.values():
             delivery.released = True
@@ -243,6 +324,23 @@ class Incoming(Subscription):
     def lost(self) -> None:
         """The bus is away."""
         self._joined = self._joining = False
+        self._refusal = self._told = ""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the others may have taken this replica for dead."""
+        pulse = self._pulse
+        return pulse is not None and time.monotonic() - pulse.beaten > TRUSTED_SECONDS
+
+    def doubt(self, delivery: DurableDelivery | None = None) -> None:
+        """Ask whether this replica is known before anything is begun. The delivery comes again, here or elsewhere."""
+        if delivery is not None:
+            self._doubted = True
+            delivery.released = True
+            self._held.pop(delivery.entry, None)
+        self._joined = False
+        if self._bus.up:
+            self.join()
 
     # --- reading ----------------------------------------------------------------------------------------------------
     def woken(self) -> None:
@@ -252,39 +350,56 @@ class Incoming(Subscription):
 
     def want(self) -> None:
         """Read on, if there is room."""
-        if not self._joined or self.retiring or self._reading:
+        if not self._joined or self.retiring or self._taking:
+            return
+        # The free ones are older, so they come first.
+        free = self._free and (self._alone is None or self._alone.entry not in self._held)
+        if self._reading and not free:
             return
         room = min(self._room(), MOST_READ if self._crowd == 1 else MOST_READ_BESIDE)
         if room <= 0:
             return
-        self._reading = True
-        if self._free:
-            self._free = False
-            self._steps.take(self.service, self.replica, room, functools.partial(self._taken, room))
+        if free:
+            self._taking, self._free = True, False
+            taken = functools.partial(self._taken, self.replica)
+            self._steps.take(self.service, self.replica, room, MOST_DEATHS, taken)
         else:
-            self._reader.read(self.replica, room, self._got)
+            self._reading = True
+            self._reader.read(self.replica, room, functools.partial(self._read, self.replica))
 
-    def _taken(self, room: int, value: Any) -> None:
-        if type(value) is tuple:
-            self._free = len(value[0]) >= room  # there may be more
+    def _taken(self, replica: str, value: Any) -> None:
+        self._taking = False
+        if replica != self.replica:
+            self.want()
+            return
+        self._free = self._free or type(value) is not tuple or bool(value[0])  # there may be more
         self._got(value)
 
-    def _got(self, value: Any) -> None:
+    def _read(self, replica: str, value: Any) -> None:
         self._reading = False
+        if replica != self.replica:  # it was taken out meanwhile, so nobody else will find what this has read
+            if value is LOST or (type(value) is tuple and value[0]):
+                self._steps.leave(self.service, replica, lambda value: None)
+            self.want()
+        elif type(value) is tuple and value[0] and self.doubtful:
+            self.doubt()  # which brings them again
+        else:
+            self._got(value)
+            if not self._joining:
+                self._twice = None
+
+    def _got(self, value: Any) -> None:
         if type(value) is tuple:
             self._came(value)
             self.want()
-        elif self.retiring:
-            pass  # nothing more is read
+        elif self._left:
+            pass
         elif value is LOST:
             self._joined = False  # until it is known whether messages were lost with the connection
             if self._bus.up:
                 self.join()
         elif value is SUPERSEDED:
             self._superseded(self.replica)
-        elif "NOGROUP" in str(value):
-            self._joined, self._joining = False, True
-            self._steps.register(self.service, self.replica, self._about(), self._queue, self._registered)
         else:
             self._refused(value)
 
@@ -292,16 +407,21 @@ class Incoming(Subscription):
         entries, server = value
         if not entries:
             return
-        now = time.monotonic()
+        if self._twice is not None:
+            entries = [entry for entry in entries if entry.entry not in self._twice]
+            self._twice.update([entry.entry for entry in entries])
+        now, last = time.monotonic(), max([entry.entry for entry in entries], key=_place, default=b"")
+        if last and _place(last) > _place(self._newest):
+            self._newest = last
         for entry in entries:
-            if entry.attempt == 1 and entry.entry > self._newest:
-                self._newest = entry.entry
             deadline = None
             if entry.budget:
                 deadline = now + min(entry.deadline - server, entry.budget) / 1000
             self._receive(entry, deadline)
 
     def _receive(self, entry: Entry, deadline: float | None) -> None:
+        if entry.entry in self._held:
+            return  # somebody has removed the group, and the new one begins anew
         try:
             request = parse_request(entry.envelope, self.service)
         except MalformedMessage as error:
@@ -312,6 +432,8 @@ class Incoming(Subscription):
             return
         delivery = DurableDelivery(request, self, entry, deadline)
         self._held[entry.entry] = delivery
+        if entry.attempt >= MOST_DEATHS:
+            self._alone = delivery
         if self.retiring:
             self._give_back()
         elif entry.attempt > MOST_DEATHS:
@@ -376,20 +498,23 @@ class Incoming(Subscription):
             self._leftover = newest
         if leftover == newest:
             leftover = b""
-        done = functools.partial(self._finished, batch)
+        done = functools.partial(self._finished, self.replica, batch)
         self._steps.finish(self.service, self.replica, batch, newest, leftover, again, done)
 
-    def _finished(self, batch: list[Ending], value: Any) -> None:
-        if value is SUPERSEDED:
-            self._superseded(self.replica)
-        elif isinstance(value, BusUnavailable):
+    def _finished(self, replica: str, batch: list[Ending], value: Any) -> None:
+        if replica != self.replica:
+            pass  # it was taken out
+        elif value is SUPERSEDED:
+            self._superseded(replica)
+        elif isinstance(value, Exception):
             self._unsure.append(batch)
             self._refused(value)
-        elif isinstance(value, Exception):
-            self._bus.losses.lost("refused", f"the outcomes of messages were refused: {value}", len(batch))
         else:
             for index, text in value:
-                self._uncommitted(batch[index], text)
+                if index < 0:
+                    self._bus.losses.lost("refused", f"replies were not taken by the bus: {text}")
+                else:
+                    self._uncommitted(batch[index], text)
 
     def _uncommitted(self, ending: Ending, text: str) -> None:
         runtime_logger.error("the bus refused a command of request.commit: %s", text)
@@ -406,7 +531,7 @@ class Incoming(Subscription):
 
     def _retire(self) -> None:
         self.retiring = True
-        self._reader.stop()
+        self._reader.cut_short()
         self._give_back()
 
     def _give_back(self) -> None:
@@ -428,7 +553,7 @@ class Incoming(Subscription):
             return
         self._flush()
         self._left = True
-        self._reader.stop()
+        self._reader.close()
         if self._pulse is not None:
             self._pulse.stop()
         if self._joined:
@@ -437,15 +562,15 @@ class Incoming(Subscription):
 
     @property
     def retired(self) -> bool:
-        return self.retiring
+        return self.retiring and not self._reading and not self._taking
 
     @property
     def confirmed(self) -> bool:
-        return self._joined or self.retiring
+        return (self._joined and not self.refused) or self.retiring
 
     @property
     def refused(self) -> str:
-        return self._refusal
+        return self._refusal or (self._pulse.trouble if self._pulse is not None else "")
 
     @property
     def _crowd(self) -> int:

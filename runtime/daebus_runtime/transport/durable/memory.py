@@ -12,7 +12,7 @@ from ...metrics import Metrics
 from .. import Limits
 from ..home import Home
 from ..memory import MemoryBroker, MemoryBus
-from .steps import ASLEEP, SUPERSEDED, UNKNOWN, Bounds, Done, Ending, Entry, Letter, Reader, Steps, Vitals
+from .steps import ASLEEP, LOST, SUPERSEDED, UNKNOWN, Bounds, Done, Ending, Entry, Letter, Reader, Steps, Vitals
 from .transport import Durable
 
 FREE = ""
@@ -98,7 +98,7 @@ class MemorySteps(Steps):
         records = self._store.stream(service).records
         self._answer(done, [records.get(key) for key in keys])
 
-    def register(self, service: str, replica: str, info: bytes, queue: int, done: Done) -> None:
+    def register(self, service: str, replica: str, info: bytes, queue: int, again: bool, done: Done) -> None:
         stream = self._store.stream(service)
         if replica:
             stream.queue = queue
@@ -109,7 +109,7 @@ class MemorySteps(Steps):
     def reader(self, service: str) -> Reader:
         return MemoryReader(self._store, self._store.stream(service), self._bus.home)
 
-    def take(self, service: str, replica: str, most: int, done: Done) -> None:
+    def take(self, service: str, replica: str, most: int, alone: int, done: Done) -> None:
         stream = self._store.stream(service)
         if replica not in stream.beats:
             self._answer(done, SUPERSEDED)
@@ -182,7 +182,7 @@ class MemorySteps(Steps):
     def check(self, commands: Sequence[Sequence[bytes]]) -> str:
         return ""
 
-    def vitals(self) -> Vitals | None:
+    def vitals(self, service: str, replica: str, info: bytes, queue: int) -> Vitals | None:
         return None  # a member of this process cannot die alone
 
 
@@ -212,10 +212,15 @@ class MemoryReader(Reader):
             stream.pending[key] = replica, 1
         self._home.soon(done, ([stream.entry(key) for key in keys], self._store.time()))
 
-    def stop(self) -> None:
-        self._wanted = None
+    def cut_short(self) -> None:
+        wanted, self._wanted = self._wanted, None
         if self in self._stream.readers:
             self._stream.readers.remove(self)
+        if wanted is not None:
+            self._home.soon(wanted[2], LOST)
+
+    def close(self) -> None:
+        self.cut_short()
 
 
 class MemoryDurable(Durable):

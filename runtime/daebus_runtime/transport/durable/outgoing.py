@@ -15,7 +15,7 @@ import gevent
 
 from ...errors import BusUnavailable
 from ..home import Home
-from .steps import ASLEEP, UNKNOWN, Letter, Steps
+from .steps import ASLEEP, UNKNOWN, Letter, NotNow, Steps
 
 AGAIN_SECONDS = 0.05
 """When a batch is tried again that a connected server could not take (LOADING)."""
@@ -53,7 +53,11 @@ class Outgoing:
         self._is_up, self._stray = is_up, stray
         self._fresh: list[Parcel] = []
         self._unsure: list[Parcel] = []
+        self._refused: list[Parcel] = []
+        """What the server could not take; it goes before anything new."""
         self._scheduled = False
+        self._asking = False
+        """Whether the server is being asked again. Nothing new may overtake that: the server keeps the last number."""
         self._last = 0
 
     def add(self, parcel: Parcel) -> None:
@@ -65,9 +69,19 @@ class Outgoing:
 
     def resume(self) -> None:
         """Call when the bus is connected again."""
+        if self._asking:
+            return
         unsure, self._unsure = sorted(self._unsure, key=lambda parcel: parcel.number), []
-        self._post([parcel for parcel in unsure if parcel.wanted], again=True)
+        refused, self._refused = self._refused, []
+        self._fresh[:0] = refused
+        wanted = [parcel for parcel in unsure if parcel.wanted]
+        self._asking = bool(wanted)
+        self._post(wanted, again=True)
         self._flush()
+
+    def _again(self) -> None:
+        if self._is_up():
+            self.resume()
 
     def accept(self, parcels: list[Parcel]) -> None:
         """Store messages for a known service that has no replica at present."""
@@ -76,10 +90,10 @@ class Outgoing:
 
     def _flush(self) -> None:
         self._scheduled = False
-        if not self._fresh or not self._is_up():
+        if not self._fresh or self._asking or self._unsure or self._refused or not self._is_up():
             self._fresh = [parcel for parcel in self._fresh if parcel.wanted]
             return
-        fresh, self._fresh = self._fresh, []
+        fresh, self._fresh = [parcel for parcel in self._fresh if parcel.wanted], []
         self._number(fresh)
         self._post(fresh)
 
@@ -103,19 +117,25 @@ class Outgoing:
             )
             for parcel in parcels
         ]
-        answered = functools.partial(self._answered, parcels)
+        answered = functools.partial(self._answered, parcels, again)
         self._steps.send(self.service, self._process, letters, asleep, again, answered)
 
-    def _answered(self, parcels: list[Parcel], value: Any) -> None:
+    def _answered(self, parcels: list[Parcel], again: bool, value: Any) -> None:
+        if again:
+            self._asking = False
+            self._home.soon(self._flush)
         if type(value) is list:
             for parcel, stored in zip(parcels, value, strict=True):
                 parcel.done(bool(stored))
         elif value is UNKNOWN or value is ASLEEP:
             self._stray(self.service, value, parcels)
         elif isinstance(value, BusUnavailable):
-            self._unsure += parcels
-            if self._is_up():
-                self._home.soon(gevent.spawn_later, AGAIN_SECONDS, self.resume)
+            if not self._unsure and not self._refused:
+                self._home.soon(gevent.spawn_later, AGAIN_SECONDS, self._again)
+            if isinstance(value, NotNow) and not again:  # so it keeps its place, with a new number
+                self._refused += parcels
+            else:
+                self._unsure += parcels
         else:
             for parcel in parcels:
                 parcel.done(value)

@@ -8,21 +8,24 @@ time of the server is used: both follow its wall clock, which may jump.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ... import native
-from ...errors import BusError
+from ...errors import BusError, BusUnavailable
 from ...logs import runtime_logger
-from .steps import Vitals
+from .steps import GONE, Seen, Vitals
 
 BEAT_SECONDS = 0.25
 # A replica that was stopped for 8 s keeps its messages: a beat before, a beat after, and some slack.
 DEAD_SECONDS = 8.7
+TRUSTED_SECONDS = 5.0
+"""A replica whose last sign of life is older may be dead for the others: it asks before it begins a message."""
 PAUSED_SECONDS = 1.0
 """A watcher that did not look for this long was stopped itself: what it did not watch, it does not judge."""
 WATCHERS = 8
 LOOK_SECONDS = 5.0  # how often the others look whether they are watchers by now
 KEEP_SECONDS = 20.0  # how often the TTL of the service's keys is renewed
+TAKEN_OUT, FREE, TROUBLE = "taken out", "free", "trouble"
 
 
 class Watch:
@@ -32,7 +35,7 @@ class Watch:
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked = 0.0
 
-    def dead(self, beats: dict[str, int], now: float) -> dict[str, int]:
+    def dead(self, beats: Mapping[str, int], now: float) -> dict[str, int]:
         """The replicas whose beat has not moved for too long, each with its beat. now: time.monotonic()."""
         before, self._seen = self._seen, {}
         if now - self._looked > PAUSED_SECONDS:
@@ -51,12 +54,16 @@ class Watch:
 class Pulse:
     """The signs of life of one replica, until `stop`.
 
-    taken_out: called in this thread when the replica was taken for dead. alive: the names of all when last seen.
+    tell: called in this thread with TAKEN_OUT when the replica was taken for dead, with FREE if there are free messages
+    and with TROUBLE at each change of `trouble`: why the server refuses the signs of life, if it does. alive: the names
+    of all when last seen. beaten: when the last sign of life was given (time.monotonic).
     """
 
-    def __init__(self, vitals: Vitals, service: str, replica: str, taken_out: Callable[[], None]) -> None:
+    def __init__(self, vitals: Vitals, service: str, replica: str, tell: Callable[[str], None]) -> None:
         self._vitals, self._service, self.replica = vitals, service, replica
-        self._taken_out = taken_out
+        self._tell = tell
+        self.beaten = time.monotonic()
+        self.trouble = ""
         self.alive: frozenset[str] = frozenset((replica,))
         self._watch = Watch()
         self._looked = self._kept = 0.0
@@ -74,33 +81,49 @@ class Pulse:
         while not self._stopping.acquire(True, BEAT_SECONDS):
             try:
                 if not self._beat(time.monotonic()):
-                    self._taken_out()
+                    self._tell(TAKEN_OUT)
                     break
-            except BusError:
+                self._troubled("")
+            except BusUnavailable:
                 pass  # the links of the bus say so
+            except BusError as error:
+                self._troubled(str(error))
             except Exception:
                 runtime_logger.exception("the signs of life of replica %s failed", self.replica)
         self._vitals.close()
         native.sleep_forever()  # see home.py: a thread that has run greenlets must not end beside Python
+
+    def _troubled(self, text: str) -> None:
+        if text != self.trouble:
+            self.trouble = text
+            self._tell(TROUBLE)
 
     def _beat(self, now: float) -> bool:
         """Returns whether this replica is still known."""
         watching = self.replica in sorted(self.alive)[:WATCHERS]
         look = watching or now - self._looked > LOOK_SECONDS
         keep = now - self._kept > KEEP_SECONDS
-        beats = self._vitals.beat(self._service, self.replica, look, keep)
-        if beats is None:
+        seen = self._vitals.beat(look, keep)
+        if seen is None:
             return False
+        self.beaten = now
         if keep:
             self._kept = now
         if look:
-            self._looked, self.alive = now, frozenset(beats)
+            self._saw(seen, now)
         if watching:
-            self._bury(self._watch.dead(beats, now))
+            self._bury(self._watch.dead(seen.beats, now))
         return True
+
+    def _saw(self, seen: Seen, now: float) -> None:
+        self._looked, self.alive = now, frozenset(seen.beats)
+        for name in seen.strays:
+            self._vitals.bury(name, GONE)
+        if seen.free:
+            self._tell(FREE)
 
     def _bury(self, dead: dict[str, int]) -> None:
         for name, beat in dead.items():
-            if name != self.replica and self._vitals.bury(self._service, name, beat):
+            if name != self.replica and self._vitals.bury(name, beat):
                 text = "replica %s of service %s gave no sign of life for %g s; others take its messages"
                 runtime_logger.warning(text, name, self._service, DEAD_SECONDS)

@@ -14,18 +14,32 @@ from .. import Limits
 from ..home import Home
 from ..link import Link, pack
 from ..redis import RedisBus
-from ..redispy import RedisError
+from ..redispy import AuthenticationError, ConnectionError, RedisError, TimeoutError
 from ..refusals import mapped
-from ..topology import Role, Topology
+from ..topology import BLOCK_SECONDS, Role, Topology
 from . import script
 from .commands import refusal
 from .script import Script
-from .steps import ASLEEP, LOST, SUPERSEDED, UNKNOWN, Bounds, Done, Ending, Entry, Letter, Reader, Steps, Vitals
+from .steps import (
+    ASLEEP,
+    GONE,
+    LOST,
+    SUPERSEDED,
+    UNKNOWN,
+    Bounds,
+    Done,
+    Ending,
+    Entry,
+    Letter,
+    NotNow,
+    Reader,
+    Seen,
+    Steps,
+    Vitals,
+)
 from .transport import Durable
 
 DEFAULT = Bounds()
-READ_SECONDS = 1.0
-"""How long a read waits on the server for the first message."""
 SENDER_SECONDS = 3600
 CLAIM_MS = 60_000
 DAY_MS = 24 * 3600 * 1000
@@ -57,12 +71,16 @@ class RedisSteps(Steps):
         script.script(name).call(self._commands, names, words, functools.partial(self._answered, name, done))
 
     def _answered(self, name: str, done: Done, value: Any) -> None:
-        done(self.fault(value, "EVALSHA") if isinstance(value, Exception) else value)
+        if isinstance(value, Exception):
+            value = self.fault(value, "EVALSHA", script.script(name).commands)
+        done(value)
 
-    def fault(self, error: Exception, command: str) -> BusError:
-        if not isinstance(error, BusError):
-            self._links.told(error)
-        return mapped(error, self._links.topology.user, command)
+    def fault(self, error: Exception, command: str, scripted: Sequence[str] = ()) -> BusError:
+        if isinstance(error, BusError):
+            return error
+        self._links.told(error)
+        fault = mapped(error, self._links.topology.user, command, scripted=scripted)
+        return NotNow(str(fault)) if isinstance(fault, BusUnavailable) else fault
 
     # --- senders --------------------------------------------------------------------------------------------------
     def send(
@@ -85,17 +103,18 @@ class RedisSteps(Steps):
                 value = UNKNOWN if value == b"unknown" else ASLEEP
             done(value)
 
-        self._call("send", [names.requests, names.replicas, names.meta, names.sender(process)], words, answered)
+        self._call("send", [names.requests, names.beats, names.meta, names.sender(process)], words, answered)
 
     def outcomes(self, service: str, keys: Sequence[str], done: Done) -> None:
         names = _keys(service)
         self._call("outcomes", [names.meta], [names.outcomes, *keys], done)
 
     # --- replicas -------------------------------------------------------------------------------------------------
-    def register(self, service: str, replica: str, info: bytes, queue: int, done: Done) -> None:
+    def register(self, service: str, replica: str, info: bytes, queue: int, again: bool, done: Done) -> None:
         names = _keys(service)
         key_names = [names.requests, names.replicas, names.beats, names.meta]
-        self._call("register", key_names, [replica, info, self._life, queue], done)
+        words = [replica, info, self._life, queue, "again" if again else ""]
+        self._call("register", key_names, words, lambda value: done(_word(value)))
 
     @property
     def _life(self) -> int:
@@ -104,9 +123,14 @@ class RedisSteps(Steps):
     def reader(self, service: str) -> Reader:
         return RedisReader(self, self._links.own(Role.BLOCKING), service)
 
-    def take(self, service: str, replica: str, most: int, done: Done) -> None:
+    def unblock(self, client: int) -> None:
+        """End a read that waits. If the server does not allow it, the read ends by itself soon."""
+        self._commands.post(pack("CLIENT", "UNBLOCK", client), lambda value: None)
+
+    def take(self, service: str, replica: str, most: int, alone: int, done: Done) -> None:
         names = _keys(service)
-        self._call("take", [names.requests, names.beats], [replica, FREE, most], functools.partial(_entries, done))
+        words = [replica, FREE, most, alone]
+        self._call("take", [names.requests, names.beats], words, functools.partial(_entries, done))
 
     def recover(self, service: str, replica: str, known: Sequence[bytes], done: Done) -> None:
         names = _keys(service)
@@ -121,14 +145,14 @@ class RedisSteps(Steps):
             names.outcomes,
             int(bounds.outcome_seconds * 1000),
             bounds.outcome_bytes,
-            sum([ending.size for ending in endings]),
+            sum([len(ending.key) + len(ending.record) for ending in endings]),
             read,
             left,
             "again" if again else "",
         ]
         for ending in endings:
             commands = ending.commands
-            words += (ending.entry, ending.key, ending.record, ending.inbox, ending.reply, len(commands))
+            words += (ending.entry, ending.size, ending.key, ending.record, ending.inbox, ending.reply, len(commands))
             for command in commands:
                 words.append(len(command))
                 words += command
@@ -161,11 +185,12 @@ class RedisSteps(Steps):
             self._known.update(zip(unknown, found, strict=True))
         return refusal(commands, [self._known[name] for name in names])
 
-    def vitals(self) -> Vitals:
-        return RedisVitals(self._links.topology, self._life)
+    def vitals(self, service: str, replica: str, info: bytes, queue: int) -> Vitals:
+        return RedisVitals(self._links.topology, service, replica, [self._life, info, queue])
 
 
 TIME = pack("TIME")
+CLIENT_ID = pack("CLIENT", "ID")
 
 
 def _word(value: Any) -> Any:
@@ -193,10 +218,13 @@ class RedisReader(Reader):
     def __init__(self, steps: RedisSteps, link: Link, service: str) -> None:
         self._steps, self._link, self._stream = steps, link, _keys(service).requests
         self._waiting: tuple[str, int, Done] | None = None
+        self._client: Any = None
+        """What the server calls this connection."""
         link.on_up = self._connected
         link.open()
 
     def _connected(self) -> None:
+        self._link.post(CLIENT_ID, self._named)
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self.read(*waiting)
@@ -206,7 +234,7 @@ class RedisReader(Reader):
             self._waiting = replica, most, done
             return
         got: list[Any] = []
-        block = int(READ_SECONDS * 1000)
+        block = int(BLOCK_SECONDS * 1000)
         # Both in one write. The time is taken when the read has ended.
         self._link.post(
             pack(
@@ -225,9 +253,19 @@ class RedisReader(Reader):
         found = got[0].values() if isinstance(got[0], dict) else [pair[1] for pair in got[0] or ()]
         done(([_entry(item[0], item[1], 1) for items in found for item in items], now))
 
-    def stop(self) -> None:
+    def _named(self, value: Any) -> None:
+        self._client = value
+
+    def cut_short(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting[2](LOST)
+        elif type(self._client) is int:
+            self._steps.unblock(self._client)
+
+    def close(self) -> None:
         self._waiting = None
-        self._link.close()  # messages that were read and did not arrive are freed when the replica leaves
+        self._link.close()
 
 
 class RedisDurable(Durable):
@@ -245,22 +283,25 @@ class RedisDurable(Durable):
 class RedisVitals(Vitals):
     """Over a connection of its own, with redis-py's blocking calls."""
 
-    def __init__(self, topology: Topology, life: int) -> None:
-        self._topology, self._life = topology, life
+    def __init__(self, topology: Topology, service: str, replica: str, kept: Sequence[Any]) -> None:
+        self._topology, self._names, self._replica = topology, _keys(service), replica
+        self._kept = kept
+        """TTL of the keys in ms, the replica as JSON, how many calls may wait."""
         self._connection: Any = None
 
-    def beat(self, service: str, replica: str, look: bool, keep: bool) -> dict[str, int] | None:
-        names = _keys(service)
-        all_keys = [names.beats, names.requests, names.replicas, names.meta]
-        found = self._call(
-            script.script("beat"), all_keys, [replica, "all" if look else "", self._life if keep else ""]
-        )
+    def beat(self, look: bool, keep: bool) -> Seen | None:
+        names = self._names
+        words = [self._replica, "all" if look else "", *(self._kept if keep else ("", "", "")), FREE]
+        found = self._call(script.script("beat"), [names.beats, names.requests, names.replicas, names.meta], words)
         if found is None:
             return None
-        return {found[at].decode(): int(found[at + 1]) for at in range(0, len(found), 2)}
+        beats = {found[at].decode(): found[at + 1] for at in range(1, len(found), 2)}
+        strays = [name for name, beat in beats.items() if beat == GONE.encode()]
+        alive = {name: int(beat) for name, beat in beats.items() if name not in strays}
+        return Seen(alive, strays, bool(found and found[0]))
 
-    def bury(self, service: str, replica: str, beat: int) -> bool:
-        names = _keys(service)
+    def bury(self, replica: str, beat: int | str) -> bool:
+        names = self._names
         words = [replica, beat, FREE, names.wake]
         return self._call(script.script("bury"), [names.requests, names.replicas, names.beats], words) is not None
 
@@ -278,9 +319,10 @@ class RedisVitals(Vitals):
                 return self._ask("EVAL", step.text, len(key_names), *key_names, *words)
         except (OSError, RedisError) as error:
             self.close()
-            if isinstance(error, OSError):
+            away = isinstance(error, OSError | ConnectionError | TimeoutError)
+            if away and not isinstance(error, AuthenticationError):
                 raise BusUnavailable(str(error)) from None
-            raise mapped(error, self._topology.user) from None
+            raise mapped(error, self._topology.user, "EVALSHA", scripted=step.commands) from None
 
     def _ask(self, *words: Any) -> Any:
         self._connection.send_command(*words)

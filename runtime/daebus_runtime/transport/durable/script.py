@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
@@ -20,6 +21,7 @@ class Script:
     def __init__(self, name: str) -> None:
         text = resources.files(__package__).joinpath("scripts", f"{name}.lua").read_text()
         self.text = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
+        self.commands = sorted(set(re.findall(r"call\('([A-Z]+)'", text)))
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def call(

@@ -1,15 +1,18 @@
 """The atomic steps of the durable layer, as an interface. Each step happens wholly or not at all.
 
 Every step returns at once. Its callback runs on the home loop and gets the result, or an exception as a value:
-BusUnavailable means that nobody knows whether the step was done. Steps of one bus happen in the order of the calls.
+BusUnavailable means that nobody knows whether the step was done, unless it is a NotNow. Steps of one bus happen in the
+order of the calls.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from ...errors import BusUnavailable
 
 Done = Callable[[Any], None]
 
@@ -17,6 +20,8 @@ SUPERSEDED = "superseded"
 """Instead of a result: this replica was taken for dead, and its messages run elsewhere."""
 LOST = "lost"
 """Instead of a result of `Reader.read`."""
+GONE = "gone"
+"""Instead of a beat: this is no replica any more, but it has messages."""
 UNKNOWN, ASLEEP = "unknown", "asleep"
 """Instead of a result of `send`: nobody ever registered the service; it has no replica at present."""
 
@@ -30,6 +35,10 @@ class Bounds:
     outcome_seconds: float = 3600.0
     outcome_bytes: int = 4 * 1024 * 1024
     known_days: float = 90.0
+
+
+class NotNow(BusUnavailable):
+    """The server said that it cannot do it now (LOADING, READONLY, …), so the step was not done."""
 
 
 class Letter(NamedTuple):
@@ -82,8 +91,9 @@ class Steps(abc.ABC):
         """A new object that reads the messages of a service, with a connection of its own."""
 
     @abc.abstractmethod
-    def take(self, service: str, replica: str, most: int, done: Done) -> None:
-        """Take messages that their replica gave back, or left behind. Result as of `Reader.read`, or SUPERSEDED."""
+    def take(self, service: str, replica: str, most: int, alone: int, done: Done) -> None:
+        """Take messages that their replica gave back, or left behind; one with `alone` attempts or more comes alone.
+        Result as of `Reader.read`, or SUPERSEDED."""
 
     @abc.abstractmethod
     def recover(self, service: str, replica: str, known: Sequence[bytes], done: Done) -> None:
@@ -95,12 +105,13 @@ class Steps(abc.ABC):
         self, service: str, replica: str, endings: Sequence[Ending], read: bytes, left: bytes, again: bool, done: Done
     ) -> None:
         """End messages: commands, records, replies, acknowledgements. Result: (index, error text) of each that the
-        server refused; or SUPERSEDED. read: the newest entry that this replica has read; it is acknowledged and not
-        deleted. left: one of these from an earlier batch, to be deleted now."""
+        server refused (index -1: a reply that it refused); or SUPERSEDED. read: the newest entry that this replica has
+        read; it is acknowledged and not deleted. left: one of these from an earlier batch, to be deleted now."""
 
     @abc.abstractmethod
-    def register(self, service: str, replica: str, info: bytes, queue: int, done: Done) -> None:
-        """Make the service known, and, unless its name is empty, a replica alive. queue: how many calls may wait."""
+    def register(self, service: str, replica: str, info: bytes, queue: int, again: bool, done: Done) -> None:
+        """Make the service known, and, unless its name is empty, a replica alive. queue: how many calls may wait.
+        again: it was alive before; the result is SUPERSEDED if it was taken out since."""
 
     @abc.abstractmethod
     def release(self, service: str, replica: str, entries: Sequence[bytes], done: Done) -> None:
@@ -123,8 +134,9 @@ class Steps(abc.ABC):
         """Why commands cannot run in `finish`; empty if they can. From any greenlet or thread; may wait."""
 
     @abc.abstractmethod
-    def vitals(self) -> Vitals | None:
-        """A new object for the signs of life, with a connection of its own; None where nobody can die alone."""
+    def vitals(self, service: str, replica: str, info: bytes, queue: int) -> Vitals | None:
+        """A new object for the signs of life of a replica, registered with these, with a connection of its own; None
+        where nobody can die alone."""
 
 
 class Reader(abc.ABC):
@@ -136,8 +148,20 @@ class Reader(abc.ABC):
         the server's clock in ms; LOST if the connection ended meanwhile, perhaps after messages were read."""
 
     @abc.abstractmethod
-    def stop(self) -> None:
-        """End the read that waits, if any; its callback may not come."""
+    def cut_short(self) -> None:
+        """Let the read that waits, if any, end now; its callback comes soon."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the connection. The callback of a read that waits may not come."""
+
+
+class Seen(NamedTuple):
+    """`beats` of the replicas, `strays` that are GONE and have messages, and whether there are `free` messages."""
+
+    beats: Mapping[str, int]
+    strays: Sequence[str]
+    free: bool
 
 
 class Vitals(abc.ABC):
@@ -145,12 +169,12 @@ class Vitals(abc.ABC):
     They raise BusError."""
 
     @abc.abstractmethod
-    def beat(self, service: str, replica: str, look: bool, keep: bool) -> dict[str, int] | None:
-        """A sign of life of one replica. Returns the beats of all if `look`, else {}; None: the replica was taken out.
-        keep: renew the TTL of the service's keys."""
+    def beat(self, look: bool, keep: bool) -> Seen | None:
+        """A sign of life. None: the replica was taken out. look: return all that there is to be seen. keep: renew the
+        TTL of the service's keys, and look for messages of replicas that are gone."""
 
     @abc.abstractmethod
-    def bury(self, service: str, replica: str, beat: int) -> bool:
+    def bury(self, replica: str, beat: int | str) -> bool:
         """Take a dead replica out and free its messages; False if its beat is no longer `beat`, or another did it."""
 
     @abc.abstractmethod

@@ -15,7 +15,7 @@ from typing import Any
 from ... import codec, keys
 from ...envelope import Request, error_reply
 from ...errors import OVERLOADED, BusUnavailable, Overloaded, UnknownService
-from .. import Capabilities, Delivery, Limits, Subscription
+from .. import Capabilities, Delivery, Limits, State, Subscription
 from ..bus import Bus
 from ..compatible import Compatible
 from ..home import TIMEOUT, Waiter
@@ -56,6 +56,8 @@ class Durable(Compatible):
         else:
             for incoming in self._incoming:
                 incoming.lost()
+                if state is State.CLOSED:
+                    incoming.cancel()
 
     def _ask_again(self) -> None:
         """The inbox is heard again: replies that were published meanwhile stand in the records."""

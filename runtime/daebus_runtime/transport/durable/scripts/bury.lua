@@ -1,12 +1,12 @@
 -- Takes a replica out: its messages become free for the others. Of several that see it dead, the first does it.
 --
 -- KEYS  1 requests  2 replicas  3 beats
--- ARGV  1 replica  2 the beat that was seen, or "" when it leaves by itself  3 consumer of the free messages
---       4 channel that wakes the others
+-- ARGV  1 replica  2 the beat that was seen, "gone" if it had none, or "" when it leaves by itself
+--       3 consumer of the free messages  4 channel that wakes the others
 -- Returns false if it is alive or already buried, else how many messages it had.
 local call = redis.call
-local beat = call('HGET', KEYS[3], ARGV[1])
-if not beat or (ARGV[2] ~= '' and beat ~= ARGV[2]) then return false end
+local beat = call('HGET', KEYS[3], ARGV[1]) or 'gone'
+if ARGV[2] ~= '' and beat ~= ARGV[2] then return false end
 local count = 0
 repeat
   local held = call('XPENDING', KEYS[1], 'workers', '-', '+', 500, ARGV[1])

@@ -2,17 +2,31 @@
 --
 -- KEYS  1 requests  2 beats  3 meta
 -- ARGV  1 replica  2 prefix of the outcomes' keys  3 how long outcomes are kept, in ms  4 their most bytes
---       5 bytes of these messages  6 the entry that this replica has read last  7 one of an earlier batch to delete, or ""
+--       5 bytes of these outcomes  6 the entry that this replica has read last  7 one of an earlier batch to delete, or ""
 --       8 "again" if an earlier try of this batch may have been done
---       then for each message: entry, record key ("" for none), record, inbox ("" for none), reply, number of commands,
---       and each command as its number of words and its words
+--       then for each message: entry, its bytes, record key ("" for none), record, inbox ("" for none), reply, number of
+--       commands, and each command as its number of words and its words
 -- Returns "superseded", when nothing was done; else number and error of each message that was not ended, because the
--- server refused one of its commands. (Redis does not undo the commands before it.)
+-- server refused one of its commands. (Redis does not undo the commands before it.) Number 0: a reply was refused.
 local requests, beats, meta = KEYS[1], KEYS[2], KEYS[3]
 local call = redis.call
 if call('HEXISTS', beats, ARGV[1]) == 0 then return 'superseded' end
+local again, refused = ARGV[8] == 'again', nil
 
-local again = ARGV[8] == 'again'
+-- One hash holds the outcomes of a period, which ends with an eighth of the time or of the bytes. Eight are kept.
+local state, time = call('HMGET', meta, 'period', 'since', 'kept'), call('TIME')
+local period, since, kept = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or 0)
+local ttl, now = tonumber(ARGV[3]), time[1] * 1000 + math.floor(time[2] / 1000)
+if period == 0 or kept > tonumber(ARGV[4]) / 8 or now < since or now - since > ttl / 8 then
+  period, kept, since = period + 1, 0, now
+end
+local outcomes = ARGV[2] .. period
+-- Everything that the server may refuse (no memory, no permission, a wrong type) is refused here, before any effect.
+call('HSET', meta, 'period', period, 'since', since, 'kept', kept + ARGV[5])
+call('HLEN', outcomes)
+call('XACK', requests, 'workers', '0-0')
+call('XDEL', requests, '0-0')
+if kept == 0 then call('UNLINK', ARGV[2] .. (period - 8)) end
 
 local function run(at, count, fault) -- the commands of request.commit; returns where they end, and an error if any
   for _ = 1, count do
@@ -24,11 +38,11 @@ local function run(at, count, fault) -- the commands of request.commit; returns 
   return at, fault
 end
 
-local done, failed, records, mail, size, number, at = {}, {}, {}, {}, 0, 0, 9
+local done, failed, records, mail, bytes, number, at = {}, {}, {}, {}, 0, 0, 9
 while at <= #ARGV do
-  local record, value, inbox, fault = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], nil
-  local entry, reply, commands = ARGV[at], ARGV[at + 4], ARGV[at + 5]
-  at, number = at + 6, number + 1
+  local entry, size, record, value = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local inbox, reply, commands, fault = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], nil
+  at, number = at + 7, number + 1
   local ended = again and #call('XPENDING', requests, 'workers', entry, entry, 1) == 0
   if commands ~= '0' then at, fault = run(at, tonumber(commands), ended) end
   if fault and not ended then
@@ -36,10 +50,10 @@ while at <= #ARGV do
     failed[#failed + 1] = fault
   elseif not ended then
     done[#done + 1] = entry
+    bytes = bytes + size
     if record ~= '' then
       records[#records + 1] = record
       records[#records + 1] = value
-      size = size + #record + #value
     end
     if inbox ~= '' then
       local letters = mail[inbox]
@@ -49,21 +63,8 @@ while at <= #ARGV do
 end
 
 if #records > 0 then
-  -- One hash holds the outcomes of a period, which ends with an eighth of the time or of the bytes. Eight are kept.
-  local state, time = call('HMGET', meta, 'period', 'since', 'kept'), call('TIME')
-  local period, since, kept = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or 0)
-  local ttl, now = tonumber(ARGV[3]), time[1] * 1000 + math.floor(time[2] / 1000)
-  if period == 0 or kept > tonumber(ARGV[4]) / 8 or now < since or now - since > ttl / 8 then
-    period, kept = period + 1, 0
-    call('HSET', meta, 'period', period, 'since', now)
-    call('UNLINK', ARGV[2] .. (period - 8))
-  end
-  call('HSET', meta, 'kept', kept + size)
-  call('HSET', ARGV[2] .. period, unpack(records))
-  call('PEXPIRE', ARGV[2] .. period, ttl)
-end
-for inbox, letters in pairs(mail) do
-  call('PUBLISH', inbox, #letters == 1 and letters[1] or '[' .. table.concat(letters, ',') .. ']')
+  call('HSET', outcomes, unpack(records))
+  call('PEXPIRE', outcomes, ttl)
 end
 if #done > 0 then
   call('XACK', requests, 'workers', unpack(done))
@@ -73,6 +74,14 @@ if #done > 0 then
     if entry ~= ARGV[6] then delete[#delete + 1] = entry end
   end
   if #delete > 0 then call('XDEL', requests, unpack(delete)) end
-  call('HINCRBY', meta, 'bytes', -tonumber(ARGV[5]))
+  if call('HINCRBY', meta, 'bytes', -bytes) < 0 then call('HSET', meta, 'bytes', 0) end
+end
+for inbox, letters in pairs(mail) do
+  local sent = redis.pcall('PUBLISH', inbox, #letters == 1 and letters[1] or '[' .. table.concat(letters, ',') .. ']')
+  if type(sent) == 'table' then refused = sent.err end
+end
+if refused then
+  failed[#failed + 1] = 0
+  failed[#failed + 1] = refused
 end
 return failed

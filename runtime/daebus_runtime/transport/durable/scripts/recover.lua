@@ -1,10 +1,12 @@
--- The messages that a replica has on the server and does not know of: the answer with them was lost.
+-- The messages that a replica has on the server and does not know of: the answer with them was lost. It is a sign of
+-- life, too.
 --
 -- KEYS  1 requests  2 beats
 -- ARGV  1 replica  then the entries that it knows of
 -- Returns as take.lua does; or "superseded".
 local call, known = redis.call, {}
 if call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return 'superseded' end
+call('HINCRBY', KEYS[2], ARGV[1], 1)
 for i = 2, #ARGV do known[ARGV[i]] = true end
 local found, from = {}, '-'
 repeat

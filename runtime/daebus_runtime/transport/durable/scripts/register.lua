@@ -2,8 +2,10 @@
 --
 -- KEYS  1 requests  2 replicas  3 beats  4 meta
 -- ARGV  1 replica ("" to make the service known only)  2 the replica as JSON  3 TTL of these keys, in ms
---       4 how many calls may wait
+--       4 how many calls may wait  5 "again" if this replica was registered before
+-- Returns "superseded" if it was taken out since.
 local call = redis.call
+if ARGV[5] == 'again' and call('HEXISTS', KEYS[3], ARGV[1]) == 0 then return 'superseded' end
 local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], 'workers', '0', 'MKSTREAM')
 if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then return made end
 -- Entries that are acknowledged and not deleted yet: those before the oldest one that is pending or unread.

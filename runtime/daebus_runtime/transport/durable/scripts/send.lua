@@ -1,18 +1,20 @@
 -- Stores a batch of messages from one sender, in their order.
 --
--- KEYS  1 requests  2 replicas  3 meta  4 sender
+-- KEYS  1 requests  2 beats  3 meta  4 sender
 -- ARGV  1 most entries waiting  2 most bytes waiting  3 how long a service without a replica stays known, in ms
 --       4 TTL of the sender's record, in ms  5 "asleep" to accept messages for a service without a replica
 --       6 "again" if an earlier try of this batch may have been stored
 --       then for each message: its number with this sender, its id, its time budget in ms (0: none), its envelope
 -- Returns "unknown" or "asleep", when nothing was stored; else for each message 1 (stored) or 0 (too many wait).
-local requests, replicas, meta, sender = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local requests, beats, meta, sender = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call, most_entries, most_bytes = redis.call, tonumber(ARGV[1]), tonumber(ARGV[2])
 
 if call('EXISTS', requests) == 0 then return 'unknown' end
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if call('HLEN', replicas) == 0 then
+local known = ARGV[6] == 'again' and tonumber(call('HGET', sender, 'last') or 0) or 0
+-- If an earlier try was stored, its sender must not look for another way.
+if call('HLEN', beats) == 0 and known < tonumber(ARGV[7]) then
   local idle = now - (call('HGET', meta, 'seen') or 0)
   if idle > tonumber(ARGV[3]) then return 'unknown' end
   if ARGV[5] ~= 'asleep' then return 'asleep' end
@@ -23,10 +25,19 @@ local state = call('HMGET', meta, 'bytes', 'queue')
 if length == 0 then call('HSET', meta, 'bytes', 0) end -- the count heals itself
 local bytes, queue = length > 0 and tonumber(state[1] or 0) or 0, tonumber(state[2] or most_entries)
 local before, stored = bytes, {}
-local known = ARGV[6] == 'again' and tonumber(call('HGET', sender, 'last') or 0) or 0
+-- Numbers that were refused stand here until there are too many.
+if ARGV[6] ~= 'again' and call('HLEN', sender) > 10000 then call('UNLINK', sender) end
 -- Calls wait in a queue of their own length; what is being handled does not count.
 local waiting, full = length, false
-if length >= queue then waiting = length - call('XPENDING', requests, 'workers')[1] end
+if length >= queue then
+  waiting = length - call('XPENDING', requests, 'workers')[1]
+  for _, group in ipairs(call('XINFO', 'GROUPS', requests)) do
+    -- Better where the server has it: an entry that was read last stays for a while after it has ended.
+    for i = 1, #group, 2 do
+      if group[2] == 'workers' and group[i] == 'lag' then waiting = tonumber(group[i + 1]) or waiting end
+    end
+  end
+end
 
 for i = 7, #ARGV, 4 do
   local number, envelope = ARGV[i], ARGV[i + 3]
