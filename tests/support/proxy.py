@@ -23,6 +23,7 @@ class _Pair:
     def __init__(self, client: socket.socket, target: socket.socket) -> None:
         self.sockets = (client, target)
         self.dark = False
+        self.delay = 0.0
 
     def forward(self) -> None:
         """Returns when either side has closed or the pair was cut."""
@@ -35,6 +36,8 @@ class _Pair:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK):
                 # While dark, bytes are read and dropped, and the end of one side is not passed on to the other.
+                if self.delay:
+                    gevent.sleep(self.delay)
                 if not self.dark:
                     sink.sendall(data)
             while self.dark:
@@ -86,15 +89,23 @@ class FaultProxy(Closing):
         self._port = self._server.server_port or 0
         return self
 
-    def cut(self) -> None:
-        """Resets every connection. New ones are accepted."""
-        for pair in list(self._pairs):
+    def cut(self, port: int | None = None) -> None:
+        """Resets every connection. New ones are accepted. port: only the connection that the target sees from there."""
+        for pair in self._chosen(port):
             pair.close(reset=True)
 
-    def black_hole(self) -> None:
+    def black_hole(self, port: int | None = None) -> None:
         """Existing connections go dark: they stay open but carry nothing in either direction. New ones work."""
-        for pair in self._pairs:
+        for pair in self._chosen(port):
             pair.dark = True
+
+    def slow(self, seconds: float, port: int | None = None) -> None:
+        """Existing connections carry each piece of data so much later, in both directions."""
+        for pair in self._chosen(port):
+            pair.delay = seconds
+
+    def _chosen(self, port: int | None) -> list[_Pair]:
+        return [pair for pair in self._pairs if port is None or pair.sockets[1].getsockname()[1] == port]
 
     def refuse(self) -> None:
         """Resets every connection and refuses new ones, until `start()`."""

@@ -35,9 +35,7 @@ MOST_READ_BESIDE = 16
 MOST_ENDED = 500  # Lua passes at most some thousand values to one command
 RETRY_SECONDS = 0.1
 MOST_DEATHS = 3
-REGROUP_SECONDS = 5.0  # errors that arrive so soon after each other have the same cause
-GROUP_LOST = ("NOGROUP", "UNBLOCKED")
-"""Errors of a server on which somebody has removed the stream or its group."""
+REGROUP_SECONDS = 0.5  # errors that arrive so soon after each other have the same cause
 VERSION = 2
 
 
@@ -148,12 +146,14 @@ class Incoming(Subscription):
         self.check = steps.check
         self._reader = steps.reader(service)
         self.replica = self._pulse = None  # type: Any
-        self._joined = self._joining = self._reading = self._taking = self._retrying = False
+        self._joined = self._joining = self._reading = self._taking = self._retrying = self._entered = False
         self._free = False
         """Whether there may be messages that somebody gave back."""
         self.retiring = self._left = False
-        self._refusal = self._told = ""
-        """Why the server refuses what a replica does, and what of it was logged."""
+        self._refusals: dict[str, str] = {}
+        """Why the server refuses what a replica does, by kind."""
+        self._told = ""
+        """What of it was logged last."""
         self._twice: set[bytes] | None = None
         """While two answers may bring the same message: those that have come."""
         self._doubted = False
@@ -177,6 +177,7 @@ class Incoming(Subscription):
         self._joining = True
         if self.replica is None:
             self.replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        if not self._entered:
             self._register(again=False)
         else:  # it may have been taken for dead meanwhile
             known = [*self._held, *(ending.entry for batch in (self._ended, *self._unsure) for ending in batch)]
@@ -204,8 +205,9 @@ class Incoming(Subscription):
         if value is SUPERSEDED:
             self._superseded(replica)
         elif isinstance(value, Exception):
-            self._refused(value)
+            self._refused("join", value)
         else:
+            self._entered = True
             if self._pulse is None and not self._left:
                 self._live()
             self._go_on()
@@ -237,7 +239,7 @@ class Incoming(Subscription):
         if value is SUPERSEDED:
             self._superseded(replica)
         elif isinstance(value, Exception):
-            self._refused(value)
+            self._refused("join", value)
         elif self._doubted:
             self.join()
         else:
@@ -248,8 +250,8 @@ class Incoming(Subscription):
             self._go_on()
 
     def _go_on(self) -> None:
-        self._refusal = ""
         self._joined = self._free = True
+        self._refusals.pop("join", None)
         self._well()
         unsure, self._unsure = self._unsure, []
         for batch in unsure:
@@ -257,20 +259,24 @@ class Incoming(Subscription):
         self._flush()
         self.want()
 
-    def _refused(self, error: Exception) -> None:
+    def _refused(self, what: str, error: Exception) -> None:
         self._joined = False
         text, passing = str(error), isinstance(error, BusUnavailable)
         if self._left or (passing and not self._bus.up):
             return  # the bus says so; it calls `join` once it is connected
-        if any(word in text for word in GROUP_LOST):
+        if "NOGROUP" in text:
             self._regroup()
             return
-        if text == self._refusal or not passing:
+        if text == self._refusals.get(what) or not passing:
             self._complain(text)
-        self._refusal = text
+        self._refusals[what] = text
         if not self._retrying:
             self._retrying = True
             self._home.soon(gevent.spawn_later, RETRY_SECONDS, self._retry)
+
+    def _works(self, what: str) -> None:
+        if self._refusals and self._refusals.pop(what, None) is not None:
+            self._well()
 
     def _complain(self, text: str) -> None:
         if text != self._told:
@@ -313,7 +319,8 @@ class Incoming(Subscription):
         if self._pulse is not None:
             self._pulse.stop()
         self._pulse = self.replica = self._twice = None
-        self._joined = self._joining = False
+        self._joined = self._joining = self._entered = False
+        self._refusals.clear()
         for delivery in self._held.values():
             delivery.released = True
         self._held.clear()
@@ -324,7 +331,8 @@ class Incoming(Subscription):
     def lost(self) -> None:
         """The bus is away."""
         self._joined = self._joining = False
-        self._refusal = self._told = ""
+        self._refusals.clear()
+        self._told = ""
 
     @property
     def doubtful(self) -> bool:
@@ -373,7 +381,7 @@ class Incoming(Subscription):
             self.want()
             return
         self._free = self._free or type(value) is not tuple or bool(value[0])  # there may be more
-        self._got(value)
+        self._got("take", value)
 
     def _read(self, replica: str, value: Any) -> None:
         self._reading = False
@@ -384,24 +392,25 @@ class Incoming(Subscription):
         elif type(value) is tuple and value[0] and self.doubtful:
             self.doubt()  # which brings them again
         else:
-            self._got(value)
+            self._got("read", value)
             if not self._joining:
                 self._twice = None
 
-    def _got(self, value: Any) -> None:
+    def _got(self, what: str, value: Any) -> None:
         if type(value) is tuple:
+            self._works(what)
             self._came(value)
             self.want()
         elif self._left:
             pass
-        elif value is LOST:
-            self._joined = False  # until it is known whether messages were lost with the connection
-            if self._bus.up:
-                self.join()
         elif value is SUPERSEDED:
             self._superseded(self.replica)
+        elif value is LOST or "UNBLOCKED" in str(value):
+            self._joined = False  # until it is known what has become of the messages
+            if self._bus.up:
+                self.join()
         else:
-            self._refused(value)
+            self._refused(what, value)
 
     def _came(self, value: tuple[list[Entry], int]) -> None:
         entries, server = value
@@ -508,8 +517,9 @@ class Incoming(Subscription):
             self._superseded(replica)
         elif isinstance(value, Exception):
             self._unsure.append(batch)
-            self._refused(value)
+            self._refused("finish", value)
         else:
+            self._works("finish")
             for index, text in value:
                 if index < 0:
                     self._bus.losses.lost("refused", f"replies were not taken by the bus: {text}")
@@ -570,7 +580,8 @@ class Incoming(Subscription):
 
     @property
     def refused(self) -> str:
-        return self._refusal or (self._pulse.trouble if self._pulse is not None else "")
+        trouble = self._pulse.trouble if self._pulse is not None else ""
+        return next(iter(self._refusals.values()), trouble)
 
     @property
     def _crowd(self) -> int:
