@@ -18,16 +18,15 @@ from typing import Any
 import gevent
 
 from ... import __version__, codec
-from ...envelope import Reply, Request, error_reply, parse_request
-from ...errors import DEADLINE_EXCEEDED, WORKER_DIED, BusUnavailable, MalformedMessage, ReplyTooLarge
+from ...envelope import Request, error_reply, parse_request
+from ...errors import DEADLINE_EXCEEDED, WORKER_DIED, BusUnavailable, MalformedMessage
 from ...logs import runtime_logger
-from ...native import get_ident
 from .. import Delivery, Limits, Outcome, Subscription
 from ..bus import Bus
-from ..delivery import SHORT_TEXT
-from .commands import taken
+from .delivery import DurableDelivery
+from .endings import Endings
 from .pulse import Pulse
-from .steps import LOST, SUPERSEDED, Ending, Entry, Steps
+from .steps import LOST, SUPERSEDED, Entry, Steps
 
 MOST_READ = 128
 MOST_READ_BESIDE = 16
@@ -38,90 +37,8 @@ MOST_DEATHS = 3
 VERSION = 2
 
 
-class DurableDelivery(Delivery):
-    """One message of the stream. It is acknowledged, and its outcome recorded, when it is settled."""
-
-    __slots__ = (
-        "_incoming",
-        "answer",
-        "attempt",
-        "begun",
-        "commands",
-        "deadline",
-        "entry",
-        "key",
-        "published",
-        "released",
-        "size",
-    )
-
-    def __init__(self, request: Request, incoming: Incoming, entry: Entry, deadline: float | None) -> None:
-        self.request, self._incoming = request, incoming
-        request.attempt, request.deadline, request.delivery = entry.attempt, deadline, self
-        self.keep = self.answered = self.settled = self.begun = self.released = self.published = False
-        self.entry, self.key, self.size = entry.entry, entry.id, len(entry.envelope)
-        self.attempt, self.deadline = entry.attempt, deadline
-        self.answer: bytes | None = None
-        """The final reply, until it was sent."""
-        self.commands: list[Any] = []
-
-    def begin(self) -> bool:
-        if self.released or self.settled:
-            return False
-        self.begun = True
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            self._incoming.too_late(self)
-            return False
-        return True
-
-    def abandon(self, outcome: Outcome) -> None:
-        self.settled = self.released = True  # it becomes free when this replica leaves
-
-    def commit(self, pipe: Any) -> None:
-        commands = taken(pipe)
-        if fault := self._incoming.check(commands):
-            raise ValueError(f"request.commit: {fault}")
-        self.keep = True
-        self.commands += commands
-
-    def reply(self, reply: Reply) -> None:
-        data = reply.encode()
-        if len(data) > self._incoming.most:
-            raise ReplyTooLarge(f"the reply has {len(data)} bytes, more than DAEBUS_MESSAGE_LIMIT allows")
-        if not reply.final:
-            self._incoming.post(self.request.reply_to, data)
-            return
-        self.answer = data
-        self.answered = True
-        if not self.keep:
-            self._incoming.owe(self)
-
-    def settle(self, outcome: Outcome) -> None:
-        if self.settled:
-            return
-        self.settled = True
-        reply = outcome.reply
-        if reply is not None and (not self.answered or self.keep):
-            data = reply.encode()
-            if len(data) > self._incoming.most:
-                short = {"error": reply.error_text[:SHORT_TEXT]}
-                data = Reply(reply.request_id, short, "error", code=reply.code).encode()
-            self.answer = data
-        self.answered = True
-        if outcome.error is not None:
-            self.commands.clear()
-        self._incoming.end(self)
-
-    def _check(self, data: bytes) -> None: ...
-
-    def _post(self, data: bytes) -> None: ...
-
-    def _end(self, data: bytes | None, outcome: Outcome) -> None: ...
-
-
 class Incoming(Subscription):
-    """The own service on the bus. `deliver` gets each message, `room` says how many more may come. Home loop only, but
-    for `owe` and `post`."""
+    """The own service on the bus. `deliver` gets each message, `room` says how many more may come. Home loop only."""
 
     def __init__(
         self,
@@ -144,11 +61,8 @@ class Incoming(Subscription):
         self._refusal = ""
         self._held: dict[bytes, DurableDelivery] = {}
         """The messages that were read and not ended."""
-        self._owed: list[DurableDelivery] = []
-        self._ended: list[Ending] = []
-        self._unsure: list[list[Ending]] = []
-        self._scheduled = False
-        self._newest = self._leftover = b""
+        self._endings = Endings(bus, steps, service, lambda: self._present, self._not_ended, self.want)
+        self.post, self.owe = self._endings.post, self._endings.owe
 
     # --- joining and leaving ----------------------------------------------------------------------------------------
     def join(self) -> None:
@@ -160,7 +74,7 @@ class Incoming(Subscription):
             self.replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             self._steps.register(self.service, self.replica, self._about(), self._queue, self._registered)
         else:  # it may have been taken for dead meanwhile
-            known = [*self._held, *(ending.entry for batch in (self._ended, *self._unsure) for ending in batch)]
+            known = [*self._held, *self._endings.entries]
             self._steps.recover(self.service, self.replica, known, self._rejoined)
 
     def _about(self) -> bytes:
@@ -200,11 +114,7 @@ class Incoming(Subscription):
             runtime_logger.info("service %s receives its requests again", self.service)
             self._refusal = ""
         self._joined = self._free = True
-        unsure, self._unsure = self._unsure, []
-        for batch in unsure:
-            self._finish(batch, again=True)
-        self._flush()
-        self.want()
+        self._endings.resume()
 
     def _refused(self, error: Exception) -> None:
         self._joined = False
@@ -236,7 +146,7 @@ class Incoming(Subscription):
         for delivery in self._held.values():
             delivery.released = True
         self._held.clear()
-        self._ended, self._unsure, self._newest, self._leftover = [], [], b"", b""
+        self._endings.clear()
         if self._bus.up:
             self.join()
 
@@ -294,8 +204,8 @@ class Incoming(Subscription):
             return
         now = time.monotonic()
         for entry in entries:
-            if entry.attempt == 1 and entry.entry > self._newest:
-                self._newest = entry.entry
+            if entry.attempt == 1 and entry.entry > self._endings.newest:
+                self._endings.newest = entry.entry
             deadline = None
             if entry.budget:
                 deadline = now + min(entry.deadline - server, entry.budget) / 1000
@@ -328,76 +238,16 @@ class Incoming(Subscription):
         text = f"the deadline of action {delivery.request.action!r} was over before it was begun"
         delivery.settle(Outcome(error_reply(delivery.request.request_id, text, DEADLINE_EXCEEDED)))
 
-    def post(self, inbox: str | None, data: bytes) -> None:
-        """Publish a reply at once."""
-        if inbox:
-            self._home.run(self._bus.post, inbox, data, None, 5.0)
-
-    def owe(self, delivery: DurableDelivery) -> None:
-        """Its final reply leaves with the next batch, at the end of this turn of the loop, if not before."""
-        if get_ident() == self._home.thread:
-            self._owed.append(delivery)
-            self._soon()
-        else:
-            self._home.run(self.owe, delivery)
-
     def end(self, delivery: DurableDelivery) -> None:
         """The delivery was settled."""
-        if self._held.pop(delivery.entry, None) is None and delivery.released:
-            return  # superseded
-        answer = delivery.answer or b""
-        inbox = "" if delivery.published or not answer else delivery.request.reply_to or ""
-        self._ended.append(
-            Ending(delivery.entry, delivery.size, delivery.key, answer, inbox, answer, delivery.commands)
-        )
-        self._soon()
+        if self._held.pop(delivery.entry, None) is not None or not delivery.released:
+            self._endings.add(delivery)
 
-    def _soon(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._home.soon(self._flush)
-
-    def _flush(self) -> None:
-        self._scheduled = False
-        if self._owed:
-            owed, self._owed = self._owed, []
-            for delivery in owed:
-                if delivery.answer is not None and not delivery.settled and not delivery.keep:
-                    delivery.published = True
-                    self.post(delivery.request.reply_to, delivery.answer)
-        while self._ended and self._joined:
-            batch, self._ended = self._ended[:MOST_ENDED], self._ended[MOST_ENDED:]
-            self._finish(batch)
-        self.want()
-
-    def _finish(self, batch: list[Ending], again: bool = False) -> None:
-        newest, leftover = self._newest, self._leftover
-        if any(ending.entry == newest for ending in batch):
-            self._leftover = newest
-        if leftover == newest:
-            leftover = b""
-        done = functools.partial(self._finished, batch)
-        self._steps.finish(self.service, self.replica, batch, newest, leftover, again, done)
-
-    def _finished(self, batch: list[Ending], value: Any) -> None:
+    def _not_ended(self, value: Any) -> None:
         if value is SUPERSEDED:
             self._superseded(self.replica)
-        elif isinstance(value, BusUnavailable):
-            self._unsure.append(batch)
-            self._refused(value)
-        elif isinstance(value, Exception):
-            self._bus.losses.lost("refused", f"the outcomes of messages were refused: {value}", len(batch))
         else:
-            for index, text in value:
-                self._uncommitted(batch[index], text)
-
-    def _uncommitted(self, ending: Ending, text: str) -> None:
-        runtime_logger.error("the bus refused a command of request.commit: %s", text)
-        reply = (
-            error_reply(codec.loads(ending.reply)["request_id"], f"commit: {text}").encode() if ending.reply else b""
-        )
-        self._ended.append(ending._replace(record=reply, reply=reply, commands=()))
-        self._soon()
+            self._refused(value)
 
     # --- Subscription -----------------------------------------------------------------------------------------------
     def retire(self) -> None:
@@ -426,7 +276,7 @@ class Incoming(Subscription):
         self.retiring = True
         if self._left:
             return
-        self._flush()
+        self._endings.flush()
         self._left = True
         self._reader.stop()
         if self._pulse is not None:
@@ -446,6 +296,11 @@ class Incoming(Subscription):
     @property
     def refused(self) -> str:
         return self._refusal
+
+    @property
+    def _present(self) -> str | None:
+        """The name of this replica while the server knows it."""
+        return self.replica if self._joined else None
 
     @property
     def _crowd(self) -> int:
