@@ -20,9 +20,11 @@ import gevent
 from ... import __version__, codec
 from ...envelope import Request, error_reply, parse_request
 from ...errors import DEADLINE_EXCEEDED, WORKER_DIED, BusUnavailable, MalformedMessage
+from ...keys import INBOX_PREFIX, OWN_PREFIX
 from ...logs import runtime_logger
 from .. import Delivery, Limits, Outcome, Subscription
 from ..bus import Bus
+from .backlog import Backlog
 from .delivery import DurableDelivery
 from .endings import Endings
 from .pulse import Pulse
@@ -34,6 +36,7 @@ MOST_READ_BESIDE = 16
 MOST_ENDED = 500  # Lua passes at most some thousand values to one command
 RETRY_SECONDS = 0.5
 MOST_DEATHS = 3
+MOST_NAMED = 100  # channels that a replica says it listens on
 VERSION = 2
 
 
@@ -59,6 +62,8 @@ class Incoming(Subscription):
         """Whether there may be messages that somebody gave back."""
         self.retiring = self._left = False
         self._refusal = ""
+        self._since = time.monotonic()
+        self._backlog = Backlog(bus.metrics)
         self._held: dict[bytes, DurableDelivery] = {}
         """The messages that were read and not ended."""
         self._endings = Endings(bus, steps, service, lambda: self._present, self._not_ended, self.want)
@@ -84,9 +89,15 @@ class Incoming(Subscription):
             "protocols": [1, VERSION],
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "started": round(time.time(), 3),
+            "up": round(time.monotonic() - self._since, 3),
+            "listens": self._listens()[:MOST_NAMED],
         }
         return codec.dumps(about)
+
+    def _listens(self) -> list[str]:
+        """The channels of events; others see from this that they are no services."""
+        names = [name for name in self._bus.channels.names if not name.startswith((INBOX_PREFIX, OWN_PREFIX))]
+        return sorted(name for name in names if name != self.service)
 
     def _registered(self, value: Any) -> None:
         self._joining = False
@@ -95,7 +106,7 @@ class Incoming(Subscription):
             return
         if self._pulse is None and (vitals := self._steps.vitals()) is not None:
             taken_out = functools.partial(self._home.run, self._superseded, self.replica)
-            self._pulse = Pulse(vitals, self.service, self.replica, taken_out)
+            self._pulse = Pulse(vitals, self.service, self.replica, taken_out, self._backlog.seen)
             self._pulse.start()
         self._go_on()
 
@@ -221,6 +232,7 @@ class Incoming(Subscription):
             delivery.settle(Outcome(error_reply(error.request_id, str(error), error.code)))
             return
         delivery = DurableDelivery(request, self, entry, deadline)
+        self._bus.metrics.redelivered += entry.attempt > 1
         self._held[entry.entry] = delivery
         if self.retiring:
             self._give_back()

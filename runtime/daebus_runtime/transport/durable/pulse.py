@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 from ... import native
-from ...errors import BusError
+from ...errors import BusError, BusRefused
 from ...logs import runtime_logger
+from .look import Look
 from .steps import Vitals
 
 BEAT_SECONDS = 0.25
@@ -23,6 +24,10 @@ PAUSED_SECONDS = 1.0
 WATCHERS = 8
 LOOK_SECONDS = 5.0  # how often the others look whether they are watchers by now
 KEEP_SECONDS = 20.0  # how often the TTL of the service's keys is renewed
+SAMPLE_SECONDS = 1.0
+ENLIST_SECONDS = 60.0
+REFUSED_SECONDS = 60.0
+"""When a sample that the server has refused is tried again."""
 
 
 class Watch:
@@ -52,11 +57,21 @@ class Pulse:
     """The signs of life of one replica, until `stop`.
 
     taken_out: called in this thread when the replica was taken for dead. alive: the names of all when last seen.
+    seen: gets what waits for the service, once a second.
     """
 
-    def __init__(self, vitals: Vitals, service: str, replica: str, taken_out: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        vitals: Vitals,
+        service: str,
+        replica: str,
+        taken_out: Callable[[], None],
+        seen: Callable[[Look | None], None],
+    ) -> None:
         self._vitals, self._service, self.replica = vitals, service, replica
-        self._taken_out = taken_out
+        self._taken_out, self._seen = taken_out, seen
+        self._enlist_at = time.monotonic() + ENLIST_SECONDS
+        self._sample_at = 0.0
         self.alive: frozenset[str] = frozenset((replica,))
         self._watch = Watch()
         self._looked = self._kept = 0.0
@@ -76,12 +91,25 @@ class Pulse:
                 if not self._beat(time.monotonic()):
                     self._taken_out()
                     break
+                self._tell(time.monotonic())
             except BusError:
                 pass  # the links of the bus say so
             except Exception:
                 runtime_logger.exception("the signs of life of replica %s failed", self.replica)
         self._vitals.close()
         native.sleep_forever()  # see home.py: a thread that has run greenlets must not end beside Python
+
+    def _tell(self, now: float) -> None:
+        """What others want to know of the service. It is not needed to stay alive, so a refusal does no harm."""
+        if now >= self._enlist_at:
+            self._enlist_at = now + ENLIST_SECONDS
+            self._vitals.enlist(self._service)
+        if now >= self._sample_at:
+            self._sample_at = now + SAMPLE_SECONDS
+            try:
+                self._seen(self._vitals.look(self._service))
+            except BusRefused:
+                self._sample_at = now + REFUSED_SECONDS
 
     def _beat(self, now: float) -> bool:
         """Returns whether this replica is still known."""

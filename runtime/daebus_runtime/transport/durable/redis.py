@@ -9,6 +9,7 @@ from typing import Any
 
 from ... import keys
 from ...errors import BusError, BusUnavailable
+from ...logs import runtime_logger
 from ...metrics import Metrics
 from .. import Limits
 from ..home import Home
@@ -17,10 +18,26 @@ from ..redis import RedisBus
 from ..redispy import RedisError
 from ..refusals import mapped
 from ..topology import Role, Topology
-from . import script
+from . import look, script
 from .commands import refusal
+from .look import Look
 from .script import Script
-from .steps import ASLEEP, LOST, SUPERSEDED, UNKNOWN, Bounds, Done, Ending, Entry, Letter, Reader, Steps, Vitals
+from .steps import (
+    ASLEEP,
+    DAY_MS,
+    LOST,
+    SUPERSEDED,
+    UNKNOWN,
+    Bounds,
+    Done,
+    Ending,
+    Entry,
+    Letter,
+    Reader,
+    Steps,
+    Vitals,
+    life_ms,
+)
 from .transport import Durable
 
 DEFAULT = Bounds()
@@ -28,9 +45,6 @@ READ_SECONDS = 1.0
 """How long a read waits on the server for the first message."""
 SENDER_SECONDS = 3600
 CLAIM_MS = 60_000
-DAY_MS = 24 * 3600 * 1000
-MARGIN_DAYS = 120
-"""So much longer than a service is known do its keys live. A server's clock may jump by months, and TTLs follow it."""
 FREE = "free:2"
 """The consumer that holds messages which any replica may take; they have version 2 of the envelope."""
 
@@ -94,12 +108,13 @@ class RedisSteps(Steps):
     # --- replicas -------------------------------------------------------------------------------------------------
     def register(self, service: str, replica: str, info: bytes, queue: int, done: Done) -> None:
         names = _keys(service)
-        key_names = [names.requests, names.replicas, names.beats, names.meta]
+        key_names = [names.requests, names.replicas, names.beats, names.meta, names.signs]
         self._call("register", key_names, [replica, info, self._life, queue], done)
+        self._call("enlist", [keys.SERVICES], [service, self._life], functools.partial(_enlisted, service))
 
     @property
     def _life(self) -> int:
-        return int((self._bounds.known_days + MARGIN_DAYS) * DAY_MS)
+        return life_ms(self._bounds)
 
     def reader(self, service: str) -> Reader:
         return RedisReader(self, self._links.own(Role.BLOCKING), service)
@@ -148,7 +163,8 @@ class RedisSteps(Steps):
     def leave(self, service: str, replica: str, done: Done) -> None:
         names = _keys(service)
         words = [replica, "", FREE, names.wake]
-        self._call("bury", [names.requests, names.replicas, names.beats], words, lambda value: done(value or 0))
+        key_names = [names.requests, names.replicas, names.beats, names.signs]
+        self._call("bury", key_names, words, lambda value: done(value or 0))
 
     def claim(self, service: str, replica: str, digest: str, done: Done) -> None:
         self._call("claim", [_keys(service).claim(digest)], [replica, CLAIM_MS], done)
@@ -166,6 +182,11 @@ class RedisSteps(Steps):
 
 
 TIME = pack("TIME")
+
+
+def _enlisted(service: str, value: Any) -> None:
+    if isinstance(value, Exception) and not isinstance(value, BusUnavailable):
+        runtime_logger.warning("`daebus ps` will not list service %s: %s", service, value)
 
 
 def _word(value: Any) -> Any:
@@ -251,7 +272,7 @@ class RedisVitals(Vitals):
 
     def beat(self, service: str, replica: str, look: bool, keep: bool) -> dict[str, int] | None:
         names = _keys(service)
-        all_keys = [names.beats, names.requests, names.replicas, names.meta]
+        all_keys = [names.beats, names.requests, names.replicas, names.meta, names.signs]
         found = self._call(
             script.script("beat"), all_keys, [replica, "all" if look else "", self._life if keep else ""]
         )
@@ -262,7 +283,14 @@ class RedisVitals(Vitals):
     def bury(self, service: str, replica: str, beat: int) -> bool:
         names = _keys(service)
         words = [replica, beat, FREE, names.wake]
-        return self._call(script.script("bury"), [names.requests, names.replicas, names.beats], words) is not None
+        key_names = [names.requests, names.replicas, names.beats, names.signs]
+        return self._call(script.script("bury"), key_names, words) is not None
+
+    def enlist(self, service: str) -> None:
+        self._call(script.script("enlist"), [keys.SERVICES], [service, self._life])
+
+    def look(self, service: str) -> Look | None:
+        return Look.parse(self._call(script.script("look"), look.key_names(service), look.SAMPLE))
 
     def _call(self, step: Script, key_names: Sequence[str], words: Sequence[Any]) -> Any:
         try:

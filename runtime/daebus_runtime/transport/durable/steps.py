@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from .look import Look
+
 Done = Callable[[Any], None]
 
 SUPERSEDED = "superseded"
@@ -30,6 +32,16 @@ class Bounds:
     outcome_seconds: float = 3600.0
     outcome_bytes: int = 4 * 1024 * 1024
     known_days: float = 90.0
+
+
+DAY_MS = 24 * 3600 * 1000
+MARGIN_DAYS = 120
+"""So much longer than a service is known do its keys live. A server's clock may jump by months, and TTLs follow it."""
+
+
+def life_ms(bounds: Bounds) -> int:
+    """The TTL of a service's keys."""
+    return int((bounds.known_days + MARGIN_DAYS) * DAY_MS)
 
 
 class Letter(NamedTuple):
@@ -141,7 +153,7 @@ class Reader(abc.ABC):
 
 
 class Vitals(abc.ABC):
-    """The two steps that must go on while a handler holds the loop. Used in one OS thread, where its methods block.
+    """The steps that must go on while a handler holds the loop. Used in one OS thread, where its methods block.
     They raise BusError."""
 
     @abc.abstractmethod
@@ -152,6 +164,14 @@ class Vitals(abc.ABC):
     @abc.abstractmethod
     def bury(self, service: str, replica: str, beat: int) -> bool:
         """Take a dead replica out and free its messages; False if its beat is no longer `beat`, or another did it."""
+
+    @abc.abstractmethod
+    def enlist(self, service: str) -> None:
+        """Keep the service on the list of those that are known."""
+
+    @abc.abstractmethod
+    def look(self, service: str) -> Look | None:
+        """What waits for the service; None if it is unknown."""
 
     @abc.abstractmethod
     def close(self) -> None: ...
