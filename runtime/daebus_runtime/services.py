@@ -89,8 +89,9 @@ class ServiceInfo:
 
     @property
     def uptime(self) -> float | None:
-        """That of the replica that runs longest."""
-        return max((replica.uptime for replica in self.replicas if replica.uptime is not None), default=None)
+        """That of the replica that runs longest, silent ones left out."""
+        running = [replica.uptime for replica in self.replicas if replica.alive is not False]
+        return max((uptime for uptime in running if uptime is not None), default=None)
 
     @property
     def silent(self) -> tuple[ReplicaInfo, ...]:

@@ -5,7 +5,7 @@ outgoing    messages to one service: batches, repeats after a lost connection
 incoming    messages of the own service: reads by credit, ends in batches
 pulse       who is alive: signs of life, watching, burying
 look        what waits for a service and who is there       backlog     its gauges
-directory   all services of a server, for `services.py`
+directory   all services of a server, for `services.py`     follow      the messages of services, for `daebus listen`
 steps       the atomic steps, as an interface       redis, memory   its implementations
 script      the steps' Lua scripts, in `scripts/`
 """
