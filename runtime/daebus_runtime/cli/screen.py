@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -24,14 +24,14 @@ def is_terminal() -> bool:
 
 def width() -> int | None:
     """The columns of the terminal; None if the output goes elsewhere."""
-    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+    return _size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def has_colours() -> bool:
     return is_terminal() and not os.environ.get("NO_COLOR")
 
 
-@contextmanager
+@contextlib.contextmanager
 def drawn() -> Iterator[None]:
     """Around `draw`. However the program ends, except by SIGKILL, the terminal is as it was before."""
     if not is_terminal():
@@ -55,11 +55,20 @@ def draw(lines: Sequence[str], last: str = "") -> None:
     if not is_terminal():
         _write("".join(f"{line}\n" for line in [*lines, *([last] if last else []), ""]))
         return
-    room = max(2, shutil.get_terminal_size().lines - bool(last))
+    room = max(2, _size().lines - bool(last))
     if len(lines) > room:
         lines = [*lines[: room - 1], f"{len(lines) - room + 1} more lines are not shown"]
     shown = [*lines, *([last] if last else [])]
     _write(HOME + "\n".join(line + REST_OF_LINE for line in shown) + REST_OF_SCREEN)
+
+
+def _size() -> os.terminal_size:
+    """That of the terminal now, which may change. COLUMNS and LINES are for one that does not tell."""
+    with contextlib.suppress(OSError, ValueError):
+        size = os.get_terminal_size(sys.stdout.fileno())
+        if size.columns and size.lines:
+            return size
+    return shutil.get_terminal_size()
 
 
 def _write(text: str) -> None:

@@ -112,5 +112,5 @@ class Directory:
         return mapped(error, self._topology.user, command)
 
 
-_FORBIDDEN = re.compile(r"NOPERM|executing the script can't")
+_FORBIDDEN = re.compile(r"NOPERM|ACL failure|executing the script can't")
 """How a server refuses a command inside a script; before 7.0 in other words."""
