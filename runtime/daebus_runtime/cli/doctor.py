@@ -61,9 +61,9 @@ def fail(about: str, text: str, cure: str) -> Finding:
 def doctor(ctx: click.Context, target: str | None, services: Sequence[str], redis_url: str | None) -> None:
     """Find out what is wrong, and how to repair it.
 
-    Looks at the settings, the application, the bus, who listens there, and the ports. The application is TARGET, as in
-    `daebus run`, or the one that pyproject.toml in this folder names. --service names others that should answer. Each
-    line is ok, warn or fail; the exit code is 1 when one says fail. Nothing is changed.
+    Looks at the settings, the application, the bus, which services it knows and what they lack, and the ports. The
+    application is TARGET, as in `daebus run`, or the one that pyproject.toml in this folder names. --service names
+    others that should answer. Each line is ok, warn or fail; the exit code is 1 when one says fail. Nothing is changed.
 
     \b
     Examples:

@@ -23,11 +23,11 @@ LOOK_SECONDS = 0.5  # as in talk.py: a longer wait could miss Ctrl-C
 @click.argument("services", metavar="[SERVICE]...", nargs=-1)
 @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
 @click.option("--interval", type=SECONDS, default=2.0, show_default=True, metavar="SECONDS", help="For --watch.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list; with --watch one a line.")
+@click.option("--json", is_flag=True, help="One JSON list; with --watch one a line.")
 @bus.bus_option
 @click.pass_context
 def ps(
-    ctx: click.Context, services: Sequence[str], watch: bool, interval: float, as_json: bool, redis_url: str | None
+    ctx: click.Context, services: Sequence[str], watch: bool, interval: float, json: bool, redis_url: str | None
 ) -> None:
     """Show the services on the bus, their replicas, and what waits for them.
 
@@ -46,10 +46,10 @@ def ps(
     with _census(redis_url) as (address, census):
         if watch:
             with output.until_interrupted():
-                _watch(census, names, interval, as_json, address)
+                _watch(census, names, interval, json, address)
             return
         found = census.services(names)
-        if as_json:
+        if json:
             output.result([service.as_dict() for service in found])
         elif found:
             for line in _lines(found, bool(names)):
@@ -108,7 +108,7 @@ def _remarks(census: Census, address: bus.Address, found: Sequence[ServiceInfo],
         output.say(f"no service {name!r} is known at {address}{hint}", fg="yellow")
 
 
-def _watch(census: Census, names: Sequence[str], interval: float, as_json: bool, address: bus.Address) -> None:
+def _watch(census: Census, names: Sequence[str], interval: float, json: bool, address: bus.Address) -> None:
     found: list[ServiceInfo] = []
     away = ""
     with screen.drawn():
@@ -118,7 +118,7 @@ def _watch(census: Census, names: Sequence[str], interval: float, as_json: bool,
                 found, now_away = census.services(names), ""
             except BusUnavailable as error:
                 now_away = f"the bus is away ({error}); trying again"
-            if not as_json:
+            if not json:
                 about = f"{address}, every {interval:g} s; Ctrl-C ends"
                 screen.draw(_lines(found, bool(names)), output.safe(now_away or about))
             elif not now_away:
