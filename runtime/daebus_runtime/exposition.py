@@ -44,6 +44,11 @@ class Exposition:
         yield dropped
         yield CounterMetricFamily("daebus_messages_sent", "Messages published on the bus.", value=metrics.sent)
         yield CounterMetricFamily(
+            "daebus_messages_redelivered",
+            "Messages received that had been delivered before.",
+            value=metrics.redelivered,
+        )
+        yield CounterMetricFamily(
             "daebus_bus_reconnects", "Connections that had to be made again.", value=metrics.reconnects
         )
         yield CounterMetricFamily(

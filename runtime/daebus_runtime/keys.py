@@ -45,13 +45,14 @@ SERVICES = "daebus:services"
 class ServiceKeys:
     """The keys of one service. The braces are a hash tag: on a Cluster they all lie on one node."""
 
-    __slots__ = ("_base", "beats", "meta", "outcomes", "replicas", "requests", "wake")
+    __slots__ = ("_base", "beats", "meta", "outcomes", "replicas", "requests", "signs", "wake")
 
     def __init__(self, service: str) -> None:
         self._base = base = f"daebus:{{{service}}}:"
         self.requests = base + "requests"
         self.replicas = base + "replicas"
         self.beats = base + "beats"
+        self.signs = base + "signs"
         self.meta = base + "meta"
         self.outcomes = base + "done:"
         """The beginning of the outcomes' keys; the number of a period follows."""

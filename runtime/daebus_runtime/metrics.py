@@ -2,8 +2,9 @@
 
 Families (labels): daebus_requests_total, daebus_request_errors_total, daebus_request_seconds (kind, name);
 daebus_queue_length, daebus_bus_up, daebus_bus_reconnects_total, daebus_messages_dropped_total (reason),
-daebus_loop_lag_seconds, daebus_websocket_clients, daebus_messages_sent_total,
-daebus_clock_steps_total.
+daebus_loop_lag_seconds, daebus_websocket_clients, daebus_messages_sent_total, daebus_messages_redelivered_total,
+daebus_clock_steps_total; of what waits on the bus: daebus_lag, daebus_pending, daebus_oldest_unread_seconds,
+daebus_oldest_unfinished_seconds.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Metrics:
         self.work: dict[tuple[str, str], Work] = {}
         self.dropped: dict[str, int] = {}
         self.sent = 0
+        self.redelivered = 0
         self.reconnects = 0
         self.loop_lag = 0.0
         self.clock_steps = 0

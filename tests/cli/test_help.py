@@ -11,7 +11,7 @@ from daebus_runtime.cli import main
 
 from .conftest import Run
 
-COMMANDS = ("run", "call", "send", "listen", "doctor")
+COMMANDS = ("run", "call", "send", "listen", "ps", "register", "doctor")
 
 
 def test_the_help_names_every_command_and_every_exit_code(daebus: Run) -> None:
@@ -48,6 +48,8 @@ def test_the_version(daebus: Run) -> None:
         ("send", "weather"),
         ("listen",),
         ("listen", "weather", "--count", "0"),
+        ("ps", "--interval", "0"),
+        ("register",),
         ("run",),
         ("doctor", "--no-such-option"),
     ],

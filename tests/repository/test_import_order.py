@@ -38,7 +38,7 @@ ROOMS = (
             "clients",
             "application",
         ),
-        *("blueprint", "caller"),
+        *("blueprint", "caller", "services"),
     },
     {"servers"},
     {"runner", "hooks", "first_lines", "twice", "worker", "master", "reload"},

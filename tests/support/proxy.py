@@ -24,6 +24,9 @@ class _Pair:
         self.sockets = (client, target)
         self.dark = False
         self.delay = 0.0
+        self.turns = 0
+        """How often the client has spoken after the target had."""
+        self._last: socket.socket | None = None
 
     def forward(self) -> None:
         """Returns when either side has closed or the pair was cut."""
@@ -35,6 +38,8 @@ class _Pair:
     def _one_way(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK):
+                self.turns += source is self.sockets[0] and source is not self._last
+                self._last = source
                 # While dark, bytes are read and dropped, and the end of one side is not passed on to the other.
                 if self.delay:
                     gevent.sleep(self.delay)
@@ -66,11 +71,17 @@ class FaultProxy(Closing):
         self._port = 0
         self.accepted = 0
         """Connections accepted so far."""
+        self._ended_turns = 0
 
     @property
     def port(self) -> int:
         assert self._port, "the proxy is not started"
         return self._port
+
+    @property
+    def round_trips(self) -> int:
+        """How often clients have spoken after an answer, or first, over all connections so far."""
+        return self._ended_turns + sum(pair.turns for pair in self._pairs)
 
     @property
     def open_connections(self) -> int:
@@ -135,3 +146,4 @@ class FaultProxy(Closing):
             pair.forward()
         finally:
             self._pairs.discard(pair)
+            self._ended_turns += pair.turns

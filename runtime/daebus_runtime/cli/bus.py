@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 import click
 
 from .. import settings
-from ..errors import ConfigurationError
+from ..errors import BusError, ConfigurationError
+from ..services import list_services
 from ..transport import redispy, shared, topology
 from ..transport.compatible import Compatible
 from ..transport.topology import CONNECT_SECONDS
 from . import services
-from .output import NO_ANSWER, UNREACHABLE, Failure
+from .output import NO_ANSWER, UNREACHABLE, Failure, say
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,6 +91,14 @@ def near_names(transport: Compatible, service: str) -> list[str]:
     return difflib.get_close_matches(service, list(services.listened_to(transport)), 3, 0.5)
 
 
+def is_known(address: Address, service: str) -> bool:
+    """Whether messages for a service are stored although it does not run. False if this user may not ask."""
+    try:
+        return any(one.known and not one.problem for one in list_services(service, redis_url=address.url))
+    except BusError:
+        return False
+
+
 def nobody_answers(transport: Compatible, address: Address, service: str) -> Problem:
     near = near_names(transport, service)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
@@ -100,9 +109,11 @@ def nobody_answers(transport: Compatible, address: Address, service: str) -> Pro
 
 
 def expect_service(transport: Compatible, address: Address, service: str) -> None:
-    """Failure if no replica of a service listens: a call would only wait until its timeout."""
+    """Failure if nobody knows the service: a call would only wait until its timeout."""
     if services.replicas(transport, service) == 0:
-        raise Failure(NO_ANSWER, str(nobody_answers(transport, address, service)))
+        if not is_known(address, service):
+            raise Failure(NO_ANSWER, str(nobody_answers(transport, address, service)))
+        say(f"service {service!r} has no replica now; the call waits for one", fg="yellow")
 
 
 # --- what is wrong ----------------------------------------------------------------------------------------------------

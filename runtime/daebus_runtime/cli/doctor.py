@@ -13,18 +13,21 @@ import click
 
 from .. import __version__, codec, health, settings
 from ..errors import BusError, ConfigurationError
+from ..services import ServiceInfo, list_services
 from ..settings import PREFIX, Settings
 from ..transport import embedded, shared
 from ..transport.compatible import Compatible
 from . import bus, output, ports, services
 from . import target as targets
 from .output import FAULT, Failure
+from .table import span
 
 if TYPE_CHECKING:
     from ..app import Daebus
 
 OLDEST = (6, 2)
 SHOWN = 20  # names of others in one line
+OLD_SECONDS = 30.0  # from this age on an unread message is worth a line
 STYLE = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -58,9 +61,9 @@ def fail(about: str, text: str, cure: str) -> Finding:
 def doctor(ctx: click.Context, target: str | None, services: Sequence[str], redis_url: str | None) -> None:
     """Find out what is wrong, and how to repair it.
 
-    Looks at the settings, the application, the bus, who listens there, and the ports. The application is TARGET, as in
-    `daebus run`, or the one that pyproject.toml in this folder names. --service names others that should answer. Each
-    line is ok, warn or fail; the exit code is 1 when one says fail. Nothing is changed.
+    Looks at the settings, the application, the bus, which services it knows and what they lack, and the ports. The
+    application is TARGET, as in `daebus run`, or the one that pyproject.toml in this folder names. --service names
+    others that should answer. Each line is ok, warn or fail; the exit code is 1 when one says fail. Nothing is changed.
 
     \b
     Examples:
@@ -212,9 +215,15 @@ class Examination:
                 yield fail("service", problem.cause, problem.cure)
             else:
                 yield warn("service", f"{service!r} does not run", f"daebus run {self.target or 'TARGET'}")
-        yield from self._others(transport)
+        try:
+            known = [service for service in list_services(redis_url=address.url) if service.known]
+        except BusError as error:
+            known = []
+            yield warn("known", f"not checked: {error}")
+        yield from _known(known)
+        yield from self._others(transport, {service.name for service in known})
 
-    def _others(self, transport: Compatible) -> Iterator[Finding]:
+    def _others(self, transport: Compatible, known: set[str]) -> Iterator[Finding]:
         """Who else is there. What only this service itself listens on is no news."""
         from ..registry import Listener
 
@@ -223,12 +232,14 @@ class Examination:
         )
         heard = services.listened_to(transport)
         others = [
-            f"{name} ({n})" for name, n in heard.items() if name not in self.answering and (n > 1 or name not in own)
+            f"{name} ({n})"
+            for name, n in heard.items()
+            if name not in self.answering | known and (n > 1 or name not in own)
         ]
         if others:
             more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
             yield ok("others", f"services and events with listeners: {', '.join(others[:SHOWN])}{more}")
-        elif not self.answering:
+        elif not self.answering and not known:
             yield ok("others", "nobody listens on this bus")
 
     def _own_service(self) -> str | None:
@@ -285,6 +296,47 @@ class Examination:
             yield fail("management", obstacle, f"end that one, or choose another: DAEBUS_MANAGEMENT_PORT={port + 1}")
         else:
             yield ok("management", f"port {port} is free: no service runs on it")
+
+
+# --- known services ---------------------------------------------------------------------------------------------------
+
+
+def _known(found: Sequence[ServiceInfo]) -> Iterator[Finding]:
+    """Each service that the bus knows. Those with something wrong come first, and all of them are named."""
+    troubled = [(service, trouble) for service in found if (trouble := _trouble(service))]
+    for _, trouble in troubled:
+        yield trouble
+    fine = [service for service in found if service not in [one for one, _ in troubled]]
+    for service in fine[:SHOWN]:
+        yield ok("known", f"{service.name!r}: {_counted(service)}")
+    if len(fine) > SHOWN:
+        yield ok("known", f"and {len(fine) - SHOWN} more (`daebus ps` shows all)")
+
+
+def _trouble(service: ServiceInfo) -> Finding | None:
+    name, unread = service.name, service.lag or 0
+    waits = f"{unread} messages wait" if service.lag is not None else "it is unknown how many messages wait"
+    since = f", the oldest for {span(service.oldest_unread)}" if unread else ""
+    if service.problem:
+        return warn("known", f"{name!r} cannot be read: {service.problem}", "see who else writes its keys")
+    if not service.replica_count:
+        text = f"{name!r} has no replica; {waits}{since}"
+        return warn("known", text, "start it; if it is gone for good, it is forgotten after 90 days")
+    if service.silent:
+        text = f"{name!r}: {len(service.silent)} of {_counted(service)} without a sign of life: {_names(service)}"
+        return warn("known", text, "see whether they run and reach the bus; others take their messages after 9 s")
+    if unread and (service.oldest_unread is None or service.oldest_unread > OLD_SECONDS):
+        text = f"{name!r}: {_counted(service)} cannot keep up; {waits}{since}"
+        return warn("known", text, "run more replicas, or see in its log what its handlers wait for")
+    return None
+
+
+def _counted(service: ServiceInfo) -> str:
+    return f"{service.replica_count} replica{'s' * (service.replica_count != 1)}"
+
+
+def _names(service: ServiceInfo) -> str:
+    return ", ".join(f"{replica.name} ({span(replica.silent)})" for replica in service.silent[:SHOWN])
 
 
 def _declared(app: Daebus) -> str:

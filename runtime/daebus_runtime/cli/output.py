@@ -164,6 +164,11 @@ def say(text: str, **style: Any) -> None:
     click.secho(_for(sys.stderr, text), err=True, **style)
 
 
+def safe(text: str) -> str:
+    """`text` on one line, as standard output can show it."""
+    return _for(sys.stdout, text)
+
+
 def _for(stream: Any, text: str) -> str:
     """`text` on one line, as the stream can show it."""
     return printable.text(text, getattr(stream, "encoding", None))

@@ -15,6 +15,8 @@ from ..caller import DaebusCaller
 from ..context.broadcasts import publish_object
 from ..transport import State
 from ..transport.compatible import Compatible
+from ..transport.durable.follow import Follower
+from ..transport.redis import RedisBus
 from . import bus, output
 
 CONFIRM_SECONDS = 5.0
@@ -94,8 +96,9 @@ def listen(
     """Print what is broadcast on CHANNELs, one JSON object a line, until Ctrl-C.
 
     A channel may be a pattern (*, ?, [...]); quote it. A line is {"channel": ..., "payload": ...}, or "raw" in place of
-    "payload" for what is no JSON. Losing the bus is said and survived. With --count, fewer messages than that within
-    --timeout are exit code 4.
+    "payload" for what is no JSON. For the name of a service these are the requests that it receives; under load some
+    are done before they can be shown. Losing the bus is said and survived. With --count, fewer messages than that
+    within --timeout are exit code 4.
 
     \b
     Examples:
@@ -128,11 +131,14 @@ def _subscribe(transport: Compatible, channels: Sequence[str]) -> SimpleQueue[tu
     subscriptions = [
         transport.subscribe(name, lambda *message: arrived.put(message)) for name in dict.fromkeys(channels)
     ]
+    follower = _follow(transport, channels, arrived)
     deadline = time.monotonic() + CONFIRM_SECONDS
-    while not all(subscription.confirmed for subscription in subscriptions):
+    while not (all(subscription.confirmed for subscription in subscriptions) and follower.ready):
         if time.monotonic() > deadline:
             raise output.Failure(output.UNREACHABLE, f"the bus did not confirm within {CONFIRM_SECONDS:g} s")
         time.sleep(0.01)
+    if follower.refused is not None:
+        output.say(f"requests that are stored for a service are not shown: {follower.refused}", fg="yellow")
     was = [State.UP]
 
     def changed(state: State, reason: str) -> None:
@@ -143,6 +149,13 @@ def _subscribe(transport: Compatible, channels: Sequence[str]) -> SimpleQueue[tu
 
     transport.watch(changed)
     return arrived
+
+
+def _follow(transport: Compatible, channels: Sequence[str], arrived: SimpleQueue[tuple[str, bytes]]) -> Follower:
+    """Requests to services are in streams, not on their channels. Each name may be that of a service."""
+    assert isinstance(transport.bus, RedisBus)
+    names = [name for name in dict.fromkeys(channels) if not keys.is_pattern(name)]
+    return Follower(transport.bus, names, lambda *message: arrived.put(message))
 
 
 def _print(arrived: SimpleQueue[tuple[str, bytes]], count: int | None, deadline: float | None) -> int:

@@ -47,6 +47,7 @@ class Bus(abc.ABC):
         """Count in this service's metrics from now on; the counts so far are added to them."""
         metrics.sent += self.metrics.sent
         metrics.reconnects += self.metrics.reconnects
+        metrics.redelivered += self.metrics.redelivered
         for reason, count in self.metrics.dropped.items():
             metrics.drop(reason, count)
         self.metrics = self.losses.metrics = metrics

@@ -9,10 +9,11 @@ from typing import Any
 
 from .. import codec, keys
 from ..envelope import Reply, Request, error_reply, parse_request
-from ..errors import BusError, BusUnavailable, CallTimeout, MalformedMessage, MessageTooLarge
+from ..errors import BusError, BusUnavailable, CallTimeout, MalformedMessage, MessageTooLarge, ReplyTooLarge
 from ..native import get_ident
 from . import Capabilities, Delivery, Limits, Message, Outcome, Progress, State, Subscription, Transport
 from .bus import Bus
+from .delivery import last_words
 from .home import TIMEOUT, Waiter
 
 ANSWER_SECONDS = 5.0  # how long Redis may take to answer a publish that it has received
@@ -21,24 +22,41 @@ ANSWER_SECONDS = 5.0  # how long Redis may take to answer a publish that it has 
 class CompatibleDelivery(Delivery):
     """A request on the compatible layer. The server keeps nothing, so settling only sends the reply."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_kept", "_transport")
 
     def __init__(self, request: Request, transport: Compatible) -> None:
         self.request, self._transport = request, transport
         self.keep = self.answered = self.settled = False
-        self._kept = None
+        self._kept: bytes | None = None
 
-    def _check(self, data: bytes) -> None:
-        self._transport.check_size(data)
+    def reply(self, reply: Reply) -> None:
+        data = reply.encode()
+        try:
+            if self.keep and reply.final:
+                self._transport.check_size(data)
+                self._kept = data
+            else:
+                self._post(data)
+        except MessageTooLarge as error:
+            raise ReplyTooLarge(str(error)) from None
+        if reply.final:
+            self.answered = True
+
+    def settle(self, outcome: Outcome) -> None:
+        if self.settled:
+            return
+        self.settled = True
+        reply = outcome.reply
+        if reply is not None and (not self.answered or self.keep):
+            self._post(last_words(reply, self._transport.limits.message))
+        elif self._kept is not None and outcome.error is None:
+            self._post(self._kept)
+        self.answered = True
 
     def _post(self, data: bytes) -> None:
         reply_to = self.request.reply_to
         if reply_to:
             self._transport.post(reply_to, data)
-
-    def _end(self, data: bytes | None, outcome: Outcome) -> None:
-        if data is not None:
-            self._post(data)
 
 
 class Compatible(Transport):

@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any
 
 from ..envelope import Reply, Request
-from ..errors import MessageTooLarge, ReplyTooLarge, Unsupported
+from ..errors import Unsupported
 
 SHORT_TEXT = 300  # an error text that is too large for a message is cut to this many characters
 
@@ -38,16 +38,24 @@ class Delivery(abc.ABC):
     `keep` it waits for `settle`: then it is sent in one step with the outcome, and not at all if the run fails later.
     """
 
-    __slots__ = ("_kept", "answered", "keep", "request", "settled")
+    __slots__ = ("answered", "keep", "request", "settled")
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.keep = False
-        """Whether the final reply waits for `settle`; set before the handler runs."""
-        self.answered = False
-        """Whether a final reply was given, or can no longer be given."""
-        self.settled = False
-        self._kept: bytes | None = None
+    request: Request
+    keep: bool
+    """Whether the final reply waits for `settle`; set before the handler runs, or by `commit`."""
+    answered: bool
+    """Whether a final reply was given, or can no longer be given."""
+    settled: bool
+
+    @abc.abstractmethod
+    def reply(self, reply: Reply) -> None:
+        """Send or keep a reply. Never blocks, and does not fail when the bus is lost. Raises ReplyTooLarge, and
+        TypeError for a payload without a JSON form."""
+
+    @abc.abstractmethod
+    def settle(self, outcome: Outcome) -> None:
+        """End this delivery: send what is left to be sent, and record the outcome, in one step if the transport can.
+        Only the first call counts: if a run was cut off and settled, its late end is ignored."""
 
     def begin(self) -> bool:
         """Called before the handler runs; False if it must not run any more."""
@@ -61,52 +69,10 @@ class Delivery(abc.ABC):
         """See `Request.commit`."""
         raise Unsupported("this transport has no step in which commands could run with the outcome")
 
-    def reply(self, reply: Reply) -> None:
-        """Send or keep a reply. Never blocks, and does not fail when the bus is lost. Raises ReplyTooLarge, and
-        TypeError for a payload without a JSON form."""
-        data = reply.encode()
-        try:
-            if self.keep and reply.final:
-                self._check(data)
-                self._kept = data
-            else:
-                self._post(data)
-        except MessageTooLarge as error:
-            raise ReplyTooLarge(str(error)) from None
-        if reply.final:
-            self.answered = True
 
-    def settle(self, outcome: Outcome) -> None:
-        """End this delivery. Only the first call counts: if a run was cut off and settled, its late end is ignored."""
-        if self.settled:
-            return
-        self.settled = True
-        data = None if outcome is DONE and self._kept is None else self._last_words(outcome)
-        self.answered = True
-        self._end(data, outcome)
-
-    def _last_words(self, outcome: Outcome) -> bytes | None:
-        """The final reply that was not sent yet: that of the outcome, else the one that was kept."""
-        reply = outcome.reply
-        if reply is None or (self.answered and not self.keep):
-            return self._kept if outcome.error is None else None
-        data = reply.encode()
-        try:
-            self._check(data)
-        except MessageTooLarge:
-            short = dataclasses.replace(reply, payload={"error": reply.error_text[:SHORT_TEXT]})
-            data = short.encode()
-            self._check(data)
+def last_words(reply: Reply, most: int) -> bytes:
+    """A final reply as bytes; if it has more than `most`, its error text is cut."""
+    data = reply.encode()
+    if len(data) <= most:
         return data
-
-    @abc.abstractmethod
-    def _check(self, data: bytes) -> None:
-        """Raise MessageTooLarge if `data` is too large to be sent."""
-
-    @abc.abstractmethod
-    def _post(self, data: bytes) -> None:
-        """Send to the caller. Raises MessageTooLarge."""
-
-    @abc.abstractmethod
-    def _end(self, data: bytes | None, outcome: Outcome) -> None:
-        """Send `data` (if any) and record the outcome, in one step if the transport can."""
+    return dataclasses.replace(reply, payload={"error": reply.error_text[:SHORT_TEXT]}).encode()

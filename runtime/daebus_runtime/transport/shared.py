@@ -105,6 +105,11 @@ def override(transport: Compatible) -> Iterator[None]:
         _changed()
 
 
+def is_overridden() -> bool:
+    """Whether no address leads to a server now."""
+    return bool(_overrides)
+
+
 def close_all() -> None:
     """Close every transport of this process."""
     with _lock:

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from ... import native
-from ...errors import BusError, BusUnavailable
+from ...errors import BusError, BusRefused, BusUnavailable
 from ...logs import runtime_logger
+from .look import Look
 from .steps import GONE, Seen, Vitals
 
 BEAT_SECONDS = 0.25
@@ -26,6 +27,10 @@ WATCHERS = 8
 LOOK_SECONDS = 5.0  # how often the others look whether they are watchers by now
 KEEP_SECONDS = 20.0  # how often the TTL of the service's keys is renewed
 TAKEN_OUT, FREE, TROUBLE = "taken out", "free", "trouble"
+SAMPLE_SECONDS = 1.0
+ENLIST_SECONDS = 60.0
+REFUSED_SECONDS = 60.0
+"""When a sample that the server has refused is tried again."""
 
 
 class Watch:
@@ -55,15 +60,25 @@ class Pulse:
     """The signs of life of one replica, until `stop`.
 
     tell: called in this thread with TAKEN_OUT when the replica was taken for dead, with FREE if there are free messages
-    and with TROUBLE at each change of `trouble`: why the server refuses the signs of life, if it does. alive: the names
-    of all when last seen. beaten: when the last sign of life was given (time.monotonic).
+    and with TROUBLE at each change of `trouble`: why the server refuses the signs of life, if it does. seen: gets what
+    waits for the service, once a second. alive: the names of all when last seen. beaten: when the last sign of life was
+    given (time.monotonic).
     """
 
-    def __init__(self, vitals: Vitals, service: str, replica: str, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        vitals: Vitals,
+        service: str,
+        replica: str,
+        tell: Callable[[str], None],
+        seen: Callable[[Look | None], None],
+    ) -> None:
         self._vitals, self._service, self.replica = vitals, service, replica
-        self._tell = tell
+        self._tell, self._seen = tell, seen
         self.beaten = time.monotonic()
         self.trouble = ""
+        self._enlist_at = time.monotonic() + ENLIST_SECONDS
+        self._sample_at = 0.0
         self.alive: frozenset[str] = frozenset((replica,))
         self._watch = Watch()
         self._looked = self._kept = 0.0
@@ -83,6 +98,7 @@ class Pulse:
                 if not self._beat(time.monotonic()):
                     self._tell(TAKEN_OUT)
                     break
+                self._report(time.monotonic())
                 self._troubled("")
             except BusUnavailable:
                 pass  # the links of the bus say so
@@ -97,6 +113,18 @@ class Pulse:
         if text != self.trouble:
             self.trouble = text
             self._tell(TROUBLE)
+
+    def _report(self, now: float) -> None:
+        """What others want to know of the service. It is not needed to stay alive, so a refusal does no harm."""
+        if now >= self._enlist_at:
+            self._enlist_at = now + ENLIST_SECONDS
+            self._vitals.enlist(self._service)
+        if now >= self._sample_at:
+            self._sample_at = now + SAMPLE_SECONDS
+            try:
+                self._seen(self._vitals.look(self._service))
+            except BusRefused:
+                self._sample_at = now + REFUSED_SECONDS
 
     def _beat(self, now: float) -> bool:
         """Returns whether this replica is still known."""

@@ -11,6 +11,7 @@ import hiredis
 
 from ... import keys
 from ...errors import BusError, BusUnavailable
+from ...logs import runtime_logger
 from ...metrics import Metrics
 from .. import Limits
 from ..home import Home
@@ -19,11 +20,13 @@ from ..redis import RedisBus
 from ..redispy import AuthenticationError, ConnectionError, RedisError, TimeoutError
 from ..refusals import mapped
 from ..topology import BLOCK_SECONDS, Role, Topology
-from . import script
+from . import look, script
 from .commands import refusal
+from .look import Look
 from .script import Script
 from .steps import (
     ASLEEP,
+    DAY_MS,
     GONE,
     LOST,
     SUPERSEDED,
@@ -38,15 +41,13 @@ from .steps import (
     Seen,
     Steps,
     Vitals,
+    life_ms,
 )
 from .transport import Durable
 
 DEFAULT = Bounds()
 SENDER_SECONDS = 3600
 CLAIM_MS = 60_000
-DAY_MS = 24 * 3600 * 1000
-MARGIN_DAYS = 120
-"""So much longer than a service is known do its keys live. A server's clock may jump by months, and TTLs follow it."""
 FREE = "free:2"
 """The consumer that holds messages which any replica may take; they have version 2 of the envelope."""
 
@@ -114,13 +115,14 @@ class RedisSteps(Steps):
     # --- replicas -------------------------------------------------------------------------------------------------
     def register(self, service: str, replica: str, info: bytes, queue: int, again: bool, done: Done) -> None:
         names = _keys(service)
-        key_names = [names.requests, names.replicas, names.beats, names.meta]
+        key_names = [names.requests, names.replicas, names.beats, names.meta, names.signs]
         words = [replica, info, self._life, queue, "again" if again else ""]
         self._call("register", key_names, words, lambda value: done(_word(value)))
+        self._call("enlist", [keys.SERVICES], [service, self._life], functools.partial(_enlisted, service))
 
     @property
     def _life(self) -> int:
-        return int((self._bounds.known_days + MARGIN_DAYS) * DAY_MS)
+        return life_ms(self._bounds)
 
     def reader(self, service: str) -> Reader:
         return RedisReader(self, self._links.own(Role.BLOCKING), service)
@@ -174,7 +176,8 @@ class RedisSteps(Steps):
     def leave(self, service: str, replica: str, done: Done) -> None:
         names = _keys(service)
         words = [replica, "", FREE, names.wake]
-        self._call("bury", [names.requests, names.replicas, names.beats], words, lambda value: done(value or 0))
+        key_names = [names.requests, names.replicas, names.beats, names.signs]
+        self._call("bury", key_names, words, lambda value: done(value or 0))
 
     def claim(self, service: str, replica: str, digest: str, done: Done) -> None:
         self._call("claim", [_keys(service).claim(digest)], [replica, CLAIM_MS], done)
@@ -197,6 +200,11 @@ class RedisSteps(Steps):
 TIME = pack("TIME")
 READ_BYTES = 65_536
 CLIENT_ID = pack("CLIENT", "ID")
+
+
+def _enlisted(service: str, value: Any) -> None:
+    if isinstance(value, Exception) and not isinstance(value, BusUnavailable):
+        runtime_logger.warning("`daebus ps` will not list service %s: %s", service, value)
 
 
 def _word(value: Any) -> Any:
@@ -299,7 +307,8 @@ class RedisVitals(Vitals):
     def beat(self, look: bool, keep: bool) -> Seen | None:
         names = self._names
         words = [self._replica, "all" if look else "", *(self._kept if keep else ("", "", "")), FREE]
-        found = self._call(script.script("beat"), [names.beats, names.requests, names.replicas, names.meta], words)
+        all_keys = [names.beats, names.requests, names.replicas, names.meta, names.signs]
+        found = self._call(script.script("beat"), all_keys, words)
         if found is None:
             return None
         beats = {found[at].decode(): found[at + 1] for at in range(1, len(found), 2)}
@@ -310,7 +319,14 @@ class RedisVitals(Vitals):
     def bury(self, replica: str, beat: int | str) -> bool:
         names = self._names
         words = [replica, beat, FREE, names.wake]
-        return self._call(script.script("bury"), [names.requests, names.replicas, names.beats], words) is not None
+        key_names = [names.requests, names.replicas, names.beats, names.signs]
+        return self._call(script.script("bury"), key_names, words) is not None
+
+    def enlist(self, service: str) -> None:
+        self._call(script.script("enlist"), [keys.SERVICES], [service, self._kept[0]])
+
+    def look(self, service: str) -> Look | None:
+        return Look.parse(self._call(script.script("look"), look.key_names(service), look.SAMPLE))
 
     def _call(self, step: Script, key_names: Sequence[str], words: Sequence[Any]) -> Any:
         try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...errors import BusUnavailable
+from .look import Look
 
 Done = Callable[[Any], None]
 
@@ -35,6 +36,16 @@ class Bounds:
     outcome_seconds: float = 3600.0
     outcome_bytes: int = 4 * 1024 * 1024
     known_days: float = 90.0
+
+
+DAY_MS = 24 * 3600 * 1000
+MARGIN_DAYS = 120
+"""So much longer than a service is known do its keys live. A server's clock may jump by months, and TTLs follow it."""
+
+
+def life_ms(bounds: Bounds) -> int:
+    """The TTL of a service's keys."""
+    return int((bounds.known_days + MARGIN_DAYS) * DAY_MS)
 
 
 class NotNow(BusUnavailable):
@@ -62,6 +73,11 @@ class Entry(NamedTuple):
     budget: int
     envelope: bytes
     attempt: int
+
+
+def place(entry: bytes) -> tuple[int, bytes]:
+    """Orders the ids of entries: milliseconds and a number, "1700000000000-9" before "1700000000000-10"."""
+    return len(entry), entry
 
 
 class Ending(NamedTuple):
@@ -165,7 +181,7 @@ class Seen(NamedTuple):
 
 
 class Vitals(abc.ABC):
-    """The two steps that must go on while a handler holds the loop. Used in one OS thread, where its methods block.
+    """The steps that must go on while a handler holds the loop. Used in one OS thread, where its methods block.
     They raise BusError."""
 
     @abc.abstractmethod
@@ -176,6 +192,14 @@ class Vitals(abc.ABC):
     @abc.abstractmethod
     def bury(self, replica: str, beat: int | str) -> bool:
         """Take a dead replica out and free its messages; False if its beat is no longer `beat`, or another did it."""
+
+    @abc.abstractmethod
+    def enlist(self, service: str) -> None:
+        """Keep the service on the list of those that are known."""
+
+    @abc.abstractmethod
+    def look(self, service: str) -> Look | None:
+        """What waits for the service; None if it is unknown."""
 
     @abc.abstractmethod
     def close(self) -> None: ...

@@ -1,6 +1,6 @@
 -- A sign of life of one replica, and those of all.
 --
--- KEYS  1 beats  2 requests  3 replicas  4 meta
+-- KEYS  1 beats  2 requests  3 replicas  4 meta  5 signs
 -- ARGV  1 replica  2 "all" to return every replica's beat  3 TTL of these keys, in ms, or "" to leave them as they are
 --       4 the replica as JSON  5 how many calls may wait  6 consumer of the free messages
 -- Returns false if this replica was taken out; else an empty list or, with "all", whether there are free messages (0 or
@@ -8,11 +8,13 @@
 local call = redis.call
 if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return false end
 call('HINCRBY', KEYS[1], ARGV[1], 1)
+local time = call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+call('HSET', KEYS[5], ARGV[1], now)
 if ARGV[3] ~= '' then
-  local time = call('TIME')
-  call('HSET', KEYS[4], 'seen', string.format('%.0f', time[1] * 1000), 'queue', ARGV[5])
+  call('HSET', KEYS[4], 'seen', now, 'queue', ARGV[5])
   call('HSET', KEYS[3], ARGV[1], ARGV[4])
-  for i = 1, 4 do call('PEXPIRE', KEYS[i], ARGV[3]) end
+  for i = 1, 5 do call('PEXPIRE', KEYS[i], ARGV[3]) end
 end
 if ARGV[2] ~= 'all' then return {} end
 local beats = call('HGETALL', KEYS[1])

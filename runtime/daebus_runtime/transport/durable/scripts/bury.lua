@@ -1,6 +1,6 @@
 -- Takes a replica out: its messages become free for the others. Of several that see it dead, the first does it.
 --
--- KEYS  1 requests  2 replicas  3 beats
+-- KEYS  1 requests  2 replicas  3 beats  4 signs
 -- ARGV  1 replica  2 the beat that was seen, "gone" if it had none, or "" when it leaves by itself
 --       3 consumer of the free messages  4 channel that wakes the others
 -- Returns false if it is alive or already buried, else how many messages it had.
@@ -21,6 +21,7 @@ repeat
 until #held == 0
 call('HDEL', KEYS[2], ARGV[1])
 call('HDEL', KEYS[3], ARGV[1])
+call('HDEL', KEYS[4], ARGV[1])
 call('XGROUP', 'DELCONSUMER', KEYS[1], 'workers', ARGV[1])
 if count > 0 then call('PUBLISH', ARGV[4], ARGV[1]) end
 return count
