@@ -33,6 +33,8 @@ MOST_READ_BESIDE = 16
 """The same where there are other replicas, which shall have their share."""
 MOST_ENDED = 500  # Lua passes at most some thousand values to one command
 RETRY_SECONDS = 0.5
+ROOM_SECONDS = 0.02
+"""How often a full service looks for room: requests over publish/subscribe do not say when they end."""
 MOST_DEATHS = 3
 VERSION = 2
 
@@ -55,7 +57,7 @@ class Incoming(Subscription):
         self._reader = steps.reader(service)
         self.replica = self._pulse = None  # type: Any
         self._joined = self._joining = self._reading = self._taking = False
-        self._free = False
+        self._free = self._full = False
         """Whether there may be messages that somebody gave back."""
         self.retiring = self._left = False
         self._refusal = ""
@@ -166,6 +168,9 @@ class Incoming(Subscription):
             return
         room = min(self._room(), MOST_READ if self._crowd == 1 else MOST_READ_BESIDE)
         if room <= 0:
+            if not self._full:
+                self._full = True
+                self._home.soon(gevent.spawn_later, ROOM_SECONDS, self._look_again)
             return
         self._reading = True
         if self._free:
@@ -173,6 +178,10 @@ class Incoming(Subscription):
             self._steps.take(self.service, self.replica, room, functools.partial(self._taken, room))
         else:
             self._reader.read(self.replica, room, self._got)
+
+    def _look_again(self) -> None:
+        self._full = False
+        self.want()
 
     def _taken(self, room: int, value: Any) -> None:
         if type(value) is tuple:

@@ -24,13 +24,16 @@ if length == 0 then call('HSET', meta, 'bytes', 0) end -- the count heals itself
 local bytes, queue = length > 0 and tonumber(state[1] or 0) or 0, tonumber(state[2] or most_entries)
 local before, stored = bytes, {}
 local known = ARGV[6] == 'again' and tonumber(call('HGET', sender, 'last') or 0) or 0
--- Calls wait in a queue of their own length; what is being handled does not count.
-local waiting, full = length, false
-if length >= queue then waiting = length - call('XPENDING', requests, 'workers')[1] end
+-- The queue of calls has a limit of its own. What is being handled does not count; it is asked for only when it matters.
+local waiting, running, full = length, nil, false
 
 for i = 7, #ARGV, 4 do
   local number, envelope = ARGV[i], ARGV[i + 3]
   local size, budget = #envelope, tonumber(ARGV[i + 2])
+  if budget > 0 and waiting >= queue and not running then
+    running = call('XPENDING', requests, 'workers')[1]
+    waiting = waiting - running
+  end
   -- If one is refused, the later ones are too, so that none overtakes another.
   full = full or length >= most_entries or (bytes > 0 and bytes + size > most_bytes) or (budget > 0 and waiting >= queue)
   if tonumber(number) <= known then
