@@ -24,7 +24,7 @@ from .steps import ASLEEP, LOST, SUPERSEDED, UNKNOWN, Bounds, Done, Ending, Entr
 from .transport import Durable
 
 DEFAULT = Bounds()
-READ_SECONDS = 1.0
+READ_MS = 1000
 """How long a read waits on the server for the first message."""
 SENDER_SECONDS = 3600
 CLAIM_MS = 60_000
@@ -102,7 +102,7 @@ class RedisSteps(Steps):
         return int((self._bounds.known_days + MARGIN_DAYS) * DAY_MS)
 
     def reader(self, service: str) -> Reader:
-        return RedisReader(self, self._links.own(Role.BLOCKING), service)
+        return RedisReader(self, self._commands, self._links.own(Role.BLOCKING), service)
 
     def take(self, service: str, replica: str, most: int, done: Done) -> None:
         names = _keys(service)
@@ -182,48 +182,68 @@ def _entries(done: Done, value: Any) -> None:
 
 def _entry(entry: bytes, fields: Any, attempt: int) -> Entry:
     """An entry as the server has it: `h` is version, deadline, budget and id; `m` is the envelope."""
-    found = dict(zip(fields[::2], fields[1::2], strict=False)) if type(fields) is list else fields
-    version, deadline, budget, number = found[b"h"].split(b" ", 3)
-    return Entry(entry, int(version), number.decode(), int(deadline), int(budget), found[b"m"], int(attempt))
+    try:
+        version, deadline, budget, number = fields[1].split(b" ", 3)
+        return Entry(entry, int(version), number.decode(), int(deadline), int(budget), fields[3], attempt)
+    except (ValueError, IndexError, KeyError, AttributeError):  # not written by Daebus; it will be refused
+        return Entry(entry, 0, "", 0, 0, b"", attempt)
 
 
 class RedisReader(Reader):
-    """Over a link of its own, since a read that waits holds up the commands behind it."""
+    """A read that waits for messages uses a link of its own, since it would hold up the commands behind it. While
+    messages come, the next read follows the outcomes of the last ones on the same link, in the same write."""
 
-    def __init__(self, steps: RedisSteps, link: Link, service: str) -> None:
-        self._steps, self._link, self._stream = steps, link, _keys(service).requests
+    def __init__(self, steps: RedisSteps, commands: Link, link: Link, service: str) -> None:
+        self._steps, self._commands, self._link, self._stream = steps, commands, link, _keys(service).requests
         self._waiting: tuple[str, int, Done] | None = None
+        self._busy = False
         link.on_up = self._connected
         link.open()
 
     def _connected(self) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            self.read(*waiting)
+            self._wait(*waiting)
 
     def read(self, replica: str, most: int, done: Done) -> None:
-        if not self._link.up:
-            self._waiting = replica, most, done
-            return
-        got: list[Any] = []
-        block = int(READ_SECONDS * 1000)
-        # Both in one write. The time is taken when the read has ended.
-        self._link.post(
-            pack(
-                "XREADGROUP", "GROUP", "workers", replica, "COUNT", most, "BLOCK", block, "STREAMS", self._stream, ">"
-            ),
-            got.append,
-        )
-        self._link.post(TIME, functools.partial(self._read, got, done))
+        if self._busy:
+            answered = functools.partial(self._looked, replica, most, done)
+            self._post(self._commands, replica, most, (), answered)
+        else:
+            self._wait(replica, most, done)
 
-    def _read(self, got: list[Any], done: Done, time: Any) -> None:
-        failed = next((value for value in (*got, time) if isinstance(value, Exception)), None)
-        if failed is not None:
-            done(LOST if isinstance(failed, BusUnavailable) else self._steps.fault(failed, "XREADGROUP"))
-            return
+    def _looked(self, replica: str, most: int, done: Done, value: Any) -> None:
+        self._busy = type(value) is not tuple or bool(value[0])
+        if self._busy:
+            done(value)
+        else:
+            self._wait(replica, most, done)
+
+    def _wait(self, replica: str, most: int, done: Done) -> None:
+        if self._link.up:
+            self._post(self._link, replica, most, ("BLOCK", READ_MS), functools.partial(self._waited, done))
+        else:
+            self._waiting = replica, most, done
+
+    def _waited(self, done: Done, value: Any) -> None:
+        self._busy = type(value) is tuple and bool(value[0])
+        done(value)
+
+    def _post(self, link: Link, replica: str, most: int, block: Sequence[Any], answered: Done) -> None:
+        got: list[Any] = []
+        group = ("GROUP", "workers", replica, "COUNT", most)
+        # Both in one write. The time is taken when the read has ended.
+        link.post(pack("XREADGROUP", *group, *block, "STREAMS", self._stream, ">"), got.append)
+        link.post(TIME, functools.partial(self._read, got, answered))
+
+    def _read(self, got: list[Any], answered: Done, time: Any) -> None:
+        for value in (*got, time):
+            if isinstance(value, Exception):
+                answered(LOST if isinstance(value, BusUnavailable) else self._steps.fault(value, "XREADGROUP"))
+                return
         now = int(time[0]) * 1000 + int(time[1]) // 1000
         found = got[0].values() if isinstance(got[0], dict) else [pair[1] for pair in got[0] or ()]
-        done(([_entry(item[0], item[1], 1) for items in found for item in items], now))
+        answered(([_entry(item[0], item[1], 1) for items in found for item in items], now))
 
     def stop(self) -> None:
         self._waiting = None
