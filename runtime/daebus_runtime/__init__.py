@@ -35,9 +35,12 @@ _HOMES = {
     "BusRefused": "errors",
     "BusUnavailable": "errors",
     "CallTimeout": "errors",
+    "DeadlineExceeded": "errors",
     "MessageTooLarge": "errors",
     "NotPermitted": "errors",
+    "Overloaded": "errors",
     "RemoteError": "errors",
+    "UnknownService": "errors",
 }
 
 __all__ = [
@@ -51,13 +54,16 @@ __all__ = [
     "DaebusError",
     "DaebusHttp",
     "DaebusWebSocket",
+    "DeadlineExceeded",
     "HttpRequest",
     "HttpResponse",
     "MessageTooLarge",
     "NotPermitted",
+    "Overloaded",
     "PubSubRequest",
     "PubSubResponse",
     "RemoteError",
+    "UnknownService",
     "WebSocketRequest",
     "WebSocketResponse",
     "__version__",
@@ -86,9 +92,12 @@ if TYPE_CHECKING:
         CallTimeout,
         ConfigurationError,
         DaebusError,
+        DeadlineExceeded,
         MessageTooLarge,
         NotPermitted,
+        Overloaded,
         RemoteError,
+        UnknownService,
     )
     from .logs import direct_logger, logger
     from .servers.http.component import DaebusHttp, HttpRequest, HttpResponse

@@ -23,11 +23,12 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
 BOTH = ("memory", "redis", "memory-durable", "redis-durable")
+DURABLE = ("memory-durable", "redis-durable", "embedded-valkey-durable")
 ALL = ("memory", "redis", "redis-tls", "redis-password", "redis-unix-socket", "embedded-valkey")
 LIMIT = 1024 * 1024
 start_native_thread: Any = monkey.get_original("_thread", "start_new_thread")
 
-Make = Callable[[Metrics, int], Transport]
+Make = Callable[[Metrics, Limits], Transport]
 
 
 @contextmanager
@@ -36,13 +37,13 @@ def bus_maker(kind: str) -> Iterator[Make]:
     if kind.startswith("memory"):
         broker, store = MemoryBroker(), MemoryStore()
         if kind == "memory":
-            yield lambda metrics, limit: MemoryTransport(broker, home.current(), Limits(limit, 1.0), metrics)
+            yield lambda metrics, limits: MemoryTransport(broker, home.current(), limits, metrics)
         else:
-            yield lambda metrics, limit: MemoryDurable(broker, store, home.current(), Limits(limit, 1.0), metrics)
+            yield lambda metrics, limits: MemoryDurable(broker, store, home.current(), limits, metrics)
         return
     transport = RedisDurable if kind.endswith("durable") else RedisTransport
     with _address(kind.removesuffix("-durable")) as url:
-        yield lambda metrics, limit: transport(topology.of(url), home.current(), Limits(limit, 1.0), metrics)
+        yield lambda metrics, limits: transport(topology.of(url), home.current(), limits, metrics)
 
 
 @contextmanager
@@ -73,9 +74,9 @@ class Bus:
         self._make = make
         self._members: list[Transport] = []
 
-    def member(self, *, metrics: Metrics | None = None, limit: int = LIMIT) -> Transport:
+    def member(self, *, metrics: Metrics | None = None, limit: int = LIMIT, queue: int = 10_000) -> Transport:
         """A new member, not yet open; closed at the end of the test."""
-        member = self._make(metrics or Metrics(), limit)
+        member = self._make(metrics or Metrics(), Limits(limit, 1.0, queue))
         self._members.append(member)
         return member
 

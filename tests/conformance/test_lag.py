@@ -61,6 +61,7 @@ class Replica:
     def die(self) -> None:
         """As after kill -9: nothing is said any more."""
         for incoming in self.transport._incoming:
+            assert incoming._pulse is not None
             incoming._pulse.stop()
         self.transport.bus.forsake()
 

@@ -21,7 +21,7 @@ OF_THE_ORIGINAL = [
 ]
 NEW = [
     *("DaebusError", "ConfigurationError", "BusUnavailable", "BusRefused", "NotPermitted"),
-    *("CallTimeout", "MessageTooLarge", "RemoteError"),
+    *("CallTimeout", "DeadlineExceeded", "MessageTooLarge", "Overloaded", "RemoteError", "UnknownService"),
 ]
 
 

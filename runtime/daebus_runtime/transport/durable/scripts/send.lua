@@ -27,21 +27,22 @@ local bytes, queue = length > 0 and tonumber(state[1] or 0) or 0, tonumber(state
 local before, stored = bytes, {}
 -- Numbers that were refused stand here until there are too many.
 if ARGV[6] ~= 'again' and call('HLEN', sender) > 10000 then call('UNLINK', sender) end
--- Calls wait in a queue of their own length; what is being handled does not count.
-local waiting, full = length, false
-if length >= queue then
-  waiting = length - call('XPENDING', requests, 'workers')[1]
+
+local function unread() -- the entries that no replica has read
   for _, group in ipairs(call('XINFO', 'GROUPS', requests)) do
-    -- Better where the server has it: an entry that was read last stays for a while after it has ended.
     for i = 1, #group, 2 do
-      if group[2] == 'workers' and group[i] == 'lag' then waiting = tonumber(group[i + 1]) or waiting end
+      if group[2] == 'workers' and group[i] == 'lag' and group[i + 1] then return tonumber(group[i + 1]) end
     end
   end
+  return length - call('XPENDING', requests, 'workers')[1] -- the one that was read last may be counted after its end
 end
+-- The queue of calls has a limit of its own. What is being handled does not count; it is asked for when it matters.
+local waiting, exact, full = length, false, false
 
 for i = 7, #ARGV, 4 do
   local number, envelope = ARGV[i], ARGV[i + 3]
   local size, budget = #envelope, tonumber(ARGV[i + 2])
+  if budget > 0 and waiting >= queue and not exact then waiting, exact = unread(), true end
   -- If one is refused, the later ones are too, so that none overtakes another.
   full = full or length >= most_entries or (bytes > 0 and bytes + size > most_bytes) or (budget > 0 and waiting >= queue)
   if tonumber(number) <= known then

@@ -1,0 +1,16 @@
+"""docs/durable.md"""
+
+from __future__ import annotations
+
+from tests.docs.drivers import drives
+from tests.docs.stage import Stage
+
+PAGE = "durable.md"
+
+
+@drives(PAGE, "stock")
+def stock(stage: Stage) -> None:
+    with stage.service() as service:
+        assert service.call("take", {"article": "tea", "pieces": 2}) == {"taken": 2}
+        assert service.call("take", {"article": "tea", "pieces": 3}) == {"taken": 3}
+        assert service.app.redis.hget("stock", "tea") == "-5"
