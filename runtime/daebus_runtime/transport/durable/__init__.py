@@ -8,6 +8,6 @@ delivery    one of these messages               endings     how they end, in bat
 pulse       who is alive: signs of life, watching, burying
 look        what waits for a service and who is there       backlog     its gauges
 directory   all services of a server, for `services.py`     follow      the messages of services, for `daebus listen`
-steps       the atomic steps, as an interface       redis, memory   its implementations
+steps       the atomic steps, as an interface       redis (with vitals), memory   its implementations
 script      the steps' Lua scripts, in `scripts/`
 """

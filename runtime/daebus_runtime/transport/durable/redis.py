@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
-
-import hiredis
 
 from ... import keys
 from ...errors import BusError, BusUnavailable
@@ -17,17 +14,14 @@ from .. import Limits
 from ..home import Home
 from ..link import Link, pack
 from ..redis import RedisBus
-from ..redispy import AuthenticationError, ConnectionError, RedisError, TimeoutError
 from ..refusals import mapped
 from ..topology import BLOCK_SECONDS, Role, Topology
-from . import look, script
+from . import script
 from .commands import refusal
-from .look import Look
-from .script import Script
 from .steps import (
     ASLEEP,
     DAY_MS,
-    GONE,
+    FREE,
     LOST,
     SUPERSEDED,
     UNKNOWN,
@@ -38,23 +32,17 @@ from .steps import (
     Letter,
     NotNow,
     Reader,
-    Seen,
     Steps,
     Vitals,
     life_ms,
 )
 from .transport import Durable
+from .vitals import RedisVitals
 
 DEFAULT = Bounds()
 SENDER_SECONDS = 3600
 CLAIM_MS = 60_000
-FREE = "free:2"
-"""The consumer that holds messages which any replica may take; they have version 2 of the envelope."""
-
-
-@functools.lru_cache(maxsize=1024)
-def _keys(service: str) -> keys.ServiceKeys:
-    return keys.ServiceKeys(service)
+_keys = functools.lru_cache(maxsize=1024)(keys.ServiceKeys)
 
 
 class RedisSteps(Steps):
@@ -198,7 +186,6 @@ class RedisSteps(Steps):
 
 
 TIME = pack("TIME")
-READ_BYTES = 65_536
 CLIENT_ID = pack("CLIENT", "ID")
 
 
@@ -292,77 +279,3 @@ class RedisDurable(Durable):
         steps = RedisSteps(bus, bounds)
         bus.on_connected = steps.opened
         super().__init__(bus, limits, steps)
-
-
-class RedisVitals(Vitals):
-    """Over a connection of its own, with redis-py's blocking calls."""
-
-    def __init__(self, topology: Topology, service: str, replica: str, kept: Sequence[Any]) -> None:
-        self._topology, self._names, self._replica = topology, _keys(service), replica
-        self._kept = kept
-        """TTL of the keys in ms, the replica as JSON, how many calls may wait."""
-        self._connection: Any = None
-        self._parser: Any = None
-
-    def beat(self, look: bool, keep: bool) -> Seen | None:
-        names = self._names
-        words = [self._replica, "all" if look else "", *(self._kept if keep else ("", "", "")), FREE]
-        all_keys = [names.beats, names.requests, names.replicas, names.meta, names.signs]
-        found = self._call(script.script("beat"), all_keys, words)
-        if found is None:
-            return None
-        beats = {found[at].decode(): found[at + 1] for at in range(1, len(found), 2)}
-        strays = [name for name, beat in beats.items() if beat == GONE.encode()]
-        alive = {name: int(beat) for name, beat in beats.items() if name not in strays}
-        return Seen(alive, strays, bool(found and found[0]))
-
-    def bury(self, replica: str, beat: int | str) -> bool:
-        names = self._names
-        words = [replica, beat, FREE, names.wake]
-        key_names = [names.requests, names.replicas, names.beats, names.signs]
-        return self._call(script.script("bury"), key_names, words) is not None
-
-    def enlist(self, service: str) -> None:
-        self._call(script.script("enlist"), [keys.SERVICES], [service, self._kept[0]])
-
-    def look(self, service: str) -> Look | None:
-        return Look.parse(self._call(script.script("look"), look.key_names(service), look.SAMPLE))
-
-    def _call(self, step: Script, key_names: Sequence[str], words: Sequence[Any]) -> Any:
-        try:
-            if self._connection is None:
-                connection = self._topology.connection(Role.COMMANDS)
-                connection.connect()
-                self._connection, self._parser = connection, hiredis.Reader(notEnoughData=False)
-            try:
-                return self._ask("EVALSHA", step.digest, len(key_names), *key_names, *words)
-            except hiredis.ReplyError as error:
-                if not str(error).startswith("NOSCRIPT"):
-                    raise
-                return self._ask("EVAL", step.text, len(key_names), *key_names, *words)
-        except (OSError, RedisError, hiredis.HiredisError) as error:
-            if not isinstance(error, hiredis.ReplyError):
-                self.close()
-            away = isinstance(error, OSError | ConnectionError | TimeoutError)
-            if away and not isinstance(error, AuthenticationError):
-                raise BusUnavailable(str(error)) from None
-            raise mapped(error, self._topology.user, "EVALSHA", scripted=step.commands) from None
-
-    def _ask(self, *words: Any) -> Any:
-        """Over redis-py's socket, but not through its parser, which takes the first word off an error."""
-        sock = self._connection._sock
-        sock.sendall(pack(*words))
-        while (value := self._parser.gets()) is False:
-            data = sock.recv(READ_BYTES)
-            if not data:
-                raise OSError("the server closed the connection")
-            self._parser.feed(data)
-        if isinstance(value, Exception):
-            raise value
-        return value
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(OSError, RedisError):
-                connection.disconnect()

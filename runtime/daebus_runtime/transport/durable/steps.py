@@ -23,6 +23,8 @@ LOST = "lost"
 """Instead of a result of `Reader.read`."""
 GONE = "gone"
 """Instead of a beat: this is no replica any more, but it has messages."""
+FREE = "free:2"
+"""The consumer that holds messages which any replica may take; they have version 2 of the envelope."""
 UNKNOWN, ASLEEP = "unknown", "asleep"
 """Instead of a result of `send`: nobody ever registered the service; it has no replica at present."""
 
