@@ -80,9 +80,13 @@ def _answer(
 
 
 # --- Falcon -----------------------------------------------------------------------------------------------------------
+class _Router(falcon.App[Any, Any]):
+    _META_METHODS = frozenset[str]()  # a method named WEBSOCKET is one that no path has
+
+
 def _make_falcon(running: Running, to_serve: bool = False) -> falcon.App[Any, Any]:
     policy = cors.parse(running.http.cors_config if running.http is not None else None)
-    router: falcon.App[Any, Any] = falcon.App(middleware=[_Around(policy)])
+    router: falcon.App[Any, Any] = _Router(middleware=[_Around(policy)])
     resources: dict[str, Resource] = {}
     for route in running.registry.all(Route):
         template = template_of(route)

@@ -20,9 +20,10 @@ from ...turn import turn
 from ..websocket.connection import UpgradeHandler
 from .clock import ANSWER, HANDLER, HEADER, IDLE, LINGER, NEW, Clock
 from .framing import NO_BODY, Body, NoBody, malformed
-from .head import Head, Refused
+from .head import Head, read_head
 from .server import Server
 from .source import open_source
+from .target import Refused, bad
 
 SLICE = 262_144
 """An answer is passed to the kernel in pieces of this size; other greenlets may run between two pieces."""
@@ -98,13 +99,13 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         try:
             if not self._wait_for_request():
                 return None
-            head = Head(self.rfile.readline, self._known_host)
+            head = read_head(self.rfile, self._known_host)
             if head.chunked and malformed(self.source.arrived(self.rfile)):
-                raise Refused("400 Bad Request", "a malformed chunk")
+                raise bad("a malformed chunk")
         except Refused as refused:
             return self._refuse(refused.status, str(refused))
         except EOFError:
-            return self._refuse("408 Request Timeout", "half a header")
+            return self._refuse("408 Request Timeout" if self.clock.expired else "400 Bad Request", "half a header")
         except (OSError, ValueError):
             return None
         self.clock.enter(HANDLER)
@@ -131,6 +132,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
 
     def _take(self, head: Head) -> None:
         """Set the attributes that pywsgi and gunicorn expect from the head."""
+        self._head = head
         self.requestline, self.command, self.path = head.line, head.method, head.target
         self.request_version = "HTTP/" + head.version
         self.headers, self.content_length, self.close_connection = head.fields, head.length, head.close
@@ -144,20 +146,18 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = self.server.get_environ()
-        path, _, query = self.path.partition("?")
         environ["REQUEST_METHOD"] = self.command
         environ["SCRIPT_NAME"] = ""
-        environ["PATH_INFO"] = urllib.parse.unquote(path, "latin-1")
-        environ["QUERY_STRING"] = query
+        environ["PATH_INFO"] = urllib.parse.unquote(self._head.path, "latin-1")
+        environ["QUERY_STRING"] = self._head.query or ""
         environ["RAW_URI"] = self.path
         environ["SERVER_PROTOCOL"] = self.request_version
         environ["gunicorn.sock"] = self.socket
         if isinstance(self.client_address, tuple):
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = str(self.client_address[0]), str(self.client_address[1])
         for name, value in self.headers.items():
-            if "_" not in name:  # X_Forwarded_For would look like X-Forwarded-For
-                key = name.replace("-", "_").upper()
-                environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
+            key = name.replace("-", "_").upper()
+            environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
         environ["wsgi.input"], environ["wsgi.input_terminated"] = self.wsgi_input, True
         return environ
 
@@ -185,9 +185,9 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
     # --- answering ------------------------------------------------------------------------------------------------
     def _refuse(self, status: str, reason: str) -> None:
         runtime_logger.debug("refused a request from %s: %s (%s)", self.client_address, status, reason)
-        answer = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        fields = b"\r\nConnection: close\r\nContent-Length: 0\r\nDate: " + self.server.date()
         with contextlib.suppress(OSError):
-            self._push(answer.encode())
+            self._push(b"HTTP/1.1 " + status.encode() + fields + b"\r\n\r\n")
             self._linger()
 
     def _push(self, data: bytes | bytearray) -> None:
