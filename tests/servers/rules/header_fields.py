@@ -204,7 +204,7 @@ refused(
                 b"Proxy-Authorization: Basic YTpi",
                 b"Content-Range: bytes 0-1/2",
             ),
-            *(b"Content-Location: /", b"traceparent: x"),
+            b"Content-Location: /",
         )
     ),
     post(b"Content-Type: text/plain", b"content-type: application/json", b"Content-Length: 0"),

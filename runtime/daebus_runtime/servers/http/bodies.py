@@ -64,7 +64,7 @@ def _read_chunks(reader: Any, limit: int) -> bytes:
         # Reads at most one byte past the limit: that byte proves the excess; more would only wait for the client.
         while data := reader.read(min(CHUNK, limit + 1 - len(body))):
             body += data
-            if len(body) > limit:
+            if len(body) + getattr(reader, "ahead", 0) > limit:
                 raise _too_large(limit)
     except OSError as error:
         raise _broken(error) from None

@@ -31,12 +31,21 @@ MAPPED = "::ffff:"
 ONE_WRITE = 65_536
 """A body up to this size is sent in one write with its header, because two writes would be two packets."""
 
+UNSENT = 131_072
+"""Bytes of a long answer that the kernel takes before it can send them."""
+
 
 def _of_its_family(address: Any) -> Any:
     """On a port for IPv6 and IPv4, show IPv4 clients as IPv4: `127.0.0.1`, not `::ffff:127.0.0.1`."""
     if isinstance(address, tuple) and address[0].startswith(MAPPED) and "." in address[0]:
         return address[0].removeprefix(MAPPED), address[1]
     return address
+
+
+def _limit_unsent(sock: Any) -> None:
+    """Otherwise the kernel would keep megabytes for a client that does not read."""
+    with contextlib.suppress(OSError):  # a Unix socket
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
 
 class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
@@ -200,10 +209,17 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
             self._push_slowly(memoryview(data)[sent:])
 
     def _push_slowly(self, data: memoryview) -> None:
-        phase = self.clock.phase
+        phase, full = self.clock.phase, False
         self.clock.enter(ANSWER)
+        _limit_unsent(self.socket)
         while data:
-            sent = self.socket.send(data[:SLICE])
+            try:
+                sent = self._send(data[:SLICE])
+            except BlockingIOError:
+                if not full:  # what only fills the kernel's buffer is no progress of the client
+                    self.clock.enter(ANSWER)
+                    full = True
+                sent = self.socket.send(data[:SLICE])
             self.clock.moved += sent
             data = data[sent:]
             if data:

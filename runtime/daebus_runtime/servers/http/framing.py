@@ -84,6 +84,11 @@ class Body(NoBody):
         return not self._ended
 
     @property
+    def ahead(self) -> int:
+        """How many more bytes are announced, in a chunked body those of the current chunk."""
+        return self._left
+
+    @property
     def unskippable(self) -> bool:  # type: ignore[override]
         """Whether the unread rest is, or could be, so long that the connection is closed after the answer."""
         return not self._ended and (

@@ -22,7 +22,7 @@ SINGLE = frozenset(
         *("access-control-request-method", "authorization", "content-disposition", "content-length"),
         *("content-location", "content-range", "content-type", "date", "from", "host", "if-modified-since", "if-range"),
         *("if-unmodified-since", "last-event-id", "max-forwards", "origin", "proxy-authorization", "range", "referer"),
-        *("sec-websocket-key", "sec-websocket-version", "traceparent", "user-agent"),
+        *("sec-websocket-key", "sec-websocket-version", "user-agent"),
     )
 )
 """Fields with one value, which must not come twice (RFC 9110, 5.3). Two programs could each believe another one."""
