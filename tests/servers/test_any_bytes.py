@@ -88,7 +88,7 @@ def head_of(data: bytes, cuts: list[int], known_host: str | None = None) -> obje
     file = buffered(data, cuts)
 
     def read() -> object:
-        head = read_head(file, known_host)
+        head = read_head(file, file.peek(1), known_host)
         return head.method, head.target, head.version, head.fields, head.length, head.chunked, file.read()
 
     return outcome(read, Refused, EOFError)
@@ -119,7 +119,7 @@ def test_a_head_is_unambiguous_or_refused_however_it_arrives(sent: bytes, cuts: 
 def test_an_endless_head_is_refused_at_its_limits(sent: bytes, again: bytes) -> None:
     raw = io.BytesIO(sent + again * (3 * MOST_HEADER // len(again)))
     file = io.BufferedReader(raw)
-    outcome(lambda: read_head(file), Refused)
+    outcome(lambda: read_head(file, file.peek(1)), Refused)
     assert file.tell() <= MOST_HEADER + 4 * (MOST_LINE + 2)
 
 
@@ -167,7 +167,7 @@ def whole(data: bytes, cuts: list[int]) -> object:
     file = buffered(data, cuts)
 
     def read() -> object:
-        head = read_head(file)
+        head = read_head(file, file.peek(1))
         body = Body(file, Clock(), None if head.chunked else head.length or 0).read()
         return head.method, head.target, head.version, head.fields, head.close, body, file.read()
 

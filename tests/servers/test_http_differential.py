@@ -49,7 +49,7 @@ THERE = {
 def ours(data: bytes) -> str | Taken:
     file: Any = io.BufferedReader(io.BytesIO(data))
     try:
-        head = read_head(file)
+        head = read_head(file, file.peek(1))
         body = Body(file, Clock(), None if head.chunked else head.length or 0).read()
     except (Refused, BrokenBody) as refused:
         return str(refused)

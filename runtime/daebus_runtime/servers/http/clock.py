@@ -41,6 +41,10 @@ class Clock:
         self.moved = 0
         self.deadline = time.monotonic() + SECONDS[phase]
 
+    def rest(self, phase: str) -> None:
+        """Enter a phase without a limit."""
+        self.phase, self.deadline = phase, math.inf
+
     def hurry(self) -> None:
         """The service is stopping: an unfinished header must end soon."""
         self.deadline = min(self.deadline, time.monotonic() + DRAIN_SECONDS)

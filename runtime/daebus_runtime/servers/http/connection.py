@@ -1,7 +1,7 @@
-"""HTTP/1.1 on one accepted connection, based on gevent's pywsgi, but strict, fair and with limits. Knows no routes.
+"""HTTP/1.1 on one accepted connection: strict, fair and with limits. Knows no routes.
 
-Daebus parses requests (head.py), finds the end of bodies (framing.py), limits the time of each phase (clock.py), reads
-bytes (source.py) and sends them (only in `_push`). pywsgi does the rest: the WSGI protocol.
+head.py parses requests, framing.py finds the end of bodies, clock.py limits the time of each phase, source.py reads
+bytes, answering.py calls the application. Bytes are sent only in `_push`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from gunicorn.workers.ggevent import PyWSGIHandler
 from ...logs import runtime_logger
 from ...turn import turn
 from ..websocket.connection import UpgradeHandler
+from .answering import ONE_WRITE
 from .clock import ANSWER, HANDLER, HEADER, IDLE, LINGER, NEW, Clock
-from .framing import NO_BODY, Body, NoBody, malformed
-from .head import Head, read_head
+from .framing import NO_BODY, Body, malformed
+from .head import Head, environ_key, read_head
 from .server import Server
 from .source import open_source
 from .target import Refused, bad
@@ -28,8 +29,6 @@ from .target import Refused, bad
 SLICE = 262_144
 """An answer is passed to the kernel in pieces of this size; other greenlets may run between two pieces."""
 MAPPED = "::ffff:"
-ONE_WRITE = 65_536
-"""A body up to this size is sent in one write with its header, because two writes would be two packets."""
 
 UNSENT = 131_072
 """Bytes of a long answer that the kernel takes before it can send them."""
@@ -48,31 +47,44 @@ def _limit_unsent(sock: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
 
-class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
+class HttpConnection(UpgradeHandler):
     """The requests of one connection, one after the other."""
 
-    server: Server
+    socket: Any
+    rfile: Any
     headers: dict[str, str]  # names in lower case
-    response_headers: list[tuple[bytes, bytes]]
-    status: Any
-    code: int
-    provided_date: Any
-    wsgi_input: NoBody = NO_BODY
 
     def __init__(self, sock: Any, address: Any, server: Server) -> None:
+        self.socket, self.server, self.client_address = sock, server, _of_its_family(address)
+        self.application = server.application
         self.clock = Clock()
-        self.source, file = open_source(sock, self.clock)
+        self.source, self.rfile = open_source(sock, self.clock)
         self._send = sock.send if isinstance(sock, ssl.SSLSocket) else sock._sock.send
         self._known_host: str | None = None
-        super().__init__(sock, _of_its_family(address), server, file)
 
     # --- its life -------------------------------------------------------------------------------------------------
     def handle(self) -> None:
+        """Called by the server in the connection's greenlet."""
         self.server.admit(self)
         try:
-            super().handle()
+            while self.handle_one_request():
+                pass
         finally:
             self.server.connections.pop(self, None)
+            self._end()
+
+    def _end(self) -> None:
+        with contextlib.suppress(OSError):
+            plain = getattr(self.socket, "_sock", None)
+            if plain is not None:
+                try:
+                    plain.recv(16_384)  # closing with unread input makes the kernel send a reset
+                finally:
+                    plain.close()
+        with contextlib.suppress(OSError):
+            self.socket.close()
+        for name in ("socket", "rfile", "wsgi_input", "environ"):  # these form reference cycles
+            self.__dict__.pop(name, None)
 
     def expire(self) -> None:
         """The phase took too long: wake the greenlet. An unfinished header or body gets 408, the rest is cut."""
@@ -104,11 +116,13 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
             return False
 
     # --- one request ----------------------------------------------------------------------------------------------
-    def handle_one_request(self) -> Any:
+    def handle_one_request(self) -> bool:
+        """Whether another request may follow."""
         try:
-            if not self._wait_for_request():
-                return None
-            head = read_head(self.rfile, self._known_host)
+            arrived = self._wait_for_request()
+            if not arrived:
+                return False
+            head = read_head(self.rfile, arrived, self._known_host)
             if head.chunked and malformed(self.source.arrived(self.rfile)):
                 raise bad("a malformed chunk")
         except Refused as refused:
@@ -116,37 +130,32 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         except EOFError:
             return self._refuse("408 Request Timeout" if self.clock.expired else "400 Bad Request", "half a header")
         except (OSError, ValueError):
-            return None
-        self.clock.enter(HANDLER)
-        self._take(head)
-        self.application = self.server.application
-        self.handle_one_response()
-        self._settle_body()
-        return None if self.close_connection or self.rfile.closed else True
-
-    def _wait_for_request(self) -> bool:
-        """Whether a request begins; False if the connection ends instead."""
-        if self.server.draining and not self.has_bytes():
             return False
+        self.clock.rest(HANDLER)
+        self._take(head)
+        self.handle_one_response()
+        if self.wsgi_input.unread:
+            self._settle_body()
+        return not (self.close_connection or self.rfile.closed)
+
+    def _wait_for_request(self) -> bytes:
+        """The first bytes of a request; none if the connection ends instead."""
+        if self.server.draining and not self.has_bytes():
+            return b""
         first = self.clock.phase == NEW
         if not first:
             self.clock.enter(IDLE)
         self.source.waited = False
-        if not self.rfile.peek(1):
-            return False
-        if not (first or self.source.waited):
+        arrived: bytes = self.rfile.peek(1)
+        if arrived and not (first or self.source.waited):
             turn()  # the next request is already here (pipelining, or a fast client): one per turn
-        self.clock.enter(HEADER)
-        return True
+        if arrived and b"\r\n\r\n" not in arrived:
+            self.clock.enter(HEADER)
+        return arrived
 
     def _take(self, head: Head) -> None:
-        """Set the attributes that pywsgi and gunicorn expect from the head."""
-        self._head = head
-        self.requestline, self.command, self.path = head.line, head.method, head.target
-        self.request_version = "HTTP/" + head.version
-        self.headers, self.content_length, self.close_connection = head.fields, head.length, head.close
+        self.head, self.headers, self.close_connection = head, head.fields, head.close
         self._known_host = head.fields.get("host")
-        self.response_length = 0
         self.wsgi_input = NO_BODY
         if head.chunked or head.length:
             waiting = self.socket if "expect" in head.fields and head.version == "1.1" else None
@@ -154,27 +163,23 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         self.environ = self.get_environ()
 
     def get_environ(self) -> dict[str, Any]:
-        environ: dict[str, Any] = self.server.get_environ()
-        environ["REQUEST_METHOD"] = self.command
-        environ["SCRIPT_NAME"] = ""
-        environ["PATH_INFO"] = urllib.parse.unquote(self._head.path, "latin-1")
-        environ["QUERY_STRING"] = self._head.query or ""
-        environ["RAW_URI"] = self.path
-        environ["SERVER_PROTOCOL"] = self.request_version
+        head, environ = self.head, dict(self.server.environ)
+        environ["REQUEST_METHOD"] = head.method
+        environ["PATH_INFO"] = head.path if "%" not in head.path else urllib.parse.unquote(head.path, "latin-1")
+        environ["QUERY_STRING"] = head.query or ""
+        environ["RAW_URI"] = head.target
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if head.version == "1.1" else "HTTP/1.0"
         environ["gunicorn.sock"] = self.socket
         if isinstance(self.client_address, tuple):
-            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = str(self.client_address[0]), str(self.client_address[1])
-        for name, value in self.headers.items():
-            key = name.replace("-", "_").upper()
-            environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
-        environ["wsgi.input"], environ["wsgi.input_terminated"] = self.wsgi_input, True
+            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.client_address[0], str(self.client_address[1])
+        for name, value in head.fields.items():
+            environ[environ_key(name)] = value
+        environ["wsgi.input"] = self.wsgi_input
         return environ
 
     def _settle_body(self) -> None:
         """Skip the unread body so that the next request can follow, or close so that the client gets the answer."""
         body = self.wsgi_input
-        if not body.unread:
-            return
         if not self.close_connection and not body.unskippable:
             assert isinstance(body, Body)
             body.skip()
@@ -192,14 +197,15 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
                 pass
 
     # --- answering ------------------------------------------------------------------------------------------------
-    def _refuse(self, status: str, reason: str) -> None:
+    def _refuse(self, status: str, reason: str) -> bool:
         runtime_logger.debug("refused a request from %s: %s (%s)", self.client_address, status, reason)
-        fields = b"\r\nConnection: close\r\nContent-Length: 0\r\nDate: " + self.server.date()
+        fields = b"\r\nConnection: close\r\nContent-Length: 0\r\nDate: " + self.server.date().encode()
         with contextlib.suppress(OSError):
             self._push(b"HTTP/1.1 " + status.encode() + fields + b"\r\n\r\n")
             self._linger()
+        return False
 
-    def _push(self, data: bytes | bytearray) -> None:
+    def _push(self, data: bytes) -> None:
         """Send. What the client does not accept at once must be sent within the time limit for an answer."""
         try:
             sent = self._send(data) if len(data) <= SLICE else 0
@@ -226,62 +232,5 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
                 self.source.share.take()
         self.clock.enter(phase)
 
-    def _sendall(self, data: bytes | bytearray) -> None:
-        try:
-            self._push(data)
-        except OSError as error:
-            self.status, self.code = f"socket error: {error}", -abs(self.code)
-            raise
-        self.response_length += len(data)
-
-    def _write(self, data: bytes) -> None:
-        if self.command != "HEAD":
-            super()._write(data)
-
-    def process_result(self) -> None:
-        for data in self.result:
-            if data:
-                self.write(data)
-        if self.status and not self.headers_sent:
-            self.write(b"")
-        if self.response_use_chunked and self.command != "HEAD":
-            self._sendall(b"0\r\n\r\n")
-
-    def finalize_headers(self) -> None:
-        if self.server.draining or self.wsgi_input.unskippable:
-            self.close_connection = True
-        if self.provided_date is None:
-            self.response_headers.append((b"Date", self.server.date()))
-            self.provided_date = True
-        super().finalize_headers()
-        if self.close_connection and self.code != 101:
-            others = [field for field in self.response_headers if field[0].lower() != b"connection"]
-            self.response_headers = [*others, (b"Connection", b"close")]
-
-    def _write_with_headers(self, data: bytes) -> None:
-        self.headers_sent = True
-        self.finalize_headers()
-        out = bytearray(b"HTTP/1.1 " + self.status + b"\r\n")
-        for name, value in self.response_headers:
-            out += name + b": " + value + b"\r\n"
-        out += b"\r\n"
-        if self.command == "HEAD":
-            data = b""
-        if len(data) > ONE_WRITE:
-            self._sendall(out)
-            self._write(data)
-            return
-        if data and self.response_use_chunked:
-            out += b"%x\r\n" % len(data) + data + b"\r\n"
-        else:
-            out += data
-        self._sendall(out)
-
-    # --- logs -----------------------------------------------------------------------------------------------------
     def log_request(self) -> None:
-        if self.server.logs_access:
-            PyWSGIHandler.log_request(self)
-
-    def _log_error(self, kind: Any, value: Any, traceback: Any) -> None:
-        if issubclass(kind, Exception):
-            runtime_logger.error("serving %s failed", self.requestline, exc_info=(kind, value, traceback))
+        PyWSGIHandler.log_request(self)

@@ -5,6 +5,7 @@ A head that is malformed or ambiguous raises `Refused`, with the status of the a
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -95,9 +96,9 @@ class Head:
         self.close = "close" in words or (self.version == "1.0" and "keep-alive" not in words)
 
 
-def read_head(file: Any, known_host: str | None = None) -> Head:
-    """Read a head from a buffered file. EOFError if the file ends before; Refused. known_host: see `Head`."""
-    arrived: bytes = file.peek(1)
+def read_head(file: Any, arrived: bytes, known_host: str | None = None) -> Head:
+    """Read a head from a buffered file. EOFError if the file ends before; Refused. arrived: the bytes in the buffer;
+    known_host: see `Head`."""
     end = arrived.find(b"\r\n\r\n")
     if not 0 < end <= MOST_LINE:
         return Head(_arriving(file.readline), known_host=known_host)
@@ -169,6 +170,13 @@ def _joined(key: str, before: str, value: str) -> str:
     if key in SINGLE:
         raise bad(f"{key} comes twice")
     return before + ("; " if key == "cookie" else ", ") + value
+
+
+@functools.lru_cache(1024)
+def environ_key(name: str) -> str:
+    """The key of a field in the WSGI environ."""
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
 def _words(value: str) -> frozenset[str]:

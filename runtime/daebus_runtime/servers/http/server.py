@@ -47,10 +47,11 @@ class Server(pywsgi.WSGIServer):
         self.draining = False
         self.logs_access = bool(getattr(self.log, "access_log_enabled", False))
         self._most = most
-        self._second, self._date = 0, b""
+        self._second, self._date = 0, ""
         self._sweeps = _every(SWEEP_SECONDS)
         # Otherwise pywsgi would look it up in the DNS.
         self.environ.setdefault("SERVER_NAME", self.address[0] if isinstance(self.address, tuple) else "")
+        self.environ.update({"SCRIPT_NAME": "", "wsgi.input_terminated": True})
 
     def start(self) -> None:
         super().start()
@@ -73,11 +74,11 @@ class Server(pywsgi.WSGIServer):
         with contextlib.closing(secured):
             self.handle(secured, address)
 
-    def date(self) -> bytes:
+    def date(self) -> str:
         """The current time for a `Date` header; formatted once a second."""
         now = int(time.time())
         if now != self._second:
-            self._second, self._date = now, formatdate(now, usegmt=True).encode()
+            self._second, self._date = now, formatdate(now, usegmt=True)
         return self._date
 
     def admit(self, connection: Accepted) -> None:

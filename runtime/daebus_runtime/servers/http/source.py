@@ -6,8 +6,10 @@ import io
 import ssl
 from typing import Any
 
+from gevent import get_hub, getcurrent
+
 from ...turn import Share
-from .clock import BODY, HEADER, LINGER, Clock
+from .clock import BODY, HEADER, IDLE, LINGER, Clock
 
 BUFFER = 8192
 # In other phases the connection itself takes its turns; so does a WebSocket, whose phase is HANDLER.
@@ -22,7 +24,7 @@ class Source(io.RawIOBase):
     """
 
     def __init__(self, sock: Any, clock: Clock) -> None:
-        self._socket, self._clock = sock, clock
+        self._socket, self._clock, self._hub = sock, clock, get_hub()
         self._receive = sock._sock.recv_into
         self.share = Share()
         self.patient = True
@@ -42,6 +44,8 @@ class Source(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         clock = self._clock
+        if clock.phase is IDLE and self.patient:  # a client that waits for its answer has hardly sent the next request
+            return self._wait(buffer)
         try:
             size: int = self._receive(buffer)
         except BlockingIOError:
@@ -55,8 +59,13 @@ class Source(io.RawIOBase):
         return size
 
     def _wait(self, buffer: Any) -> int:
+        watcher = self._socket._read_event
         while True:
-            self._socket._wait(self._socket._read_event)
+            watcher.start(getcurrent().switch)
+            try:
+                self._hub.switch()
+            finally:
+                watcher.stop()
             self.waited = True
             try:
                 size: int = self._receive(buffer)
