@@ -177,6 +177,7 @@ class Answering:
             else:
                 self.close_connection = True  # the end of the connection is the end of the body
         if self.code == 101:
+            self.close_connection = True  # afterwards it speaks another protocol, and then it ends
             return
         if self.close_connection or self.server.draining or self.wsgi_input.unskippable:
             self.close_connection = True

@@ -100,10 +100,10 @@ def _decoded(path: str) -> str:
     """A path from WSGI, which has bytes as Latin-1. HTTPBadRequest if it is not UTF-8."""
     if path.isascii():
         return path
-    try:
-        return path.encode("latin-1").decode()
-    except UnicodeDecodeError:
-        raise bodies.bad("the path is not URL-encoded UTF-8") from None
+    decoded = path.encode("latin-1").decode("utf-8", "replace")
+    if "\ufffd" in decoded:
+        raise bodies.bad("the path is not URL-encoded UTF-8")
+    return decoded
 
 
 def _routed(path: str, environ: Environ) -> str:
