@@ -55,7 +55,7 @@ def ours(data: bytes) -> str | Taken:
         return str(refused)
     except EOFError:
         return "the header ends early"
-    return head.method, head.path, head.query or "", head.fields, body
+    return head.method, head.target.partition("?")[0], head.query, head.fields, body
 
 
 def theirs(data: bytes) -> str | Taken:

@@ -19,6 +19,8 @@ from .server import Server
 ONE_WRITE = 65_536
 """A body up to this size is sent in one write with its header, because two writes would be two packets."""
 GONE = (errno.EPIPE, errno.ECONNRESET)
+OWN = frozenset(("connection", "content-length", "date"))
+"""Fields that the server adds if the application does not give them."""
 FAILED = "500 Internal Server Error"
 
 
@@ -145,45 +147,43 @@ class Answering:
 
     def _header(self, size: int | None) -> bytes:
         """The bytes of the header. size: of the body, None if it is unknown. ValueError for line breaks in a field."""
-        text, lines, rest = f"HTTP/1.1 {self.status}\r\n", 2, {"content-length", "date"}
+        lines, given = [f"HTTP/1.1 {self.status}"], set[str]()
         for name, value in self.response_headers:
             lower = name.lower()
-            if lower == "connection" and self.code != 101:
-                self.close_connection = self.close_connection or value.lower() == "close"
-                if self.close_connection:
+            if lower in OWN:
+                given.add(lower)
+                if lower == "connection" and self._closes(value):
                     continue
-            rest.discard(lower)
-            text += f"{name}: {value}\r\n"
-            lines += 1
-        for name, value in self._own_fields(rest, size):
-            text += f"{name}: {value}\r\n"
-            lines += 1
-        text += "\r\n"
-        if text.count("\n") != lines or text.count("\r") != lines:
-            raise ValueError("a line break in the status or in a header field")
-        return text.encode("latin-1")
-
-    def _own_fields(self, missing: set[str], size: int | None) -> Iterable[tuple[str, str]]:
-        """The fields that the server adds. missing: those of `content-length` and `date` that the application has not
-        given."""
-        if "date" in missing:
-            yield "Date", self.server.date()
-        if "content-length" in missing and self.code not in (101, 204, 304):
-            if size is not None:
-                yield "Content-Length", str(size)
-            elif self.head.version == "1.1":
-                self.response_use_chunked = True
-                yield "Transfer-Encoding", "chunked"
-            else:
-                self.close_connection = True  # the end of the connection is the end of the body
+            lines.append(f"{name}: {value}")
+        if "date" not in given:
+            lines.append(self.server.date_line())
+        if "content-length" not in given and self.code not in (101, 204, 304):
+            self._add_framing(lines, size)
         if self.code == 101:
             self.close_connection = True  # afterwards it speaks another protocol, and then it ends
-            return
-        if self.close_connection or self.server.draining or self.wsgi_input.unskippable:
-            self.close_connection = True
-            yield "Connection", "close"
+        elif self._closes():
+            lines.append("Connection: close")
         elif self.head.version == "1.0":
-            yield "Connection", "keep-alive"
+            lines.append("Connection: keep-alive")
+        text = "\r\n".join(lines)
+        if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+            raise ValueError("a line break in the status or in a header field")
+        return text.encode("latin-1") + b"\r\n\r\n"
+
+    def _closes(self, connection: str = "") -> bool:
+        """Whether the connection ends with this answer. connection: the field as the application gave it."""
+        if connection.lower() == "close" or self.server.draining or self.wsgi_input.unskippable:
+            self.close_connection = self.code != 101
+        return self.close_connection
+
+    def _add_framing(self, lines: list[str], size: int | None) -> None:
+        if size is not None:
+            lines.append(f"Content-Length: {size}")
+        elif self.head.version == "1.1":
+            self.response_use_chunked = True
+            lines.append("Transfer-Encoding: chunked")
+        else:
+            self.close_connection = True  # the end of the connection is the end of the body
 
     def _send_all(self, data: bytes) -> None:
         try:

@@ -10,7 +10,6 @@ import contextlib
 import socket
 import ssl
 import struct
-import urllib.parse
 from typing import Any
 
 from gunicorn.workers.ggevent import PyWSGIHandler
@@ -165,8 +164,8 @@ class HttpConnection(UpgradeHandler):
     def get_environ(self) -> dict[str, Any]:
         head, environ = self.head, dict(self.server.environ)
         environ["REQUEST_METHOD"] = head.method
-        environ["PATH_INFO"] = head.path if "%" not in head.path else urllib.parse.unquote(head.path, "latin-1")
-        environ["QUERY_STRING"] = head.query or ""
+        environ["PATH_INFO"] = head.path
+        environ["QUERY_STRING"] = head.query
         environ["RAW_URI"] = head.target
         environ["SERVER_PROTOCOL"] = "HTTP/1.1" if head.version == "1.1" else "HTTP/1.0"
         environ["gunicorn.sock"] = self.socket
@@ -199,9 +198,9 @@ class HttpConnection(UpgradeHandler):
     # --- answering ------------------------------------------------------------------------------------------------
     def _refuse(self, status: str, reason: str) -> bool:
         runtime_logger.debug("refused a request from %s: %s (%s)", self.client_address, status, reason)
-        fields = b"\r\nConnection: close\r\nContent-Length: 0\r\nDate: " + self.server.date().encode()
+        lines = (f"HTTP/1.1 {status}", "Connection: close", "Content-Length: 0", self.server.date_line(), "", "")
         with contextlib.suppress(OSError):
-            self._push(b"HTTP/1.1 " + status.encode() + fields + b"\r\n\r\n")
+            self._push("\r\n".join(lines).encode())
             self._linger()
         return False
 

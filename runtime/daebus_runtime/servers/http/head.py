@@ -54,10 +54,9 @@ ReadLine = Callable[[int], bytes]
 
 
 class Head:
-    """line: the request line; target: path and query as received, `*` only for OPTIONS; path, query: its parts, still
-    percent-encoded; version: `1.0` or `1.1`; fields: by lower-case name, repeated fields joined; length: Content-Length
-    or None; chunked: whether the body is chunked; close: whether the client wants the connection to be closed after the
-    answer."""
+    """line: the request line; method, target, path, query, version: see `RequestLine`; fields: by lower-case name,
+    repeated fields joined; length: Content-Length or None; chunked: whether the body is chunked; close: whether the
+    client wants the connection to be closed after the answer."""
 
     __slots__ = ("chunked", "close", "fields", "length", "line", "method", "path", "query", "target", "version")
 
@@ -65,9 +64,7 @@ class Head:
         """From the lines of a head, without the empty one. Refused. clean: no line is too long, and all characters are
         printable; known_host: a `Host` that was checked before."""
         self.line = next(lines)
-        first = target.parse(self.line)
-        self.method, self.path, self.query, self.version = first.method, first.path, first.query, first.version
-        self.target = first.path if first.query is None else f"{first.path}?{first.query}"
+        self.method, self.target, self.path, self.query, self.version, authority = target.parse(self.line)
         self.fields = fields = read_fields(lines, clean)
         host = fields.get("host")
         if host is None:
@@ -75,8 +72,8 @@ class Head:
                 raise bad("no Host")
         elif host and host != known_host and not target.is_authority(host):
             raise bad("malformed Host")
-        if first.authority is not None:
-            fields["host"] = first.authority
+        if authority is not None:
+            fields["host"] = authority
         self._set_framing()
 
     def _set_framing(self) -> None:

@@ -168,18 +168,24 @@ class HttpRequest:
 
     @classmethod
     def received(
-        cls, environ: Mapping[str, Any], path: str, params: dict[str, str], query: dict[str, str], content: Content
+        cls,
+        environ: Mapping[str, Any],
+        path: str,
+        params: dict[str, str],
+        query: dict[str, str],
+        content: Content | None,
     ) -> HttpRequest:
         """From a request that the server received. Headers and cookies are parsed at their first use."""
         request = cls.__new__(cls)
         request.method, request.path, request.params, request.query = environ["REQUEST_METHOD"], path, params, query
-        request.json, request.form, request.files, request.body = (
-            content.json,
-            content.form,
-            content.files,
-            content.body,
-        )
-        request.payload = query if request.method in ("GET", "HEAD") else content.payload
+        if content is None:
+            request.json, request.form, request.files, request.body, payload = None, {}, {}, b"", {}
+        else:
+            request.json, request.form, request.files, request.body, payload = (
+                *(content.json, content.form, content.files),
+                *(content.body, content.payload),
+            )
+        request.payload = query if request.method in ("GET", "HEAD") else payload
         request._environ = environ
         request._headers = request._cookies = request._request_id = None
         return request

@@ -74,11 +74,11 @@ class Server(pywsgi.WSGIServer):
         with contextlib.closing(secured):
             self.handle(secured, address)
 
-    def date(self) -> str:
-        """The current time for a `Date` header; formatted once a second."""
+    def date_line(self) -> str:
+        """The field `Date`; formatted once a second."""
         now = int(time.time())
         if now != self._second:
-            self._second, self._date = now, formatdate(now, usegmt=True)
+            self._second, self._date = now, f"Date: {formatdate(now, usegmt=True)}"
         return self._date
 
     def admit(self, connection: Accepted) -> None:

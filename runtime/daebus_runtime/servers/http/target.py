@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
+import urllib.parse
 from typing import NamedTuple
 
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 MOST_METHOD = 32
 """No registered method is longer (RFC 9112, 3: one that is longer than any known one is 501)."""
+
+LONGEST_KEPT, MOST_KEPT = 200, 512
+"""Lines up to this length are kept, and how many of them."""
 
 _ENCODED = r"%[0-9A-Fa-f]{2}"
 # RFC 3986, and what browsers leave unencoded: https://url.spec.whatwg.org, "percent-encode sets".
@@ -40,34 +45,45 @@ def bad(reason: str) -> Refused:
 
 
 class RequestLine(NamedTuple):
-    """path: still percent-encoded, or `*`; query: None without `?`; version: `1.0` or `1.1`; authority: of an absolute
-    target, else None."""
+    """target: path and query as received, or `*`; path: percent-decoded, bytes as Latin-1; query: as received; version:
+    `1.0` or `1.1`; authority: of an absolute target, else None."""
 
     method: str
+    target: str
     path: str
-    query: str | None
+    query: str
     version: str
-    authority: str | None = None
+    authority: str | None
 
 
 def parse(line: str) -> RequestLine:
     """Parse a request line. Refused."""
+    return _parse_again(line) if len(line) <= LONGEST_KEPT else _parse(line)
+
+
+def _parse(line: str) -> RequestLine:
     match = _usual_line(line)
     if match is None:
         return _unusual(line)
     method, path, query, minor = match.groups()
     if method == "CONNECT":
         raise bad("the target of CONNECT is not an authority")
-    return _checked(RequestLine(method, path, query, "1.0" if minor == "0" else "1.1"))
+    return _checked(method, path, query, "1.0" if minor == "0" else "1.1")
 
 
-def _checked(line: RequestLine) -> RequestLine:
-    if len(line.method) > MOST_METHOD:
+# A service gets the same few lines again and again.
+_parse_again = functools.lru_cache(MOST_KEPT)(_parse)
+
+
+def _checked(method: str, path: str, query: str | None, version: str, authority: str | None = None) -> RequestLine:
+    if len(method) > MOST_METHOD:
         raise Refused("501 Not Implemented", f"a method of more than {MOST_METHOD} characters")
-    if ("/." in line.path or "%2" in line.path) and _dots(line.path):
+    if ("/." in path or "%2" in path) and _dots(path):
         # Clients resolve these before they send (RFC 3986, 5.2.4). A proxy could understand them in another way.
         raise bad("a dot segment in the path")
-    return line
+    target = path if query is None else f"{path}?{query}"
+    decoded = urllib.parse.unquote(path, "latin-1") if "%" in path else path
+    return RequestLine(method, target, decoded, query or "", version, authority)
 
 
 def _unusual(line: str) -> RequestLine:
@@ -83,14 +99,14 @@ def _unusual(line: str) -> RequestLine:
             raise bad("the target of CONNECT is not an authority")
         raise Refused("501 Not Implemented", "CONNECT: this is no proxy")
     if target == "*" and method == "OPTIONS":
-        return RequestLine(method, target, None, version)
+        return RequestLine(method, target, target, "", version, None)
     absolute = _absolute(target)
     if absolute is None or not is_authority(absolute[1]):
         raise bad("malformed target")
     authority, path, query = absolute.groups()
     if not path:
         path = "*" if method == "OPTIONS" and query is None else "/"  # RFC 9110, 4.2.3
-    return _checked(RequestLine(method, path, query, version, authority))
+    return _checked(method, path, query, version, authority)
 
 
 def is_authority(text: str) -> bool:
