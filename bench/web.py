@@ -132,7 +132,7 @@ def _compare(ports: Ports) -> None:
 
 
 def _get(port: int) -> bytes:
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     with contextlib.closing(client):
         client.request("GET", "/hello")
         return client.getresponse().read()
@@ -195,4 +195,5 @@ def _crowd(port: int, request: bytes) -> Iterator[None]:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", port))
             client.sendall(request)
+        _get(port)  # now all of them are served
         yield
