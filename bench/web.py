@@ -11,12 +11,14 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.support.ports import accepts, free_port
 
 from .cells import Cell, Section
+from .meters import Cpu
 from .processes import LOAD_CORE, PROGRAMS, REPOSITORY, SERVER_CORE, Running, Trouble, measure
 
 OURS = "ours, app.route"
@@ -32,7 +34,17 @@ NOTE = "Server on one core, wrk (one thread) on the other; all answer the same b
 UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6}
 POST = 'wrk.method = "POST"\nwrk.body = string.rep("x", 10240)\nwrk.headers["Content-Type"] = "text/plain"\n'
 FALCON = "bench.programs.http_falcon:app"
-Ports = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its port, and its process group."""
+
+    port: int
+    group: int
+
+
+Servers = dict[str, Server]
 
 
 def start_ours(running: Running) -> int:
@@ -74,16 +86,21 @@ def _start_uvicorn(running: Running, python: str) -> int:
     return port
 
 
-def _start_all(running: Running, ours: int, peers: Path) -> Ports:
+def _start_all(running: Running, ours: int, peers: Path) -> Servers:
     python = str(peers)
+
+    def gunicorn(name: str, worker: str, app: str = FALCON, *more: str) -> Server:
+        port = start_gunicorn(running, name, worker, app, *more, python=python)
+        return Server(port, running.group(name))
+
     return {
-        OURS: ours,
-        PYWSGI: start_gunicorn(running, "pywsgi", "gevent_pywsgi", FALCON, python=python),
-        GEVENT: start_gunicorn(running, "gevent", "gevent", FALCON, python=python),
-        GTHREAD: start_gunicorn(running, "gthread", "gthread", FALCON, "--threads", "8", python=python),
-        FLASK: start_gunicorn(running, "flask", "gevent_pywsgi", "bench.programs.http_flask:app", python=python),
-        BARE: start_gunicorn(running, "bare-http", "bench.limit.http.Worker", FALCON, python=python),
-        UVICORN: _start_uvicorn(running, python),
+        OURS: Server(ours, running.group("ours-http")),
+        PYWSGI: gunicorn("pywsgi", "gevent_pywsgi"),
+        GEVENT: gunicorn("gevent", "gevent"),
+        GTHREAD: gunicorn("gthread", "gthread", FALCON, "--threads", "8"),
+        FLASK: gunicorn("flask", "gevent_pywsgi", "bench.programs.http_flask:app"),
+        BARE: gunicorn("bare-http", "bench.limit.http.Worker"),
+        UVICORN: Server(_start_uvicorn(running, python), running.group("uvicorn")),
     }
 
 
@@ -103,30 +120,30 @@ def sections(running: Running, ours: int, seconds: float) -> list[Section]:
     if not shutil.which("wrk"):
         table.trouble = "not measured: wrk is not on the PATH"
         return [table]
-    ports = _start_all(running, ours, peers_python())
-    _compare(ports)
+    servers = _start_all(running, ours, peers_python())
+    _compare(servers)
     for connections in CONNECTIONS:
-        for system, port in ports.items():
+        for system, server in servers.items():
             load = f"{connections} connection{'s' if connections > 1 else ''}"
-            table.cells.append(Cell(load, system, _measurement(port, connections, seconds)))
-    some = {system: ports[system] for system in (OURS, PYWSGI, UVICORN)}
-    return [table, _bodies(running, some, seconds), _crowds(ours, seconds)]
+            table.cells.append(Cell(load, system, _measurement(server, connections, seconds)))
+    some = {system: servers[system] for system in (OURS, PYWSGI, UVICORN)}
+    return [table, _bodies(running, some, seconds), _crowds(servers[OURS], seconds)]
 
 
-def _bodies(running: Running, ports: Ports, seconds: float) -> Section:
+def _bodies(running: Running, servers: Servers, seconds: float) -> Section:
     table = Section("HTTP, bodies", OURS, "64 connections.")
     script = running.folder / "post.lua"
     script.write_text(POST)
-    for system, port in ports.items():
-        run = _measurement(port, 64, seconds, "/size", "--script", str(script))
+    for system, server in servers.items():
+        run = _measurement(server, 64, seconds, "/size", "--script", str(script))
         table.cells.append(Cell("10 KiB in", system, run))
-    for system, port in ports.items():
-        table.cells.append(Cell("1 MiB out", system, _measurement(port, 64, seconds, "/large")))
+    for system, server in servers.items():
+        table.cells.append(Cell("1 MiB out", system, _measurement(server, 64, seconds, "/large")))
     return table
 
 
-def _compare(ports: Ports) -> None:
-    answers = {system: _get(port) for system, port in ports.items()}
+def _compare(servers: Servers) -> None:
+    answers = {system: _get(server.port) for system, server in servers.items()}
     if len(set(answers.values())) != 1:
         raise Trouble(f"the answers differ: {answers}")
 
@@ -138,24 +155,35 @@ def _get(port: int) -> bytes:
         return client.getresponse().read()
 
 
-def _measurement(port: int, connections: int, seconds: float, path: str = "/hello", *more: str) -> Callable[[], Any]:
+def _measurement(
+    server: Server, connections: int, seconds: float, path: str = "/hello", *more: str
+) -> Callable[[], Any]:
     # wrk knows only whole seconds.
     options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", *more]
-    command = ["wrk", *options, f"http://127.0.0.1:{port}{path}"]
-    return lambda: read_wrk(measure(command, seconds=seconds, core=LOAD_CORE)[0])
+    command = ["wrk", *options, f"http://127.0.0.1:{server.port}{path}"]
+
+    def run() -> dict[str, Any]:
+        cpu = Cpu(server.group)
+        cpu.start()
+        output = measure(command, seconds=seconds, core=LOAD_CORE)[0]
+        return read_wrk(output, cpu.stop())
+
+    return run
 
 
-def read_wrk(output: str) -> dict[str, Any]:
-    """The figures in wrk's output. Any error that it counted raises Trouble."""
+def read_wrk(output: str, cpu: float) -> dict[str, Any]:
+    """The figures in wrk's output. Any error that it counted raises Trouble. cpu: microseconds of the server."""
     if wrong := re.search(r"Non-2xx.*|Socket errors: (?!connect 0, read 0, write 0, timeout 0).*", output):
         raise Trouble(f"wrk: {wrong[0]}")
+    count = re.search(r"(\d+) requests in", output)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
     quantiles = {name: re.search(rf"{name}%\s+([\d.]+)(us|ms|s)", output) for name in ("50", "99")}
-    if not rate or not quantiles["50"] or not quantiles["99"]:
+    if not rate or not count or not quantiles["50"] or not quantiles["99"]:
         raise Trouble(f"wrk said something else:\n{output}")
     return {
         "rate": round(float(rate[1])),
         "errors": 0,
+        "cpu": cpu / max(1, int(count[1])),
         **{f"p{name}": round(float(found[1]) * UNITS[found[2]]) for name, found in quantiles.items() if found},
     }
 
@@ -169,13 +197,13 @@ CROWDS = {
 CROWD_NOTE = f"16 connections, alone and beside {CROWD} clients that send this and then neither send nor read."
 
 
-def _crowds(ours: int, seconds: float) -> Section:
+def _crowds(ours: Server, seconds: float) -> Section:
     table = Section("HTTP, beside a crowd", "quiet", CROWD_NOTE)
     quiet = _measurement(ours, 16, seconds)
 
     def beside(request: bytes) -> Callable[[], Any]:
         def run() -> Any:
-            with _crowd(ours, request):
+            with _crowd(ours.port, request):
                 return quiet()
 
         return run

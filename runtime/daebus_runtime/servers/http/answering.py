@@ -152,7 +152,7 @@ class Answering:
             lower = name.lower()
             if lower in OWN:
                 given.add(lower)
-                if lower == "connection" and self._closes(value):
+                if lower == "connection" and self.code != 101 and self._closes(value):
                     continue
             lines.append(f"{name}: {value}")
         if "date" not in given:
@@ -173,7 +173,7 @@ class Answering:
     def _closes(self, connection: str = "") -> bool:
         """Whether the connection ends with this answer. connection: the field as the application gave it."""
         if connection.lower() == "close" or self.server.draining or self.wsgi_input.unskippable:
-            self.close_connection = self.code != 101
+            self.close_connection = True
         return self.close_connection
 
     def _add_framing(self, lines: list[str], size: int | None) -> None:
