@@ -216,6 +216,12 @@ class Settings:
         MIB, BYTES, "bytes, 1024 to 512 MiB", "the largest WebSocket message from a client"
     )
     http_body_limit: int = setting(10 * MIB, BYTES, "bytes, 1024 to 512 MiB", "the largest HTTP request body")
+    request_seconds: float = setting(
+        0.0,
+        seconds(0, 86_400),
+        "seconds, 0 to 86400",
+        "how long the handler of an HTTP request may take before 504; 0 is no limit",
+    )
     connection_limit: int = setting(
         10_000,
         integer(10, 1_000_000),

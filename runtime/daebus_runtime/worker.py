@@ -3,8 +3,8 @@
 Start: second port (if any) → Runner → accept. If the start fails, gunicorn ends with one line and an exit code above 0.
 Stop, on SIGTERM, SIGINT, SIGQUIT and when the master has died:
 
-    at once       no new connections; idle connections are closed; WebSockets are sent 1001
-    within 0.5 s  clients that do not answer the 1001, or whose header is unfinished, are cut
+    at once       no new connections; WebSockets are sent 1001; every HTTP answer has `Connection: close`
+    within 0.5 s  clients that do not answer the 1001, that send no request, or half a header, are cut
     until DAEBUS_DRAIN_SECONDS (SIGINT, SIGQUIT: QUICK_SECONDS)
                   current requests and socket messages finish; then their connections are cut
     then          Runner.finish: messages, tasks, threads, on_stop hooks, the bus

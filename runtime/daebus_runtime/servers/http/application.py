@@ -20,6 +20,7 @@ from ..ports import check_components, ports_of
 from ..report import report
 from ..websocket.endpoint import asks_for_websocket, serve
 from . import bodies, cors
+from .identity import REQUEST_ID
 from .routing import ENCODED_SLASH, JSON, Resource, Responder, template_of, write
 
 WEBSOCKET_ONLY = "daebus.websocket_only"
@@ -99,7 +100,8 @@ def _make_falcon(running: Running, to_serve: bool = False) -> falcon.App[Any, An
             raise RegistrationError(f"{route.title} at {route.where}: {error}") from None
 
     def failed(req: falcon.Request, resp: falcon.Response, error: Exception, params: object) -> None:
-        write(resp, (report(f"{req.method} {req.path}", error, running.settings.debug), 500))
+        error_id = req.env.get(REQUEST_ID)
+        write(resp, (report(f"{req.method} {req.path}", error, running.settings.debug, error_id), 500))
 
     router.add_error_handler(Exception, failed)
     router.add_error_handler(falcon.HTTPError, _refused)

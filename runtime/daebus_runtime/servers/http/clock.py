@@ -22,7 +22,7 @@ SECONDS: dict[str, float] = {
 RATE = 4096
 """Average bytes per second that a slow body or a slow reader needs, in each period of BODY or ANSWER."""
 DRAIN_SECONDS = 0.5
-"""Seconds an unfinished header may still take once the service is stopping."""
+"""How long a connection may still take for its next request, or for the rest of a header, once the service stops."""
 
 
 class Clock:
@@ -41,9 +41,10 @@ class Clock:
         self.moved = 0
         self.deadline = time.monotonic() + SECONDS[phase]
 
-    def hurry(self) -> None:
-        """The service is stopping: an unfinished header must end soon."""
-        self.deadline = min(self.deadline, time.monotonic() + DRAIN_SECONDS)
+    def hurry(self, renew: bool = False) -> None:
+        """The phase must end within DRAIN_SECONDS from now, or earlier if it would end earlier (unless `renew`)."""
+        soon = time.monotonic() + DRAIN_SECONDS
+        self.deadline = soon if renew else min(self.deadline, soon)
 
     def overdue(self, now: float) -> bool:
         """Whether the phase has taken too long."""

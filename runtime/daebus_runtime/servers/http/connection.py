@@ -21,6 +21,7 @@ from ..websocket.connection import UpgradeHandler
 from .clock import ANSWER, HANDLER, HEADER, IDLE, LINGER, NEW, Clock
 from .framing import NO_BODY, Body, NoBody, malformed
 from .head import Head, Refused
+from .identity import FIELD, OWN_FIELD, REQUEST_ID, request_id
 from .server import Server
 from .source import open_source
 
@@ -66,6 +67,9 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
 
     def expire(self) -> None:
         """The phase took too long: wake the greenlet. An unfinished header or body gets 408, the rest is cut."""
+        if self.clock.phase in (NEW, IDLE) and self.has_bytes():
+            self.clock.hurry(renew=True)  # a request has just arrived, and the greenlet is about to read it
+            return
         self.clock.expired = True
         if self.clock.phase in (NEW, IDLE, ANSWER, LINGER):
             self.cut()
@@ -159,6 +163,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
                 key = name.replace("-", "_").upper()
                 environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
         environ["wsgi.input"], environ["wsgi.input_terminated"] = self.wsgi_input, True
+        environ[REQUEST_ID] = request_id(self.headers.get("x-request-id"))
         return environ
 
     def _settle_body(self) -> None:
@@ -237,6 +242,8 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         if self.provided_date is None:
             self.response_headers.append((b"Date", self.server.date()))
             self.provided_date = True
+        if OWN_FIELD not in [name for name, _ in self.response_headers]:
+            self.response_headers.append((FIELD, self.environ[REQUEST_ID].encode()))
         super().finalize_headers()
         if self.close_connection and self.code != 101:
             others = [field for field in self.response_headers if field[0].lower() != b"connection"]

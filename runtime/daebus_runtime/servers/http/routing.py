@@ -22,8 +22,10 @@ from ...errors import RegistrationError
 from ...registry import Route
 from ...running import Running
 from ...turn import gate
-from ..report import FAULTS, report
+from ..report import FAULTS, TEXT, report
 from . import bodies
+from .limit import TEXT as LATE
+from .limit import Overdue, limited
 from .requests import HttpRequest, HttpResponse, parse_query
 
 ENCODED_SLASH = "\udc2f"
@@ -106,6 +108,8 @@ class Responder:
         self.route, self._take = route, take
         self._running, self._settings, self._names = running, running.settings, names
         self._work = running.metrics.handler("http", f"{method} {route.path}")
+        seconds = running.settings.request_seconds if route.timeout is None else route.timeout
+        self._answer = limited(self._call, seconds) if seconds else self._call
 
     def __call__(self, req: falcon.Request, resp: falcon.Response, **fields: str) -> None:
         params = {self._names[field]: value.replace(ENCODED_SLASH, "/") for field, value in fields.items()}
@@ -122,15 +126,19 @@ class Responder:
     def _run(self, request: HttpRequest, resp: falcon.Response) -> None:
         begun, failed = time.perf_counter(), False
         try:
-            write(resp, self._call(request))
+            write(resp, self._answer(request))
         except falcon.HTTPError:
             raise
         except FAULTS as error:
             failed = True
             clear(resp)
-            write(resp, (report(self.route.title, error, self._settings.debug, request.request_id), 500))
+            write(resp, self._fault(request, error))
         finally:
             self._work.done(time.perf_counter() - begun, failed)
+
+    def _fault(self, request: HttpRequest, error: BaseException) -> tuple[Any, int]:
+        status, text = (504, LATE) if isinstance(error, Overdue) else (500, TEXT)
+        return report(self.route.title, error, self._settings.debug, request.request_id, text), status
 
     def _call(self, request: HttpRequest) -> Any:
         response = HttpResponse()

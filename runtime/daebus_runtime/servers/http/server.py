@@ -96,17 +96,23 @@ class Server(pywsgi.WSGIServer):
             connection.expire()
 
     def drain(self) -> None:
-        """Accept no more connections and end the idle ones; the others end after their request."""
+        """Accept no more connections than those that wait already. Each connection ends with its next answer, which
+        says so; those without a request end within DRAIN_SECONDS."""
         self.draining = True
+        self._accept_waiting()
         self.close()
         self._sweeps.close()
         self._sweeps = _every(DRAIN_SWEEP_SECONDS)
         self._sweeps.start(self.sweep)
         for connection in list(self.connections):
-            if connection.clock.phase == HEADER:
+            if connection.clock.phase in (NEW, IDLE, HEADER):
                 connection.clock.hurry()
-            elif connection.clock.phase in (NEW, IDLE) and not connection.has_bytes():
-                connection.expire()
+
+    def _accept_waiting(self) -> None:
+        # Closing the port would reset the connections that the kernel has accepted for us.
+        with contextlib.suppress(OSError, AttributeError):  # it is closed already
+            while not self.full() and (accepted := self.do_read()):
+                self.do_handle(*accepted)
 
 
 def _every(seconds: float) -> Any:
