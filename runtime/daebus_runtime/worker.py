@@ -26,7 +26,6 @@ from gevent import get_hub
 from gevent.event import Event
 from gevent.pool import Pool
 from gunicorn.http.wsgi import base_environ
-from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import VERSION, GeventPyWSGIWorker
 
 from . import signals
@@ -37,6 +36,7 @@ from .logs import runtime_logger
 from .runner import END_SECONDS, Prepared, Runner
 from .servers.http.application import WEBSOCKET_ONLY
 from .servers.http.connection import HttpConnection
+from .servers.http.front import Front
 from .servers.http.server import Server
 from .servers.ports import open_listener, ports_of
 from .settings import authority
@@ -79,6 +79,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         runner = Runner(app, self.prepared)
         settings = runner.settings
         pool = Pool(settings.connection_limit)
+        self._front = Front(settings, self.cfg)
         servers = [self._server(listener, pool) for listener in self.sockets]
         ports = ports_of(runner.running)
         if ports.websocket is not None:
@@ -95,6 +96,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         self.booted = True
         while self.alive:
             self.notify()
+            self._front.look()
             self._wake.wait(TICK_SECONDS)
         self._drain(app, runner, servers, pool)
 
@@ -102,7 +104,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         listener.setblocking(1)
         environ = base_environ(self.cfg)
         environ.update({"wsgi.multithread": True, "SERVER_SOFTWARE": VERSION, WEBSOCKET_ONLY: websocket_only})
-        tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+        environ["wsgi.url_scheme"] = "https" if self._front.tls is not None else "http"
         return Server(
             listener,
             application=self.wsgi,
@@ -110,16 +112,17 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             log=self.log,
             handler_class=self.wsgi_handler,
             environ=environ,
-            **tls,
+            trust=self._front.trust,
+            preface=self._front.preface,
         )
 
     def _addresses(self, app: Application, main: Server, websocket: Server) -> dict[str, str]:
         """The addresses for the first log lines."""
-        addresses = {}
+        addresses, s = {}, "s" if self._front.tls is not None else ""
         if app.http is not None:
-            addresses["HTTP"] = f"http://{_where(main)}"
+            addresses["HTTP"] = f"http{s}://{_where(main)}"
         if app.websocket is not None:
-            addresses["WebSocket"] = f"ws://{_where(websocket)}"
+            addresses["WebSocket"] = f"ws{s}://{_where(websocket)}"
         return addresses
 
     # --- the end --------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from ...running import Running
 from ..ports import check_components, ports_of
 from ..report import report
 from ..websocket.endpoint import asks_for_websocket, serve
-from . import bodies, cors
+from . import bodies, cors, tls
 from .identity import REQUEST_ID
 from .routing import ENCODED_SLASH, JSON, Resource, Responder, template_of, write
 
@@ -33,11 +33,12 @@ def check(running: Running) -> None:
     """Refuse a service that could only half work; called before a port is opened.
 
     MissingComponent for routes without DaebusHttp and sockets without DaebusWebSocket; ConfigurationError for a bad
-    cors_config, port or path.
+    cors_config, port, path or TLS file.
     """
     check_components(running)
     if running.http is not None or running.websocket is not None:
         ports_of(running)
+        tls.check(running.settings)
     _make_falcon(running)
 
 

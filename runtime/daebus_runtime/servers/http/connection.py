@@ -18,6 +18,7 @@ from gunicorn.workers.ggevent import PyWSGIHandler
 from ...logs import runtime_logger
 from ...turn import turn
 from ..websocket.connection import UpgradeHandler
+from . import forwarded
 from .clock import ANSWER, HANDLER, HEADER, IDLE, LINGER, NEW, Clock
 from .framing import NO_BODY, Body, NoBody, malformed
 from .head import Head, Refused
@@ -49,6 +50,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
     code: int
     provided_date: Any
     wsgi_input: NoBody = NO_BODY
+    _origin: forwarded.Origin | None = None
 
     def __init__(self, sock: Any, address: Any, server: Server) -> None:
         self.clock = Clock()
@@ -105,6 +107,8 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
             head = Head(self.rfile.readline, self._known_host)
             if head.chunked and malformed(self.source.arrived(self.rfile)):
                 raise Refused("400 Bad Request", "a malformed chunk")
+            if self.server.trust is not None:
+                self._origin = forwarded.read(self.server.trust, head.fields, self.client_address)
         except Refused as refused:
             return self._refuse(refused.status, str(refused))
         except EOFError:
@@ -163,6 +167,8 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
                 key = name.replace("-", "_").upper()
                 environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
         environ["wsgi.input"], environ["wsgi.input_terminated"] = self.wsgi_input, True
+        if self._origin is not None:
+            self._origin.put(environ)
         environ[REQUEST_ID] = request_id(self.headers.get("x-request-id"))
         return environ
 

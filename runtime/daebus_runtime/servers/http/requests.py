@@ -196,6 +196,27 @@ class HttpRequest:
         return self._headers
 
     @property
+    def remote_address(self) -> tuple[str, int]:
+        """(address, port) of the client; of a client behind trusted proxies as they say it: an empty address if they
+        hide it, port 0 if they do not know it."""
+        return self._environ.get("REMOTE_ADDR", ""), int(self._environ.get("REMOTE_PORT") or 0)
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client came by HTTPS, to this service or to a trusted proxy."""
+        return self._environ.get("wsgi.url_scheme") == "https"
+
+    @property
+    def host(self) -> str:
+        """The host that the client asked for, with the port if that is not the usual one; empty without one."""
+        return str(self._environ.get("HTTP_HOST", ""))
+
+    @property
+    def prefix(self) -> str:
+        """What a trusted proxy has removed from the beginning of the path, decoded: `/shop`; empty without one."""
+        return str(self._environ.get("SCRIPT_NAME", "")).encode("latin-1").decode("utf-8", "replace")
+
+    @property
     def cookies(self) -> dict[str, str]:
         if self._cookies is None:
             self._cookies = parse_cookies(self.headers.get("Cookie"))
