@@ -35,7 +35,6 @@ from .errors import ConfigurationError
 from .logs import runtime_logger
 from .runner import END_SECONDS, Prepared, Runner
 from .servers.http.application import WEBSOCKET_ONLY
-from .servers.http.connection import HttpConnection
 from .servers.http.front import Front
 from .servers.http.server import Server
 from .servers.ports import open_listener, ports_of
@@ -52,7 +51,6 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     """`worker_class` of the configuration in master.py. Each service has one worker."""
 
     server_class = Server
-    wsgi_handler = HttpConnection
     alive: bool
     prepared: Prepared
     """Set by the master before the fork."""
@@ -110,7 +108,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             application=self.wsgi,
             spawn=pool,
             log=self.log,
-            handler_class=self.wsgi_handler,
+            handler_class=self._front.connection,
             environ=environ,
             trust=self._front.trust,
             preface=self._front.preface,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.servers.conftest import Service
-from tests.servers.raw import RawConnection, RawWebSocket, frame
+from tests.servers.raw import RawConnection, RawWebSocket, frame, secured
 
 PROGRAM = """
     from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket
@@ -35,6 +35,7 @@ PROGRAM = """
 
     app.run()
 """
+HTTPS = False  # the scheme is one of the facts that are tested
 ENVIRONMENT = {"DAEBUS_FORWARDED_ALLOW": "127.0.0.1, 10.0.0.0/8, fd00::/8,::ffff:192.168.0.0/112"}
 TRUSTED, STRANGER = "127.0.0.1", "127.0.0.2"
 
@@ -43,7 +44,8 @@ class From(RawConnection):
     """A connection from one of loopback's addresses."""
 
     def __init__(self, port: int, source: str = TRUSTED) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
+        plain = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
+        self.socket = secured(plain, port)
         self._buffer = b""
 
 

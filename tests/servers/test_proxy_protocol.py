@@ -30,6 +30,7 @@ PROGRAM = """
 
     app.run()
 """
+HTTPS = False  # test_tls.py has both together
 ENVIRONMENT = {"DAEBUS_FORWARDED_ALLOW": "127.0.0.1,10.0.0.0/8", "DAEBUS_PROXY_PROTOCOL": "auto"}
 GET = b"GET /who HTTP/1.1\r\nHost: a\r\n\r\n"
 LOCAL, PROXY = 0, 1

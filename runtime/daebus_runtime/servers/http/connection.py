@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import struct
 import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn.workers.ggevent import PyWSGIHandler
@@ -50,14 +50,21 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
     code: int
     provided_date: Any
     wsgi_input: NoBody = NO_BODY
+    slice = SLICE
     _origin: forwarded.Origin | None = None
 
     def __init__(self, sock: Any, address: Any, server: Server) -> None:
         self.clock = Clock()
         self.source, file = open_source(sock, self.clock)
-        self._send = sock.send if isinstance(sock, ssl.SSLSocket) else sock._sock.send
+        self._send = self.sender(sock)
         self._known_host: str | None = None
         super().__init__(sock, _of_its_family(address), server, file)
+
+    @staticmethod
+    def sender(sock: Any) -> Callable[[Any], int]:
+        """How to send without waiting: BlockingIOError if nothing can be sent."""
+        send: Callable[[Any], int] = sock._sock.send
+        return send
 
     # --- its life -------------------------------------------------------------------------------------------------
     def handle(self) -> None:
@@ -96,7 +103,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         """Whether unread bytes of the client have arrived."""
         try:
             return bool(self.socket._sock.recv(1, socket.MSG_PEEK))
-        except (OSError, ValueError, AttributeError):  # nothing there, or TLS
+        except (OSError, ValueError, AttributeError):  # nothing there, or it is closed
             return False
 
     # --- one request ----------------------------------------------------------------------------------------------
@@ -190,8 +197,8 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         self.clock.enter(LINGER)
         with contextlib.suppress(OSError, ValueError):
             self.socket.shutdown(socket.SHUT_WR)
-            while self.rfile.read1(ONE_WRITE):
-                pass
+            while self.socket.recv(ONE_WRITE):
+                self.source.share.take()
 
     # --- answering ------------------------------------------------------------------------------------------------
     def _refuse(self, status: str, reason: str) -> None:
@@ -214,7 +221,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         phase = self.clock.phase
         self.clock.enter(ANSWER)
         while data:
-            sent = self.socket.send(data[:SLICE])
+            sent = self.socket.send(data[: self.slice])
             self.clock.moved += sent
             data = data[sent:]
             if data:

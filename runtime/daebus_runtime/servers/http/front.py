@@ -9,7 +9,9 @@ from gunicorn.sock import ssl_context
 from ...errors import ConfigurationError
 from ...settings import Settings
 from . import proxyprotocol
+from .connection import HttpConnection
 from .preface import Preface
+from .secure import SecureConnection
 from .tls import Files, Fixed, Tls
 from .trust import Trust
 
@@ -27,6 +29,7 @@ class Front:
             raise ConfigurationError(
                 "DAEBUS_PROXY_PROTOCOL is on, but no proxy may send its header: name them in DAEBUS_FORWARDED_ALLOW"
             )
+        self.connection = HttpConnection if self.tls is None else SecureConnection
         needed = self.tls is not None or proxy_protocol != proxyprotocol.OFF
         self.preface = Preface(self.trust, proxy_protocol, self.tls) if needed else None
 

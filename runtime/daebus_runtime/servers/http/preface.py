@@ -13,11 +13,11 @@ import ssl
 from typing import Any
 
 from ...logs import runtime_logger
-from ...turn import gate
+from ...turn import gate, turn
 from . import proxyprotocol
-from .clock import Clock
+from .clock import LINGER, Clock
 from .server import Server
-from .tls import Tls, say_goodbye
+from .tls import Tls
 from .trust import Trust
 
 MOST_OPENING = 512
@@ -71,9 +71,7 @@ class Preface:
         try:
             server.handle_http(opening.socket, client)
         finally:
-            if self._tls is not None:
-                say_goodbye(opening.socket)
-                opening.socket.close()
+            opening.socket.close()
 
     def _open(self, opening: Opening, address: Any) -> Any:
         if self._proxy_protocol != proxyprotocol.OFF and self._trust is not None:
@@ -100,9 +98,15 @@ class Preface:
 
     def _secure(self, opening: Opening, tls: Tls) -> None:
         if self._begin(opening) != TLS_RECORD:
-            with contextlib.suppress(OSError):
-                opening.socket.send(NOT_TLS)
+            self._explain(opening)
             raise ssl.SSLError("plain HTTP on a port for HTTPS")
         gate().enter()  # the handshake computes for about a millisecond
         opening.socket = tls.wrap(opening.socket)
         opening.socket.do_handshake()
+
+    def _explain(self, opening: Opening) -> None:
+        opening.clock.enter(LINGER)
+        opening.socket.send(NOT_TLS)
+        opening.socket.shutdown(socket.SHUT_WR)
+        while opening.socket.recv(65_536):  # closing with unread input would destroy the answer
+            turn()

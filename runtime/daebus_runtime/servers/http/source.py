@@ -7,6 +7,7 @@ import ssl
 from typing import Any
 
 from ...turn import Share
+from . import tls
 from .clock import BODY, HEADER, LINGER, Clock
 
 BUFFER = 8192
@@ -23,7 +24,8 @@ class Source(io.RawIOBase):
 
     def __init__(self, sock: Any, clock: Clock) -> None:
         self._socket, self._clock = sock, clock
-        self._receive = sock._sock.recv_into
+        self.receive: tls.Receive = sock._sock.recv_into
+        """Reads what has arrived; BlockingIOError if that is nothing."""
         self.share = Share()
         self.patient = True
         self.waited = False
@@ -43,7 +45,7 @@ class Source(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         clock = self._clock
         try:
-            size: int = self._receive(buffer)
+            size: int = self.receive(buffer)
         except BlockingIOError:
             if not self.patient:
                 return None
@@ -59,26 +61,15 @@ class Source(io.RawIOBase):
             self._socket._wait(self._socket._read_event)
             self.waited = True
             try:
-                size: int = self._receive(buffer)
+                size: int = self.receive(buffer)
             except BlockingIOError:  # woken, but there is nothing to read
                 continue
             return size
 
 
-class TlsSource(Source):
-    """The same over TLS, where it is unknown whether a read waited."""
-
-    def readinto(self, buffer: Any) -> int | None:
-        if not self.patient and not self._socket.pending():
-            return None
-        size: int = self._socket.recv_into(buffer)
-        if self._clock.phase in _GREEDY:
-            self.share.take()
-        self._clock.moved += size
-        return size
-
-
 def open_source(sock: Any, clock: Clock) -> tuple[Source, io.BufferedReader]:
     """The source of a connection, and a buffered file that reads from it."""
-    source = TlsSource(sock, clock) if isinstance(sock, ssl.SSLSocket) else Source(sock, clock)
+    source = Source(sock, clock)
+    if isinstance(sock, ssl.SSLSocket):
+        source.receive = tls.receiver(sock)
     return source, io.BufferedReader(source, BUFFER)

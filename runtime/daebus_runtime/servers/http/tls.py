@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,13 @@ from ...errors import ConfigurationError
 from ...logs import runtime_logger
 from ...settings import Settings
 
-LOOK_SECONDS = 1.0
 MOST_PASSWORD = 1024
+RECORD = 16_384
+"""The most bytes of one TLS record. More are never passed to OpenSSL at once: it wants the same bytes again after a
+wait, and until all of them are sent it does not say how many were."""
+
+Receive = Callable[[Any], int]
+Send = Callable[[Any], int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +132,39 @@ class Fixed(Tls):
         pass
 
 
+# --- bytes ------------------------------------------------------------------------------------------------------------
+def receiver(sock: Any) -> Receive:
+    """As `recv_into` of a plain non-blocking socket."""
+    session = sock._sslobj
+
+    def receive(buffer: Any) -> int:
+        try:
+            size: int = session.read(len(buffer), buffer)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None
+        except ssl.SSLError as error:
+            if error.args[0] in (ssl.SSL_ERROR_EOF, ssl.SSL_ERROR_ZERO_RETURN):
+                return 0
+            raise
+        return size
+
+    return receive
+
+
+def sender(sock: Any) -> Send:
+    """As `send` of a plain non-blocking socket; at most one record."""
+    session = sock._sslobj
+
+    def send(data: Any) -> int:
+        try:
+            size: int = session.write(memoryview(data)[:RECORD])
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None
+        return size
+
+    return send
+
+
 def say_goodbye(sock: Any) -> None:
     """Tell the client that nothing follows (close_notify), without waiting for its answer."""
     session = getattr(sock, "_sslobj", None)
@@ -134,6 +173,7 @@ def say_goodbye(sock: Any) -> None:
             session.shutdown()
 
 
+# --- files ------------------------------------------------------------------------------------------------------------
 def _mark(path: str) -> Any:
     try:
         found = os.stat(path)
