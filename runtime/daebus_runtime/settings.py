@@ -176,6 +176,21 @@ class Settings:
     tls_key: str | None = setting(None, path, FILE, "the certificate's key")
     tls_key_password_file: str | None = setting(None, path, "the path of a file", "holds the key's password")
     tls_client_ca: str | None = setting(None, path, FILE, "clients need a certificate that was issued by one of these")
+    access_log: str = setting(
+        "off",
+        one_of("off", "json", "combined"),
+        "off, json or combined",
+        "the form of the access log on stdout, see [Access log](http-port.md#access-log)",
+    )
+    max_requests: int = setting(
+        0,
+        integer(0, 10**12),
+        "a number, 0 to 1,000,000,000,000",
+        "after so many HTTP requests the [worker is replaced](http-port.md#replaced-workers); 0 is never",
+    )
+    max_requests_jitter: int = setting(
+        0, integer(0, 10**12), "a number, 0 to 1,000,000,000,000", "by how many requests more, at most, by chance"
+    )
     connection_limit: int = setting(
         10_000,
         integer(10, 1_000_000),

@@ -1,7 +1,7 @@
 """The gunicorn worker of a service: starts the Runner, serves until it must stop, and drains within a time limit.
 
 Start: second port (if any) → Runner → accept. If the start fails, gunicorn ends with one line and an exit code above 0.
-Stop, on SIGTERM, SIGINT, SIGQUIT and when the master has died:
+Stop, on SIGTERM, SIGINT, SIGQUIT, when the master has died, and after DAEBUS_MAX_REQUESTS:
 
     at once       no new connections; WebSockets are sent 1001; every HTTP answer has `Connection: close`
     within 0.5 s  clients that do not answer the 1001, that send no request, or half a header, are cut
@@ -36,6 +36,7 @@ from .logs import runtime_logger
 from .runner import END_SECONDS, Prepared, Runner
 from .servers.http.application import WEBSOCKET_ONLY
 from .servers.http.front import Front
+from .servers.http.served import Served
 from .servers.http.server import Server
 from .servers.ports import open_listener, ports_of
 from .settings import authority
@@ -56,7 +57,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     """Set by the master before the fork."""
 
     def run(self) -> None:
-        self._quick = False
+        self._quick = self._replaced = False
         self._wake = Event()
         self._watch_signals()
         if not self.alive:
@@ -78,6 +79,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         settings = runner.settings
         pool = Pool(settings.connection_limit)
         self._front = Front(settings, self.cfg)
+        self._served = Served(settings, self.cfg, self.log, self._replace)
         servers = [self._server(listener, pool) for listener in self.sockets]
         ports = ports_of(runner.running)
         if ports.websocket is not None:
@@ -112,6 +114,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             environ=environ,
             trust=self._front.trust,
             preface=self._front.preface,
+            served=self._served.watch,
         )
 
     def _addresses(self, app: Application, main: Server, websocket: Server) -> dict[str, str]:
@@ -128,7 +131,8 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         cutoff, seconds = Cutoff(), runner.settings.drain_seconds
         cutoff.arm(seconds + CUT_SECONDS + END_SECONDS)
         deadline = time.monotonic() + seconds
-        runner.begin_drain()
+        if not self._replaced:
+            runner.begin_drain()  # else the bus is served, and the service ready, until the last answer
         for server in servers:
             server.drain()
         if app.websocket is not None:
@@ -143,8 +147,16 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             runtime_logger.warning("%d connections did not end within DAEBUS_DRAIN_SECONDS and are cut", len(pool))
             pool.kill(block=True, timeout=CUT_SECONDS)
         self.notify()
+        self._served.flush()
         runner.finish(deadline, cutoff)
         gc.freeze()  # otherwise the last garbage collection would take longer than all of the above
+
+    def _replace(self) -> None:
+        """Called after the last of `max_requests`: end like on SIGTERM. The master then starts another worker."""
+        if self.alive:
+            runtime_logger.info("the worker has served its number of requests, and is replaced")
+            self._replaced, self.alive = True, False
+            self._wake.set()
 
     def notify(self) -> None:
         """Send the heartbeat to the master, and notice if the master has died."""

@@ -44,7 +44,7 @@ def test_each_field_is_read_from_the_variable_of_its_name() -> None:
         "management_host": "::1",
     }
     texts |= {"log_format": "json", "log_level": "error", "debug": "yes"}
-    texts |= {"forwarded_allow": "10.0.0.0/8", "proxy_protocol": "v2"}
+    texts |= {"forwarded_allow": "10.0.0.0/8", "proxy_protocol": "v2", "access_log": "json"}
     for field in dataclasses.fields(Settings):
         text = texts.get(field.name, "2048")
         loaded = load(environ={f"DAEBUS_{field.name.upper()}": text}).settings
@@ -121,6 +121,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("DAEBUS_SERVICE", "a\u200bb", NAME),
         ("DAEBUS_SERVICE", "a\udcffb", NAME),
         ("DAEBUS_PROXY_PROTOCOL", "v3", "off, v1, v2 or auto"),
+        ("DAEBUS_ACCESS_LOG", "/var/log/x", "off, json or combined"),
         ("DAEBUS_TLS_CERT", " ", FILE),
         *(
             ("DAEBUS_FORWARDED_ALLOW", value, PEERS)

@@ -204,6 +204,8 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
     def _refuse(self, status: str, reason: str) -> None:
         runtime_logger.debug("refused a request from %s: %s (%s)", self.client_address, status, reason)
         answer = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        if self.server.served is not None:
+            self.server.served(self, refused=status)
         with contextlib.suppress(OSError):
             self._push(answer.encode())
             self._linger()
@@ -283,8 +285,8 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
 
     # --- logs -----------------------------------------------------------------------------------------------------
     def log_request(self) -> None:
-        if self.server.logs_access:
-            PyWSGIHandler.log_request(self)
+        if self.server.served is not None:
+            self.server.served(self)
 
     def _log_error(self, kind: Any, value: Any, traceback: Any) -> None:
         if issubclass(kind, Exception):

@@ -12,6 +12,7 @@ from gevent import get_hub, pywsgi
 
 from ...logs import runtime_logger
 from .clock import HEADER, IDLE, NEW, Clock
+from .served import Watcher
 from .trust import Trust
 
 SWEEP_SECONDS = 1.0
@@ -44,7 +45,7 @@ class Server(pywsgi.WSGIServer):
 
     most: above this number of connections the oldest one is cut, preferably one without a complete request; None means
     that the pool passed as `spawn` sets the limit. trust: the proxies whose word counts. preface: what comes before
-    HTTP.
+    HTTP. served: called after each answer.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Server(pywsgi.WSGIServer):
         most: int | None = None,
         trust: Trust | None = None,
         preface: Preface | None = None,
+        served: Watcher | None = None,
         **options: Any,
     ) -> None:
         error_log = pywsgi.LoggingLogAdapter(runtime_logger, logging.WARNING)
@@ -60,7 +62,7 @@ class Server(pywsgi.WSGIServer):
         self.connections: dict[Accepted, None] = {}  # oldest first
         self.draining = False
         self.trust, self.preface = trust, preface
-        self.logs_access = bool(getattr(self.log, "access_log_enabled", False))
+        self.served = served
         self._most = most
         self._second, self._date = 0, b""
         self._sweeps = _every(SWEEP_SECONDS)
