@@ -22,7 +22,7 @@ from . import forwarded
 from .clock import ANSWER, HANDLER, HEADER, IDLE, LINGER, NEW, Clock
 from .framing import NO_BODY, Body, NoBody, malformed
 from .head import Head, Refused
-from .identity import FIELD, OWN_FIELD, REQUEST_ID, request_id
+from .identity import FIELD, REQUEST_ID, fresh_id, request_id
 from .server import Server
 from .source import open_source
 
@@ -176,7 +176,8 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         environ["wsgi.input"], environ["wsgi.input_terminated"] = self.wsgi_input, True
         if self._origin is not None:
             self._origin.put(environ)
-        environ[REQUEST_ID] = request_id(self.headers.get("x-request-id"))
+        sent = self.headers.get("x-request-id")
+        environ[REQUEST_ID] = fresh_id() if sent is None else request_id(sent)
         return environ
 
     def _settle_body(self) -> None:
@@ -257,8 +258,7 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         if self.provided_date is None:
             self.response_headers.append((b"Date", self.server.date()))
             self.provided_date = True
-        if OWN_FIELD not in [name for name, _ in self.response_headers]:
-            self.response_headers.append((FIELD, self.environ[REQUEST_ID].encode()))
+        self.response_headers.append((FIELD, self.environ[REQUEST_ID].encode()))
         super().finalize_headers()
         if self.close_connection and self.code != 101:
             others = [field for field in self.response_headers if field[0].lower() != b"connection"]

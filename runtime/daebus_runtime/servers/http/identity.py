@@ -8,8 +8,6 @@ from random import getrandbits
 REQUEST_ID = "daebus.request_id"
 """Its key in the WSGI environ."""
 FIELD = b"X-Request-ID"
-OWN_FIELD = b"x-request-id"
-"""As a handler's own field arrives from Falcon."""
 # No white space, quotes or separators: it is copied into logs and into answers.
 _SAFE = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}").fullmatch
 

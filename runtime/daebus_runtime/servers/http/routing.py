@@ -224,9 +224,11 @@ def checked(headers: Any) -> list[tuple[str, str]]:
 
 
 def add(resp: falcon.Response, fields: Iterable[tuple[str, str]]) -> None:
-    """Set header fields; a repeated name adds a value."""
+    """Set header fields; a repeated name adds a value. The server sets the id of the request itself."""
     for name, value in fields:
         lower = name.lower()
+        if lower == "x-request-id":
+            continue
         if lower == "content-type":
             continue  # it is set together with the body
         if lower == "set-cookie" or resp.get_header(name) is not None:
