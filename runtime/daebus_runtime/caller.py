@@ -14,7 +14,7 @@ from . import settings
 from .context import pass_on
 from .context.broadcasts import publish_object
 from .envelope import Reply, Request
-from .errors import BusError, ConfigurationError, InvalidArgument, RemoteError
+from .errors import BusError, CallTimeout, ConfigurationError, InvalidArgument, RemoteError
 from .settings import UNSET, given
 from .transport import State, Transport, shared
 
@@ -73,17 +73,20 @@ class DaebusCaller:
     ) -> Any:
         """Call an action and return the reply's payload.
 
-        timeout: seconds, above 0; None means the caller's default. on_progress: gets the payload of each intermediate
+        timeout: seconds, above 0; None means the caller's default. In a handler with a time limit a call takes at most
+        what is left of that. on_progress: gets the payload of each intermediate
         reply, in the calling greenlet or thread. Raises RemoteError (the service's error text, with `code`),
         CallTimeout (a TimeoutError), BusUnavailable (a ConnectionError), NotPermitted (a PermissionError), BusRefused
         (the bus server's error), MessageTooLarge and InvalidArgument (ValueErrors), and TypeError for a payload without
         a JSON form. Each text names service and action.
         """
         request = Request(self.target_service, action, {} if payload is UNSET else payload)
-        pass_on(request)
+        left = pass_on(request)
         progress = None if on_progress is None else _Progress(on_progress)
         try:
             seconds = self._seconds(timeout)
+            if left is not None:
+                seconds = self._within(left, seconds, action)
             reply = self._bus().request(request, seconds, progress)
         except (BusError, ConfigurationError, TypeError) as error:
             if progress is not None and error is progress.error:
@@ -144,6 +147,14 @@ class DaebusCaller:
                 f"{LONGEST_SECONDS:,} (a year)"
             )
         return float(value)
+
+    def _within(self, left: float, seconds: float, action: str) -> float:
+        if left <= 0:
+            raise CallTimeout(
+                f"service {self.target_service!r}, action {action!r}: not called, because the time limit of the "
+                "request being handled is over"
+            )
+        return min(left, seconds)
 
     def _named(self, error: Exception, action: str) -> Exception:
         who = f"service {self.target_service!r}, action {action!r}"

@@ -10,6 +10,7 @@ import pytest
 from tests.servers.conftest import Service
 from tests.servers.raw import RawConnection, ask
 
+HTTPS = True
 PROGRAM = """
     from daebus_runtime import Daebus, DaebusHttp
     from daebus_runtime.servers.http import clock

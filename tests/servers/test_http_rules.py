@@ -1,39 +1,16 @@
-"""Every rule of RFC 9110 and 9112 for a server, on the wire, with the extra `fast` and without: see rules/."""
+"""Every rule of RFC 9110 and 9112 for a server, on the wire, also over HTTPS: see rules/."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator
-
 import pytest
-from daebus_runtime import codec
 
-from tests.servers.conftest import Service, started
+from tests.servers.conftest import Service
 from tests.servers.raw import RawConnection
 from tests.servers.rules import INCOMPLETE, RULES, Rule, names
-from tests.servers.rules.service import ENVIRONMENT, PROGRAM, ends, obeys
-from tests.support.ports import free_port
-from tests.support.process import ServiceProcess
+from tests.servers.rules.service import ENVIRONMENT, PROGRAM, ends, obeys  # noqa: F401
 
-PLAIN = """\
-import sys
-
-sys.modules["orjson"] = None
-"""
+HTTPS = True
 CASES, HALVES = names(RULES), names(INCOMPLETE)
-
-
-@pytest.fixture(scope="module", params=["with fast", "without fast"])
-def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    if request.param == "with fast" and codec.fast is None:
-        pytest.skip("orjson, the extra `fast`, is not installed")
-    port = free_port()
-    environment = {"DAEBUS_HTTP_PORT": str(port), "DAEBUS_EMBEDDED": "never", "DAEBUS_HTTP_HOST": "127.0.0.1"}
-    program = ("" if request.param == "with fast" else PLAIN) + textwrap.dedent(PROGRAM)
-    folder = tmp_path_factory.mktemp("rules")
-    with ServiceProcess(program, directory=folder, env=environment | ENVIRONMENT) as process:
-        yield started(process, port)
-        assert process.terminate() == 0, process.output
 
 
 def test_there_are_enough_of_them() -> None:

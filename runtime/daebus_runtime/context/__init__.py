@@ -3,7 +3,7 @@
     __init__.py   Context, and which one is the current one      proxies.py    `request` and `response`
     requests.py   the objects behind `request`                   broadcasts.py `broadcast`
     responses.py  the object behind `response` in an action      cache.py      `cache`
-    about.py      the fields of each log line
+    about.py      the fields of each log line                    trace.py      W3C Trace Context
 
 A context belongs to the handler's greenlet and every greenlet that it spawns: gevent passes a greenlet's
 `spawn_tree_locals` on to its children, and each message gets a new one. The OS thread of a blocking handler has the
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import secrets
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -23,6 +24,7 @@ from ..dispatch.guard import contain
 from ..envelope import Request, Trail
 from ..errors import OutsideHandler
 from ..transport import Transport
+from . import trace
 
 if TYPE_CHECKING:
     import redis
@@ -65,7 +67,7 @@ class Context:
     def trace_id(self) -> str:
         """The W3C trace id that came with the message, else a new one."""
         if self._trace_id is None:
-            parts = self._trace()
+            parts = trace.parse(getattr(self.request, "traceparent", None))
             self._trace_id = parts[1] if parts else secrets.token_hex(16)
         return self._trace_id
 
@@ -73,17 +75,19 @@ class Context:
     def onward(self) -> Trail:
         """The trail for messages that the handler sends: same chain and deadline, one step further.
 
-        It has a traceparent if the handled message had one; Daebus does not start traces.
+        It has a traceparent if the handled message had a valid one; Daebus does not start traces.
         """
-        trail, parts = self.trail, self._trace()
-        traceparent = "-".join((parts[0], parts[1], secrets.token_hex(8), parts[3])) if parts else None
-        cause = getattr(self.request, "request_id", None)
-        return Trail(trail.deadline, correlation=trail.correlation, causation=cause, traceparent=traceparent)
-
-    def _trace(self) -> list[str]:
-        given = getattr(self.request, "traceparent", None)
-        parts = given.split("-") if isinstance(given, str) else []
-        return parts if [len(part) for part in parts] == [2, 32, 16, 2] else []
+        trail, request = self.trail, self.request
+        traceparent = trace.onward(getattr(request, "traceparent", None))
+        tracestate = trace.state(getattr(request, "tracestate", None)) if traceparent is not None else None
+        cause = getattr(request, "request_id", None)
+        return Trail(
+            trail.deadline,
+            correlation=trail.correlation,
+            causation=cause,
+            traceparent=traceparent,
+            tracestate=tracestate,
+        )
 
 
 def current() -> Context | None:
@@ -92,15 +96,23 @@ def current() -> Context | None:
     return local.get(SLOT) if local else None
 
 
-def pass_on(request: Request) -> None:
-    """Give an outgoing request the trace of the message being handled, if that has one."""
+def pass_on(request: Request) -> float | None:
+    """Give an outgoing request the trace of the message being handled, if that has one. Returns the seconds that its
+    handler has left, None without a time limit."""
     if not _running:  # a program that only calls services has no contexts
-        return
+        return None
     context = current()
-    if context is not None and getattr(context.request, "traceparent", None) is not None:
-        traceparent = context.onward.traceparent
-        if traceparent is not None:
-            request.raw["traceparent"] = traceparent
+    if context is None:
+        return None
+    handled = context.request
+    if getattr(handled, "traceparent", None) is not None:
+        onward = context.onward
+        if onward.traceparent is not None:
+            request.raw["traceparent"] = onward.traceparent
+            if onward.tracestate is not None:
+                request.raw["tracestate"] = onward.tracestate
+    deadline: float | None = getattr(handled, "deadline", None)
+    return deadline - time.monotonic() if deadline is not None else None
 
 
 def call_here(context: Context | None, function: Callable[..., T], *args: Any) -> T:

@@ -14,13 +14,14 @@ from typing import Any
 from ...logs import runtime_logger
 from .framing import NO_BODY, NoBody
 from .head import Head
+from .identity import FIELD, OWN_FIELD, REQUEST_ID
 from .server import Server
 
 ONE_WRITE = 65_536
 """A body up to this size is sent in one write with its header, because two writes would be two packets."""
 GONE = (errno.EPIPE, errno.ECONNRESET)
-OWN = frozenset(("connection", "content-length", "date"))
-"""Fields that the server adds if the application does not give them."""
+OWN = frozenset(("connection", "content-length", "date", OWN_FIELD))
+"""Fields that the server adds: the id of the request always, the others if the application does not give them."""
 FAILED = "500 Internal Server Error"
 
 
@@ -55,7 +56,7 @@ class Answering:
     def handle_one_response(self) -> None:
         self.status, self.headers_sent, self.response_use_chunked = None, False, False
         self.response_length = 0
-        logs = self.server.logs_access
+        logs = self.server.served is not None
         if logs:
             self.time_start = time.time()
         try:
@@ -152,9 +153,12 @@ class Answering:
             lower = name.lower()
             if lower in OWN:
                 given.add(lower)
+                if lower == OWN_FIELD:
+                    continue
                 if lower == "connection" and self.code != 101 and self._closes(value):
                     continue
             lines.append(f"{name}: {value}")
+        lines.append(f"{FIELD}: {self.environ[REQUEST_ID]}")
         if "date" not in given:
             lines.append(self.server.date_line())
         if "content-length" not in given and self.code not in (101, 204, 304):

@@ -17,8 +17,9 @@ from ...running import Running
 from ..ports import check_components, ports_of
 from ..report import report
 from ..websocket.endpoint import asks_for_websocket, serve
-from . import bodies, cors
+from . import bodies, cors, tls
 from .answers import Answer, as_json, refused
+from .identity import REQUEST_ID
 from .routing import ENCODED_SLASH, Resource, Routes
 
 WEBSOCKET_ONLY = "daebus.websocket_only"
@@ -31,11 +32,12 @@ def check(running: Running) -> None:
     """Refuse a service that could only half work; called before a port is opened.
 
     MissingComponent for routes without DaebusHttp and sockets without DaebusWebSocket; ConfigurationError for a bad
-    cors_config, port or path.
+    cors_config, port, path or TLS file.
     """
     check_components(running)
     if running.http is not None or running.websocket is not None:
         ports_of(running)
+        tls.check(running.settings)
     _make_routes(running, to_serve=False)
 
 
@@ -90,7 +92,7 @@ class _Site:
         except falcon.HTTPError as error:
             answer = refused(error, path.replace(ENCODED_SLASH, "%2F"))
         except Exception as error:
-            answer = as_json(500, report(f"{method} {path}", error, self._debug))
+            answer = as_json(500, report(f"{method} {path}", error, self._debug, environ.get(REQUEST_ID)))
         if self._policy is not None:
             _add_cors(answer, self._policy, environ, resource)
         return answer

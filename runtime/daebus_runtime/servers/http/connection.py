@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import struct
+from collections.abc import Callable
 from typing import Any
-
-from gunicorn.workers.ggevent import PyWSGIHandler
 
 from ...logs import runtime_logger
 from ...turn import turn
 from ..websocket.connection import UpgradeHandler
+from . import forwarded
 from .answering import ONE_WRITE
 from .clock import ANSWER, HANDLER, HEADER, IDLE, LINGER, NEW, Clock
 from .framing import NO_BODY, Body, malformed
 from .head import Head, environ_key, read_head
+from .identity import REQUEST_ID, fresh_id, request_id
 from .server import Server
 from .source import open_source
 from .target import Refused, bad
@@ -52,14 +52,22 @@ class HttpConnection(UpgradeHandler):
     socket: Any
     rfile: Any
     headers: dict[str, str]  # names in lower case
+    slice = SLICE
+    _origin: forwarded.Origin | None = None
 
     def __init__(self, sock: Any, address: Any, server: Server) -> None:
         self.socket, self.server, self.client_address = sock, server, _of_its_family(address)
         self.application = server.application
         self.clock = Clock()
         self.source, self.rfile = open_source(sock, self.clock)
-        self._send = sock.send if isinstance(sock, ssl.SSLSocket) else sock._sock.send
+        self._send = self.sender(sock)
         self._known_host: str | None = None
+
+    @staticmethod
+    def sender(sock: Any) -> Callable[[Any], int]:
+        """How to send without waiting: BlockingIOError if nothing can be sent."""
+        send: Callable[[Any], int] = sock._sock.send
+        return send
 
     # --- its life -------------------------------------------------------------------------------------------------
     def handle(self) -> None:
@@ -87,6 +95,9 @@ class HttpConnection(UpgradeHandler):
 
     def expire(self) -> None:
         """The phase took too long: wake the greenlet. An unfinished header or body gets 408, the rest is cut."""
+        if self.clock.phase in (NEW, IDLE) and self.has_bytes():
+            self.clock.hurry(renew=True)  # a request has just arrived, and the greenlet is about to read it
+            return
         self.clock.expired = True
         if self.clock.phase in (NEW, IDLE, ANSWER, LINGER):
             self.cut()
@@ -111,7 +122,7 @@ class HttpConnection(UpgradeHandler):
         """Whether unread bytes of the client have arrived."""
         try:
             return bool(self.socket._sock.recv(1, socket.MSG_PEEK))
-        except (OSError, ValueError, AttributeError):  # nothing there, or TLS
+        except (OSError, ValueError, AttributeError):  # nothing there, or it is closed
             return False
 
     # --- one request ----------------------------------------------------------------------------------------------
@@ -124,6 +135,8 @@ class HttpConnection(UpgradeHandler):
             head = read_head(self.rfile, arrived, self._known_host)
             if head.chunked and malformed(self.source.arrived(self.rfile)):
                 raise bad("a malformed chunk")
+            if self.server.trust is not None:
+                self._origin = forwarded.read(self.server.trust, head.fields, self.client_address)
         except Refused as refused:
             return self._refuse(refused.status, str(refused))
         except EOFError:
@@ -174,6 +187,10 @@ class HttpConnection(UpgradeHandler):
         for name, value in head.fields.items():
             environ[environ_key(name)] = value
         environ["wsgi.input"] = self.wsgi_input
+        if self._origin is not None:
+            self._origin.put(environ)
+        sent = head.fields.get("x-request-id")
+        environ[REQUEST_ID] = fresh_id() if sent is None else request_id(sent)
         return environ
 
     def _settle_body(self) -> None:
@@ -192,12 +209,14 @@ class HttpConnection(UpgradeHandler):
         self.clock.enter(LINGER)
         with contextlib.suppress(OSError, ValueError):
             self.socket.shutdown(socket.SHUT_WR)
-            while self.rfile.read1(ONE_WRITE):
-                pass
+            while self.socket.recv(ONE_WRITE):
+                self.source.share.take()
 
     # --- answering ------------------------------------------------------------------------------------------------
     def _refuse(self, status: str, reason: str) -> bool:
         runtime_logger.debug("refused a request from %s: %s (%s)", self.client_address, status, reason)
+        if self.server.served is not None:
+            self.server.served(self, refused=status)
         lines = (f"HTTP/1.1 {status}", "Connection: close", "Content-Length: 0", self.server.date_line(), "", "")
         with contextlib.suppress(OSError):
             self._push("\r\n".join(lines).encode())
@@ -219,12 +238,12 @@ class HttpConnection(UpgradeHandler):
         _limit_unsent(self.socket)
         while data:
             try:
-                sent = self._send(data[:SLICE])
+                sent = self._send(data[: self.slice])
             except BlockingIOError:
                 if not full:  # what only fills the kernel's buffer is no progress of the client
                     self.clock.enter(ANSWER)
                     full = True
-                sent = self.socket.send(data[:SLICE])
+                sent = self.socket.send(data[: self.slice])
             self.clock.moved += sent
             data = data[sent:]
             if data:
@@ -232,4 +251,5 @@ class HttpConnection(UpgradeHandler):
         self.clock.enter(phase)
 
     def log_request(self) -> None:
-        PyWSGIHandler.log_request(self)
+        if self.server.served is not None:
+            self.server.served(self)

@@ -24,9 +24,11 @@ from ...errors import RegistrationError
 from ...registry import Route
 from ...running import Running
 from ...turn import gate
-from ..report import FAULTS, report
+from ..report import FAULTS, TEXT, report
 from . import bodies
 from .answers import JSON, Answer, answer_of, as_json, checked
+from .limit import TEXT as LATE
+from .limit import Overdue, limited
 from .requests import HttpRequest, HttpResponse, parse_query
 
 ENCODED_SLASH = "\udc2f"
@@ -149,6 +151,8 @@ class Responder:
         self._running, self._settings, self._names = running, running.settings, names
         self._work = running.metrics.handler("http", f"{method} {route.path}")
         self._run: Callable[..., Any] | None = running.blocking.run if route.blocking else None
+        seconds = running.settings.request_seconds if route.timeout is None else route.timeout
+        self._limited = limited(self._call, seconds) if seconds else self._call
 
     def __call__(self, environ: Environ, path: str, fields: dict[str, str]) -> Answer:
         params = {self._names[field]: value.replace(ENCODED_SLASH, "/") for field, value in fields.items()}
@@ -162,14 +166,18 @@ class Responder:
     def _answer(self, request: HttpRequest) -> Answer:
         begun, failed = time.perf_counter(), False
         try:
-            return answer_of(self._call(request))
+            return answer_of(self._limited(request))
         except falcon.HTTPError:
             raise
         except FAULTS as error:
             failed = True
-            return as_json(500, report(self.route.title, error, self._settings.debug, request.request_id))
+            return self._fault(request, error)
         finally:
             self._work.done(time.perf_counter() - begun, failed)
+
+    def _fault(self, request: HttpRequest, error: BaseException) -> Answer:
+        status, text = (504, LATE) if isinstance(error, Overdue) else (500, TEXT)
+        return as_json(status, report(self.route.title, error, self._settings.debug, request.request_id, text))
 
     def _call(self, request: HttpRequest) -> Any:
         response = HttpResponse()
