@@ -29,7 +29,7 @@ SLICE = 262_144
 """An answer is passed to the kernel in pieces of this size; other greenlets may run between two pieces."""
 MAPPED = "::ffff:"
 
-UNSENT = 131_072
+UNSENT = 262_144
 """Bytes of a long answer that the kernel takes before it can send them."""
 
 
