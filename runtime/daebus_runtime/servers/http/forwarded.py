@@ -17,6 +17,8 @@ from .trust import Trust, parse_ip
 
 FIELDS = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix")
 MOST_HOPS = 100
+MOST_VALUE = 1024
+"""Characters of a scheme, host or prefix."""
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -120,9 +122,10 @@ def _single(text: str | None, name: str) -> str | None:
     if text is None:
         return None
     values = set(_parts(text))
-    if len(values) > 1:
-        raise bad(f"differing values of {name}")
-    return values.pop()
+    value = values.pop()
+    if values or len(value) > MOST_VALUE:
+        raise bad(f"differing values of {name}, or a very long one")
+    return value
 
 
 # --- Forwarded --------------------------------------------------------------------------------------------------------
@@ -152,9 +155,11 @@ def _elements(text: str) -> list[dict[str, Any]]:
             break
         if end == ",":
             elements.append({})
+        if len(elements) > MOST_HOPS:
+            raise bad("more than 100 hops")
         place = match.end()
-    if len(elements) > MOST_HOPS or not all(elements):
-        raise bad("an empty element in Forwarded, or more than 100")
+    if not all(elements):
+        raise bad("an empty element in Forwarded")
     return elements
 
 
@@ -193,7 +198,7 @@ def _scheme(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    if not is_authority(text):
+    if len(text) > MOST_VALUE or not is_authority(text):
         raise bad("malformed host of a hop")
     return text
 
