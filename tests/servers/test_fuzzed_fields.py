@@ -8,8 +8,8 @@ import time
 import pytest
 from daebus_runtime.context import trace
 from daebus_runtime.servers.http import forwarded
-from daebus_runtime.servers.http.head import Refused, is_authority
 from daebus_runtime.servers.http.identity import request_id
+from daebus_runtime.servers.http.target import Refused, is_authority
 from daebus_runtime.servers.http.trust import Trust
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
