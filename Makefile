@@ -54,6 +54,7 @@ lock: environment ## resolve the requirements again; `make lock UPGRADE=--upgrad
 	awk '/^[a-z]/ {on = /^uv==/} on && !/#/' requirements/dev.txt > requirements/uv.txt
 	$(BIN)/$(LOCK) $(UPGRADE) --constraints requirements/dev.txt \
 		--output-file requirements/build.txt requirements/build.in
+	$(BIN)/$(LOCK) $(UPGRADE) --constraints requirements/dev.txt --output-file bench/peers.txt bench/peers.in
 
 bench: environment ## the benchmarks, each beside its peers; see bench/README.md
 	$(BIN)/python -m bench

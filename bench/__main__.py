@@ -45,7 +45,7 @@ def prepare(running: Running, options: argparse.Namespace) -> list[Section]:
     if {"http", "websocket"} & set(wanted):
         port = web.start_ours(running)
         if "http" in wanted:
-            sections.append(web.section(running, port, options.seconds))
+            sections.extend(web.sections(running, port, options.seconds))
         if "websocket" in wanted:
             sections.append(sockets.section(running, port, options.seconds))
     return sections

@@ -11,7 +11,8 @@ from typing import Any
 
 @dataclass
 class Cell:
-    """One system under one load. `run()` measures it once; it returns rate, p50 and p99 (microseconds)."""
+    """One system under one load. `run()` measures it once; it returns rate, p50 and p99 (microseconds), and perhaps
+    `cpu`, the server's microseconds of CPU for a request."""
 
     load: str
     system: str
@@ -52,6 +53,15 @@ class Section:
             return None
         pairs = zip(ours.taken, cell.taken, strict=False)
         ratios = [mine["rate"] / other["rate"] for mine, other in pairs if other["rate"]]
+        return statistics.median(ratios) if ratios else None
+
+    def saving(self, cell: Cell) -> float | None:
+        """The cell's CPU for a request divided by ours: what the ratio would be on a machine that does nothing else."""
+        ours = next((one for one in self.of(cell.load) if one.system == self.ours), None)
+        if ours is None or cell is ours:
+            return None
+        pairs = zip(ours.taken, cell.taken, strict=False)
+        ratios = [other["cpu"] / mine["cpu"] for mine, other in pairs if mine.get("cpu") and other.get("cpu")]
         return statistics.median(ratios) if ratios else None
 
 

@@ -115,6 +115,10 @@ class Running(Closing):
             raise Trouble(f"{name} is not ready:\n{log.read_text(errors='replace')[-2000:]}") from None
         return process
 
+    def group(self, name: str) -> int:
+        """The process group of a server that was started under this name."""
+        return next(process.pid for started, process in self._started if started == name)
+
     def start_redis(self) -> None:
         """A private server without persistence."""
         self.redis_port = free_port()

@@ -66,11 +66,20 @@ def as_markdown(sections: list[Section]) -> str:
         if section.trouble:
             lines += [section.trouble, ""]
             continue
-        lines += [section.note, "", "| load | system | per second | lowest to highest | p50 | p99 | ours to it |"]
-        lines += ["|---|---|---|---|---|---|---|"]
+        more = (" CPU for one | ours to it, by CPU |", "---|---|") if _has_cpu(section) else ("", "")
+        lines += [
+            section.note,
+            "",
+            f"| load | system | per second | lowest to highest | p50 | p99 | ours to it |{more[0]}",
+        ]
+        lines += [f"|---|---|---|---|---|---|---|{more[1]}"]
         lines += [_row(section, load, number) for load in section.loads() for number in range(len(section.of(load)))]
         lines += [""]
     return "\n".join(lines)
+
+
+def _has_cpu(section: Section) -> bool:
+    return any("cpu" in one for cell in section.cells for one in cell.taken)
 
 
 def _row(section: Section, load: str, number: int) -> str:
@@ -84,7 +93,11 @@ def _row(section: Section, load: str, number: int) -> str:
     spread = f"{low:,.0f} to {high:,.0f}"
     times = f"{_time(cell.median('p50'))} | {_time(cell.median('p99'))}"
     failed = f" (failed once: {cell.trouble.splitlines()[0]})" if cell.trouble else ""
-    return f"| {first} | {cell.system}{failed} | {cell.median('rate'):,.0f} | {spread} | {times} | {against} |"
+    row = f"| {first} | {cell.system}{failed} | {cell.median('rate'):,.0f} | {spread} | {times} | {against} |"
+    if not _has_cpu(section):
+        return row
+    saving = section.saving(cell)
+    return f"{row} {cell.median('cpu'):,.1f} µs | {'' if saving is None else f'{saving:.2f} x'} |"
 
 
 def _time(microseconds: float | None) -> str:

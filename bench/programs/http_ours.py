@@ -1,9 +1,10 @@
-"""http_ours.py PORT: one JSON route and one WebSocket handler, on our server."""
+"""http_ours.py PORT: JSON routes, a large answer and one WebSocket handler, on our server."""
 
 import sys
 
 from daebus import Daebus, DaebusHttp, DaebusWebSocket, response
 
+LARGE = b"x" * 1_048_576
 app = Daebus(__name__)
 app.attach(DaebusHttp(port=int(sys.argv[1]), host="127.0.0.1"))
 app.attach(DaebusWebSocket())
@@ -12,6 +13,16 @@ app.attach(DaebusWebSocket())
 @app.route("/hello")
 def hello(req):
     return response.send({"message": "hello", "number": 42})
+
+
+@app.route("/size", methods=["POST"])
+def size(req):
+    return {"size": len(req.body)}
+
+
+@app.route("/large")
+def large(req):
+    return LARGE, 200, {"Content-Type": "text/plain"}
 
 
 @app.socket("echo")

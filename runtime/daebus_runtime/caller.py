@@ -74,7 +74,8 @@ class DaebusCaller:
     ) -> Any:
         """Call an action and return the reply's payload.
 
-        timeout: seconds, above 0; None means the caller's default. on_progress: gets the payload of each intermediate
+        timeout: seconds, above 0; None means the caller's default. In a handler with a time limit a call takes at most
+        what is left of that. on_progress: gets the payload of each intermediate
         reply, in the calling greenlet or thread. Raises RemoteError (the service's error text, with `code`),
         CallTimeout (a TimeoutError), BusUnavailable (a ConnectionError), NotPermitted (a PermissionError), BusRefused
         (the bus server's error), MessageTooLarge and InvalidArgument (ValueErrors), and TypeError for a payload without

@@ -23,7 +23,7 @@ class Trail:
 
     deadline: when its sender stops waiting, in this process's time.monotonic(). attempt: 1 for the first delivery.
     correlation: id of the message that started the chain. causation: id of the message whose handler sent this one.
-    traceparent: the W3C trace context.
+    traceparent, tracestate: the W3C trace context.
     """
 
     deadline: float | None = None
@@ -31,6 +31,7 @@ class Trail:
     correlation: Any = None
     causation: Any = None
     traceparent: str | None = None
+    tracestate: str | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -90,6 +91,11 @@ class Request:
     def traceparent(self) -> Any:
         """The W3C trace context, if the sender gave one."""
         return self.raw.get("traceparent")
+
+    @property
+    def tracestate(self) -> Any:
+        """What tracing systems add to the trace context, if the sender gave it."""
+        return self.raw.get("tracestate")
 
     def encode(self) -> bytes:
         """The bytes for PUBLISH on the service's channel."""

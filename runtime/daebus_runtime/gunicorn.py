@@ -18,6 +18,7 @@ with at_rest():
 
     patch()
 
+    import os
     from typing import Any
 
     from . import master
@@ -27,6 +28,7 @@ with at_rest():
 
 globals().update(master.SETTINGS)
 bind = master.DEFAULT_BIND
+forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "")  # gunicorn's own variable for it
 
 
 def on_starting(server: Any) -> None:

@@ -4,6 +4,7 @@
     python -m daebus_runtime.health --live       /livez: does its loop turn?
     python -m daebus_runtime.health --url URL    another address, for example a route of the service
     python -m daebus_runtime.health --post --url URL    with POST, for a route that does something, as `helm test` does
+    python -m daebus_runtime.health --insecure --url URL    with https:// and whatever certificate
 
 Prints one line. Exit code: 0 healthy, 1 not healthy or no answer within 2 s, 2 no management port is set. It runs every
 few seconds beside a service, so it uses only the standard library, without gevent.
@@ -17,13 +18,18 @@ import os
 import sys
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from . import printable
 from .errors import ConfigurationError
 from .settings import parse
 
+if TYPE_CHECKING:
+    import ssl
+
 SECONDS = 2.0
 HEALTHY, UNHEALTHY, NOT_CONFIGURED = 0, 1, 2
+PORTS = {"http": 80, "https": 443}
 EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -38,9 +44,13 @@ def management_address(environ: Mapping[str, str] | None = None) -> tuple[str, i
     return EVERYWHERE.get(host, host), parse("management_port", text, "DAEBUS_MANAGEMENT_PORT")
 
 
-def ask(host: str, port: int, path: str, method: str = "GET", seconds: float = SECONDS) -> tuple[bool, str]:
+def ask(
+    host: str, port: int, path: str, method: str = "GET", seconds: float = SECONDS, tls: ssl.SSLContext | None = None
+) -> tuple[bool, str]:
     """Returns whether `path` is answered with a 2xx status, and the first line of the answer or the error."""
     connection = http.client.HTTPConnection(host, port, timeout=seconds)
+    if tls is not None:
+        connection = http.client.HTTPSConnection(host, port, timeout=seconds, context=tls)
     try:
         try:
             connection.connect()
@@ -68,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--live", action="store_true", help="ask /livez (is it alive) instead of /readyz (can it take work)"
     )
     parser.add_argument("--url", help="where to ask; default http://127.0.0.1:$DAEBUS_MANAGEMENT_PORT")
+    parser.add_argument("--insecure", action="store_true", help="do not check the certificate of an https:// URL")
     parser.add_argument("--post", action="store_true", help="send POST instead of GET; needs --url")
     options = parser.parse_args(arguments)
     if options.post and not options.url:
@@ -83,18 +94,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if options.url:
         path = urllib.parse.urlsplit(options.url).path.rstrip("/") or path
-    healthy, text = ask(*address, path, "POST" if options.post else "GET")
+    tls = _tls(options.insecure) if (options.url or "").lower().startswith("https:") else None
+    healthy, text = ask(*address, path, "POST" if options.post else "GET", tls=tls)
     return _say(HEALTHY if healthy else UNHEALTHY, f"{path}: {text}")
 
 
 def _address_of(url: str) -> tuple[str, int]:
     parts = urllib.parse.urlsplit(url)
     try:
-        if parts.scheme == "http" and parts.hostname:
-            return parts.hostname, parts.port or 80
+        if parts.scheme in PORTS and parts.hostname:
+            return parts.hostname, parts.port or PORTS[parts.scheme]
     except ValueError:
         pass
     raise ConfigurationError(f"--url: {url!r} is not http://host:port[/path]")
+
+
+def _tls(insecure: bool) -> ssl.SSLContext:
+    import ssl  # a probe of the management port needs none
+
+    context = ssl.create_default_context()
+    if insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _say(code: int, text: str) -> int:

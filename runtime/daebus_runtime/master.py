@@ -64,6 +64,7 @@ SETTINGS: dict[str, Any] = {
     "control_socket_disable": True,  # its path is per user, so a second gunicorn would take it over silently
     # For the heartbeat file; also works with a read-only root file system.
     "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,
+    "forwarded_allow_ips": "",  # gunicorn trusts loopback; here nobody is trusted who was not named
     "timeout": 60,
     "keepalive": 75,
 }

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from . import keys
-from .errors import RegistrationError
+from .errors import ConfigurationError, RegistrationError
 from .schedule import make_times
-from .settings import UNSET, given
+from .settings import UNSET, given, parse
 
 F = TypeVar("F", bound=Callable[..., Any])
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -72,6 +72,7 @@ class Route(Declared):
     path: str
     methods: tuple[str, ...]
     blocking: bool = False
+    timeout: float | None = None
 
     @property
     def keys(self) -> list[tuple[str, ...]]:
@@ -227,6 +228,14 @@ def _check_methods(methods: Iterable[str] | None) -> tuple[str, ...]:
     return upper
 
 
+def _check_timeout(timeout: object) -> float:
+    try:
+        seconds: float = parse("request_seconds", timeout, "timeout")
+    except ConfigurationError as error:
+        raise RegistrationError(f"a route's {error}") from None
+    return seconds
+
+
 class Declarations:
     """The decorators. Each returns the function unchanged, and raises RegistrationError if it cannot work."""
 
@@ -256,11 +265,14 @@ class Declarations:
             raise RegistrationError(str(error)) from None
         return self._declare(lambda function: Listener(function, channel, blocking))
 
-    def route(self, path: str, methods: Iterable[str] | None = None, *, blocking: bool = False) -> Callable[[F], F]:
+    def route(
+        self, path: str, methods: Iterable[str] | None = None, *, blocking: bool = False, timeout: float | None = None
+    ) -> Callable[[F], F]:
         """Answer HTTP requests: the handler gets `(request, **parameters)`; `<name>` in the path is a parameter. The
-        default method is GET."""
+        default method is GET. `timeout`: seconds for the handler instead of `DAEBUS_REQUEST_SECONDS`; 0 is no limit."""
         path, verbs = _check_path(path), _check_methods(methods)
-        return self._declare(lambda function: Route(function, path, verbs, blocking))
+        seconds = None if timeout is None else _check_timeout(timeout)
+        return self._declare(lambda function: Route(function, path, verbs, blocking, seconds))
 
     def socket(self, type: str = UNSET, *, blocking: bool = False, message_type: str = UNSET) -> Callable[[F], F]:
         """Answer WebSocket messages of a type: the handler gets `(data, client_id)`; its result is sent back.

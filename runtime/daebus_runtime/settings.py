@@ -8,10 +8,8 @@ never appear in an error text or a `repr`.
 from __future__ import annotations
 
 import dataclasses
-import decimal
 import difflib
 import ipaddress
-import numbers
 import os
 import re
 import urllib.parse
@@ -19,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from .errors import ConfigurationError
+from .forms import DIGITS, flag, integer, one_of, path, peers, seconds, text
 
 PREFIX = "DAEBUS_"
 DEFAULT_REDIS_PORT = 6379
@@ -51,83 +50,19 @@ def redact(url: str) -> str:
     return f"{parts.scheme}://{who}{host}{parts.path}"  # urlunsplit would drop the slashes of unix://
 
 
-_DIGITS = re.compile(r"[0-9]+")
-_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
 _NO_NAME = re.compile(r"[\s*?\[\]]")
 _NO_HOST = re.compile(r"[\s/@\[\]*?#\\,;]")
 
 
-def _text(value: Any) -> str:
-    """A setting's text without surrounding white space. ValueError if it has characters that are not printable."""
-    if not isinstance(value, str):
-        raise ValueError
-    stripped = value.strip()
-    if not stripped or not stripped.isprintable():
-        raise ValueError
-    return stripped
-
-
-def integer(least: int, most: int) -> Callable[[Any], int]:
-    """Reads whole numbers from `least` to `most`; ValueError for anything else."""
-
-    def parse(value: Any) -> int:
-        if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-            number = int(value)
-        elif _DIGITS.fullmatch(text := _text(value)):
-            number = int(text)
-        else:
-            raise ValueError
-        if not least <= number <= most:
-            raise ValueError
-        return number
-
-    return parse
-
-
-def seconds(least: float, most: float) -> Callable[[Any], float]:
-    """Reads numbers from `least` to `most`, with or without a decimal point; ValueError for anything else."""
-
-    def parse(value: Any) -> float:
-        if isinstance(value, (numbers.Real, decimal.Decimal)) and not isinstance(value, bool):
-            number = float(value)
-        elif _DECIMAL.fullmatch(text := _text(value)):
-            number = float(text)
-        else:
-            raise ValueError
-        if not least <= number <= most:  # also refuses nan
-            raise ValueError
-        return number
-
-    return parse
-
-
-def _one_of(*words: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        if (word := _text(value).lower()) not in words:
-            raise ValueError
-        return word
-
-    return parse
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, int) and value in (0, 1):
-        return bool(value)
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if (word := _text(value).lower()) not in words:
-        raise ValueError
-    return words[word]
-
-
 def _service(value: Any) -> str:
-    name = _text(value)
+    name = text(value)
     if len(name) > 128 or _NO_NAME.search(name):
         raise ValueError
     return name
 
 
 def _host(value: Any) -> str:
-    host = _text(value)
+    host = text(value)
     if ":" in host:
         ipaddress.IPv6Address(host)  # otherwise it could be a host with a port
     if len(host) > 255 or _NO_HOST.search(host):
@@ -145,7 +80,7 @@ class Server(NamedTuple):
 def _redis_url(value: Any) -> str:
     if isinstance(value, Server):
         return redis_url_of(*value)
-    url = _text(value)
+    url = text(value)
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("redis", "rediss", "unix") or " " in url:
         raise ValueError
@@ -160,7 +95,7 @@ def _redis_url(value: Any) -> str:
         if not parts.hostname or (parts.port is not None and not 0 < parts.port < 65536):
             raise ValueError
         database = parts.path.strip("/")
-        if database and not _DIGITS.fullmatch(database):
+        if database and not DIGITS.fullmatch(database):
             raise ValueError
     return parts.scheme + url[len(parts.scheme) :]  # redis-py accepts only a lower-case scheme
 
@@ -173,6 +108,7 @@ def setting(default: Any, parse: Callable[[Any], Any], form: str, about: str, *,
 
 NAME = "a name of 1 to 128 printable characters without white space or wildcards (* ? [ ])"
 HOST = "an address: a host name, IPv4 or IPv6, without a port"
+FILE = "the path of a file in PEM form"
 PORT = integer(0, 65535)
 BYTES = integer(1024, 512 * 1024 * 1024)  # Redis refuses a bulk string above 512 MiB
 MIB = 1024 * 1024
@@ -191,7 +127,7 @@ class Settings:
         secret=True,
     )
     embedded: str = setting(
-        "auto", _one_of("auto", "always", "never"), "auto, always or never", "whether to start a Redis of its own"
+        "auto", one_of("auto", "always", "never"), "auto, always or never", "whether to start a Redis of its own"
     )
     http_host: str = setting("0.0.0.0", _host, HOST, "the address that HTTP and WebSocket listen on")
     http_port: int = setting(8080, PORT, "a port number, 0 to 65535", "the HTTP port; 0 takes a free one")
@@ -203,11 +139,11 @@ class Settings:
         None, PORT, "a port number, 0 to 65535", "/livez, /readyz and /metrics; off unless set"
     )
     log_format: str = setting(
-        "auto", _one_of("auto", "text", "json"), "auto, text or json", "auto is text on a terminal, else JSON lines"
+        "auto", one_of("auto", "text", "json"), "auto, text or json", "auto is text on a terminal, else JSON lines"
     )
     log_level: str = setting(
         "info",
-        _one_of("debug", "info", "warning", "error"),
+        one_of("debug", "info", "warning", "error"),
         "debug, info, warning or error",
         "the least severe record that is written",
     )
@@ -216,6 +152,45 @@ class Settings:
         MIB, BYTES, "bytes, 1024 to 512 MiB", "the largest WebSocket message from a client"
     )
     http_body_limit: int = setting(10 * MIB, BYTES, "bytes, 1024 to 512 MiB", "the largest HTTP request body")
+    request_seconds: float = setting(
+        0.0,
+        seconds(0, 86_400),
+        "seconds, 0 to 86400",
+        "how long the handler of an HTTP request may take before 504; 0 is no limit",
+    )
+    forwarded_allow: tuple[str, ...] | None = setting(
+        None,
+        peers,
+        "addresses and networks (10.1.2.3, 10.42.0.0/16, fd00::/8) with commas between, `unix`, `*`, or none",
+        "the proxies whose word about their clients counts, see [Behind a proxy](http-port.md#behind-a-proxy)",
+    )
+    proxy_protocol: str = setting(
+        "off",
+        one_of("off", "v1", "v2", "auto"),
+        "off, v1, v2 or auto",
+        "whether the proxies of DAEBUS_FORWARDED_ALLOW send a PROXY header first; auto takes either version",
+    )
+    tls_cert: str | None = setting(
+        None, path, FILE, "certificate of the HTTP port and of WebSockets, with its chain; see [TLS](http-port.md#tls)"
+    )
+    tls_key: str | None = setting(None, path, FILE, "the certificate's key")
+    tls_key_password_file: str | None = setting(None, path, "the path of a file", "holds the key's password")
+    tls_client_ca: str | None = setting(None, path, FILE, "clients need a certificate that was issued by one of these")
+    access_log: str = setting(
+        "off",
+        one_of("off", "json", "combined"),
+        "off, json or combined",
+        "the form of the access log on stdout, see [Access log](http-port.md#access-log)",
+    )
+    max_requests: int = setting(
+        0,
+        integer(0, 10**12),
+        "a number, 0 to 1,000,000,000,000",
+        "after so many HTTP requests the [worker is replaced](http-port.md#replaced-workers); 0 is never",
+    )
+    max_requests_jitter: int = setting(
+        0, integer(0, 10**12), "a number, 0 to 1,000,000,000,000", "by how many requests more, at most, by chance"
+    )
     connection_limit: int = setting(
         10_000,
         integer(10, 1_000_000),
@@ -243,7 +218,7 @@ class Settings:
         "seconds, 0.05 to 3600",
         "a handler that holds the loop for longer is named in the log",
     )
-    debug: bool = setting(False, _flag, "true or false", "errors' texts go to clients, verbose logs")
+    debug: bool = setting(False, flag, "true or false", "errors' texts go to clients, verbose logs")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """The gunicorn worker of a service: starts the Runner, serves until it must stop, and drains within a time limit.
 
 Start: second port (if any) → Runner → accept. If the start fails, gunicorn ends with one line and an exit code above 0.
-Stop, on SIGTERM, SIGINT, SIGQUIT and when the master has died:
+Stop, on SIGTERM, SIGINT, SIGQUIT, when the master has died, and after DAEBUS_MAX_REQUESTS:
 
-    at once       no new connections; idle connections are closed; WebSockets are sent 1001
-    within 0.5 s  clients that do not answer the 1001, or whose header is unfinished, are cut
+    at once       no new connections; WebSockets are sent 1001; every HTTP answer has `Connection: close`
+    within 0.5 s  clients that do not answer the 1001, that send no request, or half a header, are cut
     until DAEBUS_DRAIN_SECONDS (SIGINT, SIGQUIT: QUICK_SECONDS)
                   current requests and socket messages finish; then their connections are cut
     then          Runner.finish: messages, tasks, threads, on_stop hooks, the bus
@@ -26,7 +26,6 @@ from gevent import get_hub
 from gevent.event import Event
 from gevent.pool import Pool
 from gunicorn.http.wsgi import base_environ
-from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import VERSION, GeventPyWSGIWorker
 
 from . import signals
@@ -36,7 +35,8 @@ from .errors import ConfigurationError
 from .logs import runtime_logger
 from .runner import END_SECONDS, Prepared, Runner
 from .servers.http.application import WEBSOCKET_ONLY
-from .servers.http.connection import HttpConnection
+from .servers.http.front import Front
+from .servers.http.served import Served
 from .servers.http.server import Server
 from .servers.ports import open_listener, ports_of
 from .settings import authority
@@ -52,13 +52,12 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     """`worker_class` of the configuration in master.py. Each service has one worker."""
 
     server_class = Server
-    wsgi_handler = HttpConnection
     alive: bool
     prepared: Prepared
     """Set by the master before the fork."""
 
     def run(self) -> None:
-        self._quick = False
+        self._quick = self._replaced = False
         self._wake = Event()
         self._watch_signals()
         if not self.alive:
@@ -79,6 +78,8 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         runner = Runner(app, self.prepared)
         settings = runner.settings
         pool = Pool(settings.connection_limit)
+        self._front = Front(settings, self.cfg)
+        self._served = Served(settings, self.cfg, self.log, self._replace)
         servers = [self._server(listener, pool) for listener in self.sockets]
         ports = ports_of(runner.running)
         if ports.websocket is not None:
@@ -95,6 +96,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         self.booted = True
         while self.alive:
             self.notify()
+            self._front.look()
             self._wake.wait(TICK_SECONDS)
         self._drain(app, runner, servers, pool)
 
@@ -102,24 +104,26 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         listener.setblocking(1)
         environ = base_environ(self.cfg)
         environ.update({"wsgi.multithread": True, "SERVER_SOFTWARE": VERSION, WEBSOCKET_ONLY: websocket_only})
-        tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+        environ["wsgi.url_scheme"] = "https" if self._front.tls is not None else "http"
         return Server(
             listener,
             application=self.wsgi,
             spawn=pool,
             log=self.log,
-            handler_class=self.wsgi_handler,
+            handler_class=self._front.connection,
             environ=environ,
-            **tls,
+            trust=self._front.trust,
+            preface=self._front.preface,
+            served=self._served.watch,
         )
 
     def _addresses(self, app: Application, main: Server, websocket: Server) -> dict[str, str]:
         """The addresses for the first log lines."""
-        addresses = {}
+        addresses, s = {}, "s" if self._front.tls is not None else ""
         if app.http is not None:
-            addresses["HTTP"] = f"http://{_where(main)}"
+            addresses["HTTP"] = f"http{s}://{_where(main)}"
         if app.websocket is not None:
-            addresses["WebSocket"] = f"ws://{_where(websocket)}"
+            addresses["WebSocket"] = f"ws{s}://{_where(websocket)}"
         return addresses
 
     # --- the end --------------------------------------------------------------------------------------------------
@@ -127,7 +131,8 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         cutoff, seconds = Cutoff(), runner.settings.drain_seconds
         cutoff.arm(seconds + CUT_SECONDS + END_SECONDS)
         deadline = time.monotonic() + seconds
-        runner.begin_drain()
+        if not self._replaced:
+            runner.begin_drain()  # else the bus is served, and the service ready, until the last answer
         for server in servers:
             server.drain()
         if app.websocket is not None:
@@ -142,8 +147,16 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             runtime_logger.warning("%d connections did not end within DAEBUS_DRAIN_SECONDS and are cut", len(pool))
             pool.kill(block=True, timeout=CUT_SECONDS)
         self.notify()
+        self._served.flush()
         runner.finish(deadline, cutoff)
         gc.freeze()  # otherwise the last garbage collection would take longer than all of the above
+
+    def _replace(self) -> None:
+        """Called after the last of `max_requests`: end like on SIGTERM. The master then starts another worker."""
+        if self.alive:
+            runtime_logger.info("the worker has served its number of requests, and is replaced")
+            self._replaced, self.alive = True, False
+            self._wake.set()
 
     def notify(self) -> None:
         """Send the heartbeat to the master, and notice if the master has died."""

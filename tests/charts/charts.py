@@ -25,6 +25,8 @@ SERVICE_MODES: dict[str, dict[str, Any]] = {
     "shared, its Secret": {**SHARED, "replicaCount": 3},
     "shared, an address": {"bus": {"mode": "shared", "shared": {"url": "redis://bus.other:6379/1"}}},
     "shared, no test": {**SHARED, "port": 0, "test": {"action": "", "payload": None, "route": ""}},
+    "with TLS": {"tls": {"existingSecret": "shop-tls"}},
+    "with certificates of clients": {"tls": {"existingSecret": "shop-tls", "clientCASecret": "clients"}},
     "everything set": {
         "nameOverride": "second",
         "image": {"digest": DIGEST, "pullPolicy": "Always", "pullSecrets": ["registry", "other.registry"]},

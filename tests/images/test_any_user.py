@@ -47,6 +47,7 @@ def test_its_own_user_is_in_the_list_of_users(service: Generated) -> None:
     assert docker("run", "--rm", service.base, "python", "-c", look) == "daebus daebus"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("user", [OWN, CHOSEN])
 def test_a_service_is_ready_soon(
     service: Generated, run_as: Callable[[str, str], Container], user: str, measured: Callable[[str], None]

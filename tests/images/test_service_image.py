@@ -104,6 +104,7 @@ def test_the_engine_reports_it_healthy(service: Generated, start: Callable[..., 
     wait_until(lambda: container.state()["Health"]["Status"] == "healthy", 60, container.said)
 
 
+@pytest.mark.alone
 def test_it_is_ready_in_three_seconds_and_ends_in_two(
     service: Generated, start: Callable[..., Container], measured: Callable[[str], None]
 ) -> None:

@@ -13,6 +13,7 @@ PACKAGE = Path(daebus_runtime.__file__).parent
 ROOMS = (
     {
         "errors",
+        "forms",
         "settings",
         "keys",
         "metrics",

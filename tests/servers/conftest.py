@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket
 
+from tests.servers.raw import SECURED
+from tests.support.bystander import TLS_CA, TLS_PORTS
 from tests.support.ports import free_port
 from tests.support.process import ServiceProcess
+from tests.support.tls import Authority
 
 
 class Service:
@@ -40,6 +43,16 @@ def app() -> Daebus:
     return app
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module with a PROGRAM runs over HTTPS too: in each run if it says `HTTPS = True`, never if it says False, else
+    in the long ones."""
+    https = getattr(metafunc.module, "HTTPS", None)
+    if "service" in metafunc.fixturenames and hasattr(metafunc.module, "PROGRAM") and https is not False:
+        marks = [] if https else [pytest.mark.long]
+        kinds = ["http", pytest.param("https", marks=marks)]
+        metafunc.parametrize("service", kinds, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The module's PROGRAM, running; `ENVIRONMENT` adds settings. It must end with code 0 on SIGTERM."""
@@ -48,6 +61,14 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     environment |= getattr(request.module, "ENVIRONMENT", {})
     folder: Path = tmp_path_factory.mktemp(request.module.__name__.rpartition(".")[2])
     assert not [name for name in os.environ if name.startswith("DAEBUS_HTTP")]
+    if getattr(request, "param", "http") == "https":
+        authority = Authority(folder)
+        environment |= authority.environment
+        ports = {port, int(environment.get("DAEBUS_WEBSOCKET_PORT", port))}
+        SECURED.update(dict.fromkeys(ports, authority.client()))
+        os.environ[TLS_PORTS], os.environ[TLS_CA] = " ".join(map(str, ports)), str(authority.ca_file)
     with ServiceProcess(request.module.PROGRAM, directory=folder, env=environment) as process:
         yield started(process, port)
         assert process.terminate() == 0, process.output
+    SECURED.clear()
+    os.environ.pop(TLS_PORTS, None)

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import socket
+import ssl
 import struct
 import time
 from typing import Any
@@ -14,6 +15,14 @@ from tests.support.closing import Closing
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 TIMEOUT = 10.0
+SECURED: dict[int, ssl.SSLContext] = {}
+"""Ports that speak TLS, and how a client of theirs does."""
+
+
+def secured(plain: socket.socket, port: int) -> socket.socket:
+    """The same connection, after the TLS handshake if the port needs one."""
+    context = SECURED.get(port)
+    return plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
 
 
 class Answer:
@@ -34,7 +43,7 @@ class RawConnection(Closing):
     """One TCP connection to a port on loopback."""
 
     def __init__(self, port: int, timeout: float = TIMEOUT) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self.socket = secured(socket.create_connection(("127.0.0.1", port), timeout=timeout), port)
         self._buffer = b""
 
     # bytes
@@ -43,7 +52,9 @@ class RawConnection(Closing):
         self.socket.sendall(data.encode() if isinstance(data, str) else data)
 
     def end_sending(self) -> None:
-        self.socket.shutdown(socket.SHUT_WR)
+        # Not the method of a TLS socket, which could not read any more.
+        end: Any = super(ssl.SSLSocket, self.socket) if isinstance(self.socket, ssl.SSLSocket) else self.socket
+        end.shutdown(socket.SHUT_WR)
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes; EOFError when the connection ends earlier."""

@@ -156,6 +156,42 @@ def test_a_request_that_arrived_before_the_signal_is_answered(start: Start) -> N
 
 
 @pytest.mark.alone
+def test_an_idle_client_may_send_one_more_request_and_is_told_to_leave(start: Start) -> None:
+    service = start()
+    connections, fresh = [idle(service) for _ in range(5)], RawConnection(service.port)
+    service.process.signal(signal.SIGTERM)
+    service.process.wait_line("draining")
+    for connection in (*connections, fresh):
+        connection.request("GET", "/now")
+    for connection in (*connections, fresh):
+        answer = connection.answer()
+        assert (answer.json, answer.headers["connection"]) == ("now", "close")
+        assert connection.ended
+    assert service.process.wait() == 0
+
+
+def test_busy_keep_alive_clients_lose_no_request(start: Start) -> None:
+    service = start()
+    served = [0] * 20
+
+    def client(number: int) -> str:
+        with RawConnection(service.port) as connection:
+            while True:
+                answer = connection.ask("GET", "/now")
+                assert answer.status == 200
+                served[number] += 1
+                if "connection" in answer.headers:
+                    return answer.headers["connection"]
+                gevent.sleep(0.01 * number)
+
+    clients = [gevent.spawn(client, number) for number in range(20)]
+    wait_until(lambda: min(served) > 1)
+    service.process.signal(signal.SIGTERM)
+    assert [one.get(timeout=10) for one in clients] == ["close"] * 20
+    assert service.process.wait() == 0
+
+
+@pytest.mark.alone
 def test_work_beyond_the_drain_limit_is_cut_off_and_the_stop_hook_still_runs(start: Start) -> None:
     service = start(DAEBUS_DRAIN_SECONDS="1")
     connection = in_flight(service, 60)

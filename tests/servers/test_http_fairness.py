@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers.conftest import Service
-from tests.servers.raw import RawConnection, ask
+from tests.servers.raw import RawConnection, ask, secured
 from tests.support.bystanders import Bystanders
 from tests.support.waiting import wait_until
 
@@ -75,7 +75,10 @@ def flooding(port: int, *floods: bytes) -> Iterator[list[int]]:
 
     def client(number: int) -> None:
         while not over.is_set():
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            with (
+                contextlib.suppress(OSError),
+                secured(socket.create_connection(("127.0.0.1", port), timeout=5), port) as connection,
+            ):
                 sender = threading.Thread(target=send, args=(connection, floods[number]))
                 sender.start()
                 with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ from tests.servers.raw import RawConnection, handshake_fields
 from tests.support.ports import free_port
 
 WEBSOCKET_PORT = free_port()
+HTTPS = True
 PROGRAM = """
     from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket, request
 

@@ -73,9 +73,8 @@ def test_a_responder_that_reads_the_body_itself_gets_an_untouched_reader() -> No
 
     (route,) = app.registry.all(Route)
     environ = falcon.testing.create_environ(method="POST", headers={"Content-Length": "10"})
-    req, resp = falcon.Request({**environ, "wsgi.input": body}), falcon.Response()
-    Responder(app.running(), route, "POST", {}, take)(req, resp)
-    assert (places, body.tell(), resp.data) == ([0], 4, b'"0123"')
+    answer = Responder(app.running(), route, "POST", {}, take)({**environ, "wsgi.input": body}, "/x", {})
+    assert (places, body.tell(), answer.body) == ([0], 4, b'"0123"')
 
 
 def test_the_payload_is_the_query_of_a_get_and_the_body_of_the_rest() -> None:

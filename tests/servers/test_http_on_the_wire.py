@@ -10,6 +10,7 @@ import pytest
 from tests.servers.conftest import Service
 from tests.servers.raw import RawConnection, ask
 
+HTTPS = True
 PROGRAM = """
     from daebus_runtime import Daebus, DaebusHttp
     from daebus_runtime.servers.http import clock
@@ -251,9 +252,9 @@ def test_100_continue_is_sent_only_for_a_body_that_is_wanted(service: Service) -
         (["Content-Length: +2"], 400),
         (["Content-Length: -2"], 400),
         (["Content-Length: 0x2"], 400),
-        (["Transfer-Encoding: gzip"], 501),
+        (["Transfer-Encoding: gzip"], 400),
         (["Transfer-Encoding: gzip, chunked"], 501),
-        (["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"], 501),
+        (["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"], 400),
         (["Expect: a-miracle", "Content-Length: 2"], 417),
         (["Host: localhost"], 400),
         (["Host: other"], 400),
@@ -386,7 +387,7 @@ def test_bytes_arrive_unchanged(service: Service) -> None:
     assert (answer.body, answer.headers["content-type"]) == (bytes(range(256)), "image/x")
 
 
-@pytest.mark.parametrize("method", ["DELETE", "PROPFIND", "TRACE", "CONNECT", "FOO"])
+@pytest.mark.parametrize("method", ["DELETE", "PROPFIND", "TRACE", "FOO"])
 def test_any_other_method_is_405_with_the_allowed_ones(service: Service, method: str) -> None:
     answer = ask(service.port, method, "/runs")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")

@@ -14,6 +14,7 @@ from tests.servers.raw import BINARY, CLOSE, PING, PONG, TEXT, RawConnection, Ra
 from tests.servers.raw import handshake_fields as fields
 from tests.support.waiting import wait_until
 
+HTTPS = True
 PROGRAM = """
     from daebus_runtime import Daebus, DaebusHttp, DaebusWebSocket, request
 

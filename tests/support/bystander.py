@@ -23,6 +23,15 @@ from urllib.parse import unquote, urlsplit
 from tests.support.processors import Waits, listeners
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
+TLS_PORTS, TLS_CA = "BYSTANDER_TLS_PORTS", "BYSTANDER_TLS_CA"
+"""Variables: the ports that speak TLS, with spaces between, and the file with the certificate of their authority."""
+
+
+def _secured(plain: socket.socket) -> socket.socket:
+    import ssl
+
+    context = ssl.create_default_context(cafile=os.environ[TLS_CA])
+    return context.wrap_socket(plain, server_hostname="localhost")
 
 
 class Connection:
@@ -36,6 +45,8 @@ class Connection:
         else:
             self.socket = socket.create_connection(address, timeout=timeout)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if str(address[1]) in os.environ.get(TLS_PORTS, "").split():
+                self.socket = _secured(self.socket)
         self._stream = self.socket.makefile("rb")
 
     def send(self, data: bytes) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import http.server
 import os
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from daebus_runtime import health
 from daebus_runtime.metrics import Metrics
 from daebus_runtime.servers.management import Management
 from daebus_runtime.servers.ports import open_listener
+
+from tests.support.tls import Authority
 
 
 @pytest.fixture
@@ -141,3 +145,29 @@ def test_it_is_quick_to_start_and_loads_no_gevent() -> None:
 def test_it_asks_where_the_service_listens(host: str, asked: str) -> None:
     environ = {"DAEBUS_MANAGEMENT_PORT": "9000", "DAEBUS_MANAGEMENT_HOST": host}
     assert health.management_address(environ) == (asked, 9000)
+
+
+def test_a_url_may_be_https(tmp_path: Path) -> None:
+    authority, server = Authority(tmp_path), http.server.HTTPServer(("127.0.0.1", 0), _Fine)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.cert, authority.key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"https://127.0.0.1:{server.server_port}/fine"
+    try:
+        assert run("--url", url)[0] == 1
+        assert run("--url", url, SSL_CERT_FILE=str(authority.ca_file)) == (0, "/fine: 200 fine")
+        assert run("--insecure", "--url", url) == (0, "/fine: 200 fine")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Fine(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"fine")
+
+    def log_message(self, *args: object) -> None:
+        pass

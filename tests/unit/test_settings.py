@@ -12,6 +12,7 @@ import pytest
 from daebus_runtime import DaebusCaller
 from daebus_runtime.errors import ConfigurationError
 from daebus_runtime.settings import (
+    FILE,
     HOST,
     NAME,
     UNSET,
@@ -27,6 +28,7 @@ from daebus_runtime.settings import (
 
 PORT_FORM = "a port number, 0 to 65535"
 SECONDS_FORM = "seconds, 0 to 3600"
+PEERS = "addresses and networks (10.1.2.3, 10.42.0.0/16, fd00::/8) with commas between, `unix`, `*`, or none"
 
 
 def test_without_anything_every_setting_has_its_default() -> None:
@@ -42,6 +44,7 @@ def test_each_field_is_read_from_the_variable_of_its_name() -> None:
         "management_host": "::1",
     }
     texts |= {"log_format": "json", "log_level": "error", "debug": "yes"}
+    texts |= {"forwarded_allow": "10.0.0.0/8", "proxy_protocol": "v2", "access_log": "json"}
     for field in dataclasses.fields(Settings):
         text = texts.get(field.name, "2048")
         loaded = load(environ={f"DAEBUS_{field.name.upper()}": text}).settings
@@ -117,12 +120,40 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("DAEBUS_SERVICE", "a\x1b[2J", NAME),
         ("DAEBUS_SERVICE", "a\u200bb", NAME),
         ("DAEBUS_SERVICE", "a\udcffb", NAME),
+        ("DAEBUS_PROXY_PROTOCOL", "v3", "off, v1, v2 or auto"),
+        ("DAEBUS_ACCESS_LOG", "/var/log/x", "off, json or combined"),
+        ("DAEBUS_TLS_CERT", " ", FILE),
+        *(
+            ("DAEBUS_FORWARDED_ALLOW", value, PEERS)
+            for value in (
+                "proxy",
+                "10.1.2.3/8",
+                "10.0.0.0/33",
+                "10.0.0.1,",
+                "none,10.0.0.1",
+                "10.0.0.1 10.0.0.2",
+                "::g",
+            )
+        ),
     ],
 )
 def test_a_bad_value_names_the_variable_the_value_and_the_form(variable: str, value: str, form: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(environ={variable: value})
     assert str(caught.value) == f"{variable}: {value!r} is not {form}"
+
+
+@pytest.mark.parametrize(
+    ("text", "peers"),
+    [
+        ("none", None),
+        ("10.0.0.1", ("10.0.0.1",)),
+        (" 10.0.0.0/8 ,fd00::/8,  unix", ("10.0.0.0/8", "fd00::/8", "unix")),
+        ("*", ("*",)),
+    ],
+)
+def test_peers(text: str, peers: tuple[str, ...] | None) -> None:
+    assert load(environ={"DAEBUS_FORWARDED_ALLOW": text}).settings.forwarded_allow == peers
 
 
 def test_a_bad_argument_is_named_as_one() -> None:

@@ -12,6 +12,12 @@
 {{- if and .test.route (not .port) -}}
 {{- fail "test.route needs HTTP, and port is 0: set port, or leave test.route empty." -}}
 {{- end -}}
+{{- if and (default dict .tls).existingSecret (not .port) -}}
+{{- fail "tls.existingSecret is for the port of HTTP and WebSockets, and port is 0: set port, or leave tls.existingSecret empty." -}}
+{{- end -}}
+{{- if and (default dict .tls).clientCASecret (not (default dict .tls).existingSecret) -}}
+{{- fail "tls.clientCASecret asks clients for certificates, which needs TLS: set tls.existingSecret, or leave tls.clientCASecret empty." -}}
+{{- end -}}
 {{- if and .test.payload (not .test.action) -}}
 {{- fail "test.payload is for test.action, which is empty: set test.action, or leave out test.payload." -}}
 {{- end -}}
@@ -163,6 +169,12 @@
   "DAEBUS_WEBSOCKET_PORT" "HTTP and WebSocket share the value port here"
   "DAEBUS_MANAGEMENT_PORT" "it is 9000, which the probes and the Service rely on"
   "DAEBUS_DRAIN_SECONDS" "set drainSeconds instead, and the grace period follows" -}}
+{{- if (default dict .tls).existingSecret -}}
+{{- $cures = merge $cures (dict "DAEBUS_TLS_CERT" "tls.existingSecret has it" "DAEBUS_TLS_KEY" "tls.existingSecret has it") -}}
+{{- end -}}
+{{- if (default dict .tls).clientCASecret -}}
+{{- $cures = merge $cures (dict "DAEBUS_TLS_CLIENT_CA" "tls.clientCASecret has it") -}}
+{{- end -}}
 {{- range $name, $_ := .config -}}
 {{- with get $cures $name -}}
 {{- fail (printf "config.%s would be ignored, because the chart sets that variable itself: %s." $name .) -}}

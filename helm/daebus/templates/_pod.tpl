@@ -135,7 +135,7 @@ automountServiceAccountToken: {{ default false $account.automount }}
 {{- end -}}
 {{- end -}}
 {{- range $path := list "extraEnv" "extraVolumes" "extraContainers" "extraInitContainers" -}}
-{{- $taken := get (dict "extraVolumes" (list "tmp" "bus" "config" "data") "extraContainers" (list "service" "bus" "server") "extraInitContainers" (list "service" "bus" "server")) $path | default list -}}
+{{- $taken := get (dict "extraVolumes" (list "tmp" "bus" "config" "data" "tls" "tls-client-ca") "extraContainers" (list "service" "bus" "server") "extraInitContainers" (list "service" "bus" "server")) $path | default list -}}
 {{- range index $values $path -}}
 {{- if has .name $taken -}}
 {{- fail (printf "%s: the name %q is there already: choose another one." $path .name) -}}

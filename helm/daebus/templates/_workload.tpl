@@ -53,6 +53,11 @@ spec:
             medium: Memory
             sizeLimit: 1Mi
         {{- end }}
+        {{- range $name, $secret := include "daebus.tls" . | fromJson }}
+        - name: {{ $name }}
+          secret:
+            secretName: {{ $secret | quote }}
+        {{- end }}
         {{- with .Values.extraVolumes }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -99,6 +104,7 @@ spec:
     - name: DAEBUS_DRAIN_SECONDS
       value: {{ int .Values.drainSeconds | quote }}
     {{- with include "daebus.portEnv" . | trim }}{{ nindent 4 . }}{{ end }}
+    {{- with include "daebus.tlsEnv" . | trim }}{{ nindent 4 . }}{{ end }}
     {{- with include "daebus.extraEnv" . | trim }}{{ nindent 4 . }}{{ end }}
   {{- if or .Values.config .Values.secrets .Values.extraEnvFrom }}
   envFrom:
@@ -144,9 +150,40 @@ spec:
     - name: bus
       mountPath: /run/bus
     {{- end }}
+    {{- /* Whole folders, because a single file would not follow the Secret. */ -}}
+    {{- range $name, $_ := include "daebus.tls" . | fromJson }}
+    - name: {{ $name }}
+      mountPath: /run/{{ $name }}
+      readOnly: true
+    {{- end }}
     {{- with .Values.extraVolumeMounts }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end -}}
+
+{{- /* The Secrets of the port's TLS by the name of their volumes, as JSON. */ -}}
+{{- define "daebus.tls" -}}
+{{- $found := dict -}}
+{{- with (default dict .Values.tls).existingSecret -}}{{- $_ := set $found "tls" . -}}{{- end -}}
+{{- with (default dict .Values.tls).clientCASecret -}}{{- $_ := set $found "tls-client-ca" . -}}{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
+{{- define "daebus.scheme" -}}
+{{- ternary "https" "http" (ne "" (default "" (default dict .Values.tls).existingSecret)) -}}
+{{- end -}}
+
+{{- define "daebus.tlsEnv" -}}
+{{- if (default dict .Values.tls).existingSecret }}
+- name: DAEBUS_TLS_CERT
+  value: /run/tls/tls.crt
+- name: DAEBUS_TLS_KEY
+  value: /run/tls/tls.key
+{{- end }}
+{{- if (default dict .Values.tls).clientCASecret }}
+- name: DAEBUS_TLS_CLIENT_CA
+  value: /run/tls-client-ca/ca.crt
+{{- end }}
 {{- end -}}
 
 {{- /* The one port of HTTP and WebSockets, together or alone, on both address families. Other hosts in `config` or
@@ -253,7 +290,7 @@ metadata:
 spec:
   {{- include "daebus.pod" . | nindent 2 }}
   restartPolicy: Never
-  {{- if and .Values.port (or $calls (not $test.route)) }}
+  {{- if and .Values.port (or $calls (not $test.route) (default dict .Values.tls).clientCASecret) }}
   initContainers:
     - name: port
       {{- include "daebus.testContainer" . | nindent 6 }}
@@ -278,14 +315,18 @@ spec:
       volumeMounts:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- else if $test.route }}
+      {{- else if and $test.route (not (default dict .Values.tls).clientCASecret) }}
       command:
         - python
         - -m
         - daebus_runtime.health
         - --post
+        {{- if (default dict .Values.tls).existingSecret }}
+        # The certificate is for the name that clients use, not for that of the Service.
+        - --insecure
+        {{- end }}
         - --url
-        - http://{{ .name }}:{{ int .Values.port }}{{ $test.route }}
+        - {{ include "daebus.scheme" . }}://{{ .name }}:{{ int .Values.port }}{{ $test.route }}
       {{- else if $inside }}
       command:
         - python
@@ -311,19 +352,26 @@ imagePullPolicy: {{ . | quote }}
 {{- with include "daebus.bounds" (dict "Values" .Values "resources" .Values.resources) | trim }}{{ nindent 0 . }}{{ end }}
 {{- end -}}
 
-{{- /* Tests that the port is served: any answer below 500 proves it, whatever the path. */ -}}
+{{- /* Tests that the port is served: any answer below 500 proves it, whatever the path, and so does the question for a
+       certificate. That of the service is for the name that clients use, so it is not checked here. */ -}}
 {{- define "daebus.askPort" -}}
 - python
 - -c
 - |
-  import sys, urllib.error, urllib.request
+  import ssl, sys, urllib.error, urllib.request
+  anyone = ssl.create_default_context()
+  anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
   try:
-      status = urllib.request.urlopen(sys.argv[1], timeout=5).status
+      status = urllib.request.urlopen(sys.argv[1], timeout=5, context=anyone).status
   except urllib.error.HTTPError as error:
       status = error.code
+  except OSError as error:
+      if "CERTIFICATE_REQUIRED" not in str(error):
+          raise
+      status = 401
   print(sys.argv[1], status)
   sys.exit(status >= 500)
-- http://{{ .name }}:{{ int .Values.port }}/
+- {{ include "daebus.scheme" . }}://{{ .name }}:{{ int .Values.port }}/
 {{- end -}}
 {{- /* All objects of a service's chart; its templates/all.yaml and templates/NOTES.txt have one line each. */ -}}
 {{- define "daebus.all" -}}
@@ -388,7 +436,7 @@ data:
 
 {{ if $port -}}
 Reach it:   kubectl port-forward -n {{ $namespace }} service/{{ $context.name }} {{ $port }}
-            then http://localhost:{{ $port }}; inside the cluster http://{{ $context.name }}:{{ $port }}
+            then {{ include "daebus.scheme" $context }}://localhost:{{ $port }}; inside the cluster {{ include "daebus.scheme" $context }}://{{ $context.name }}:{{ $port }}
 {{ else -}}
 Reach it:   over its bus only; health and metrics are at http://{{ $context.name }}:9000
 {{ end -}}

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from .. import settings
+from .. import forms
 from ..errors import BusUnavailable
 from ..services import Census, ServiceInfo
 from . import bus, output, screen, table
 
-SECONDS = output.Number(settings.seconds(0.1, 3600), "a number of seconds, 0.1 to 3600")
+SECONDS = output.Number(forms.seconds(0.1, 3600), "a number of seconds, 0.1 to 3600")
 LOOK_SECONDS = 0.5  # as in talk.py: a longer wait could miss Ctrl-C
 
 

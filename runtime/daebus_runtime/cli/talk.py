@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .. import codec, keys, settings
+from .. import codec, forms, keys, settings
 from ..caller import DaebusCaller
 from ..context.broadcasts import publish_object
 from ..transport import State
@@ -22,8 +22,8 @@ from . import bus, output
 CONFIRM_SECONDS = 5.0
 # A wait without end could miss Ctrl-C: a signal that arrives just before the thread sleeps is handled only afterwards.
 LOOK_SECONDS = 0.5
-SECONDS = output.Number(settings.seconds(0.001, 31_536_000), "a number of seconds, 0.001 to 31,536,000")
-COUNT = output.Number(settings.integer(1, 10**9), "a number, 1 to 1,000,000,000")
+SECONDS = output.Number(forms.seconds(0.001, 31_536_000), "a number of seconds, 0.001 to 31,536,000")
+COUNT = output.Number(forms.integer(1, 10**9), "a number, 1 to 1,000,000,000")
 
 
 @click.command()

@@ -3,7 +3,7 @@
     __init__.py   Context, and which one is the current one      proxies.py    `request` and `response`
     requests.py   the objects behind `request`                   broadcasts.py `broadcast`
     responses.py  the object behind `response` in an action      cache.py      `cache`
-    about.py      the fields of each log line
+    about.py      the fields of each log line                    trace.py      W3C Trace Context
 
 A context belongs to the handler's greenlet and every greenlet that it spawns: gevent passes a greenlet's
 `spawn_tree_locals` on to its children, and each message gets a new one. The OS thread of a blocking handler has the
@@ -23,6 +23,7 @@ from ..dispatch.guard import contain
 from ..envelope import Request, Trail
 from ..errors import OutsideHandler
 from ..transport import Transport
+from . import trace
 
 if TYPE_CHECKING:
     import redis
@@ -65,7 +66,7 @@ class Context:
     def trace_id(self) -> str:
         """The W3C trace id that came with the message, else a new one."""
         if self._trace_id is None:
-            parts = self._trace()
+            parts = trace.parse(getattr(self.request, "traceparent", None))
             self._trace_id = parts[1] if parts else secrets.token_hex(16)
         return self._trace_id
 
@@ -73,17 +74,19 @@ class Context:
     def onward(self) -> Trail:
         """The trail for messages that the handler sends: same chain and deadline, one step further.
 
-        It has a traceparent if the handled message had one; Daebus does not start traces.
+        It has a traceparent if the handled message had a valid one; Daebus does not start traces.
         """
-        trail, parts = self.trail, self._trace()
-        traceparent = "-".join((parts[0], parts[1], secrets.token_hex(8), parts[3])) if parts else None
-        cause = getattr(self.request, "request_id", None)
-        return Trail(trail.deadline, correlation=trail.correlation, causation=cause, traceparent=traceparent)
-
-    def _trace(self) -> list[str]:
-        given = getattr(self.request, "traceparent", None)
-        parts = given.split("-") if isinstance(given, str) else []
-        return parts if [len(part) for part in parts] == [2, 32, 16, 2] else []
+        trail, request = self.trail, self.request
+        traceparent = trace.onward(getattr(request, "traceparent", None))
+        tracestate = trace.state(getattr(request, "tracestate", None)) if traceparent is not None else None
+        cause = getattr(request, "request_id", None)
+        return Trail(
+            trail.deadline,
+            correlation=trail.correlation,
+            causation=cause,
+            traceparent=traceparent,
+            tracestate=tracestate,
+        )
 
 
 def current() -> Context | None:
@@ -101,7 +104,7 @@ def pass_on(request: Request) -> float | None:
     if context is None or context.request is None:
         return None
     onward = context.onward
-    for name in ("traceparent", "correlation", "causation"):
+    for name in ("traceparent", "tracestate", "correlation", "causation"):
         value = getattr(onward, name)
         if value is not None:
             request.raw[name] = value

@@ -8,15 +8,17 @@ from typing import Any
 from ..dispatch.guard import FAULTS
 from ..logs import runtime_logger
 
-__all__ = ["FAULTS", "report"]
+__all__ = ["FAULTS", "TEXT", "report"]
 TEXT = "Internal Server Error"
 
 
-def report(what: str, error: BaseException, debug: bool, error_id: str | None = None) -> dict[str, Any]:
+def report(
+    what: str, error: BaseException, debug: bool, error_id: str | None = None, text: str = TEXT
+) -> dict[str, Any]:
     """Log the exception being handled; returns what the client may see. `debug` adds the exception's type and text."""
     error_id = error_id or secrets.token_hex(8)
     runtime_logger.error("%s failed (error %s)", what, error_id, exc_info=error)
-    shown: dict[str, Any] = {"error": TEXT, "id": error_id}
+    shown: dict[str, Any] = {"error": text, "id": error_id}
     if debug:
         shown["detail"] = f"{type(error).__name__}: {error}"
     return shown

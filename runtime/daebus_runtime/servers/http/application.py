@@ -1,7 +1,7 @@
 """The WSGI application for a service's declarations, and the checks before it can be created.
 
-Falcon does the routing. bodies.py reads bodies, routing.py writes a handler's result as JSON. WebSocket handshakes
-arrive here too, because they are HTTP requests until they are accepted; an `Endpoint` decides on them.
+Falcon's router finds the handler (routing.py). bodies.py reads bodies, answers.py makes JSON of results. WebSocket
+handshakes arrive here too, because they are HTTP requests until they are accepted; an `Endpoint` decides on them.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from urllib.parse import unquote
 
 import falcon
 
-from ... import codec
-from ...errors import RegistrationError
 from ...registry import Route
 from ...running import Running
 from ..ports import check_components, ports_of
 from ..report import report
 from ..websocket.endpoint import asks_for_websocket, serve
-from . import bodies, cors
-from .routing import ENCODED_SLASH, JSON, Resource, Responder, template_of, write
+from . import bodies, cors, tls
+from .answers import Answer, as_json, refused
+from .identity import REQUEST_ID
+from .routing import ENCODED_SLASH, Resource, Routes
 
 WEBSOCKET_ONLY = "daebus.websocket_only"
 """Set in the WSGI environ of requests on a port that is only for WebSockets."""
@@ -32,12 +32,13 @@ def check(running: Running) -> None:
     """Refuse a service that could only half work; called before a port is opened.
 
     MissingComponent for routes without DaebusHttp and sockets without DaebusWebSocket; ConfigurationError for a bad
-    cors_config, port or path.
+    cors_config, port, path or TLS file.
     """
     check_components(running)
     if running.http is not None or running.websocket is not None:
         ports_of(running)
-    _make_falcon(running)
+        tls.check(running.settings)
+    _make_routes(running, to_serve=False)
 
 
 def make_wsgi(running: Running) -> WSGI:
@@ -49,105 +50,84 @@ class _Gate:
     """Separates WebSocket handshakes from other requests."""
 
     def __init__(self, running: Running) -> None:
-        self._http, self._endpoint = running.http is not None, running.websocket
-        self._falcon = _make_falcon(running, to_serve=True)
+        self._endpoint = running.websocket
+        self._site = _Site(running) if running.http is not None else None
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        if asks_for_websocket(environ):
+        head = environ["REQUEST_METHOD"] == "HEAD"
+        if "HTTP_UPGRADE" in environ and asks_for_websocket(environ):
             return self._websocket(environ, start_response)
-        if not self._http or environ.get(WEBSOCKET_ONLY):
+        if self._site is None or environ.get(WEBSOCKET_ONLY):
             fields = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
-            return _answer(start_response, 426, {"error": "this port is for WebSockets"}, fields)
-        if environ["PATH_INFO"] == "*":  # OPTIONS for the server as a whole
-            start_response("200 OK", [("Content-Length", "0")])
-            return []
-        return self._falcon(environ, start_response)
+            return as_json(426, {"error": "this port is for WebSockets"}, fields).send(start_response, head)
+        return self._site.answer(environ).send(start_response, head)
 
     def _websocket(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         refusal = serve(environ, self._endpoint)
-        if refusal is not None:
-            return _answer(start_response, refusal.status, refusal.content, refusal.headers)
-        return []
+        if refusal is None:
+            return []
+        return as_json(refusal.status, refusal.content, refusal.headers).send(start_response)
 
 
-def _answer(
-    start_response: Any, status: int, content: dict[str, Any], fields: Iterable[tuple[str, str]] = ()
-) -> Iterable[bytes]:
-    body = codec.dumps(content)
-    head = [("Content-Type", JSON), ("Content-Length", str(len(body))), *fields]
-    start_response(falcon.code_to_http_status(status), head)
-    return [body]
+class _Site:
+    """Answers HTTP requests."""
 
+    def __init__(self, running: Running) -> None:
+        self._debug = running.settings.debug
+        self._routes, self._policy = _make_routes(running, to_serve=True)
 
-# --- Falcon -----------------------------------------------------------------------------------------------------------
-def _make_falcon(running: Running, to_serve: bool = False) -> falcon.App[Any, Any]:
-    policy = cors.parse(running.http.cors_config if running.http is not None else None)
-    router: falcon.App[Any, Any] = falcon.App(middleware=[_Around(policy)])
-    resources: dict[str, Resource] = {}
-    for route in running.registry.all(Route):
-        template = template_of(route)
-        resource = resources.setdefault(template.text, Resource())
-        for method in route.methods:
-            resource.add(method, Responder(running, route, method, template.names))
-    for number, (text, resource) in enumerate(resources.items(), 1):
-        resource.finish()
+    def answer(self, environ: Environ) -> Answer:
+        method, resource = environ["REQUEST_METHOD"], None
+        path: str = environ["PATH_INFO"] or "/"
+        if path == "*":  # OPTIONS for the server as a whole
+            return Answer(200, [])
         try:
-            # With the last route Falcon compiles its router; else the first request would hold the loop for it.
-            router.add_route(text, resource, compile=to_serve and number == len(resources))
-        except ValueError as error:
-            route = next(iter(resource.routes.values()))
-            raise RegistrationError(f"{route.title} at {route.where}: {error}") from None
-
-    def failed(req: falcon.Request, resp: falcon.Response, error: Exception, params: object) -> None:
-        write(resp, (report(f"{req.method} {req.path}", error, running.settings.debug), 500))
-
-    router.add_error_handler(Exception, failed)
-    router.add_error_handler(falcon.HTTPError, _refused)
-    return router
-
-
-def _refused(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: object) -> None:
-    """Answer a request that Falcon, a check or a handler refuses: `{"error": <name of the status>, …}`."""
-    resp.status = error.status
-    resp.set_headers(error.headers or {})
-    content: dict[str, Any] = {"error": falcon.code_to_http_status(error.status_code).partition(" ")[2]}
-    if error.status_code == 404:
-        content["path"] = req.path.replace(ENCODED_SLASH, "%2F")
-    if error.description is not None:
-        content["detail"] = error.description
-    resp.content_type = JSON
-    resp.data = codec.dumps(content)
-
-
-class _Around:
-    """Falcon middleware: runs before and after each request."""
-
-    def __init__(self, policy: cors.Policy | None) -> None:
-        self._policy = policy
-
-    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        if req.path.startswith("//"):
-            raise falcon.HTTPRouteNotFound  # Falcon would treat it as a single slash
-        if not req.path.isascii() and "\ufffd" in req.path:
-            raise bodies.bad("the path is not URL-encoded UTF-8")
-        raw = req.env.get("RAW_URI", "").partition("?")[0]
-        if "%2f" in raw or "%2F" in raw:
-            # An encoded slash belongs to its segment and does not end it.
-            parts = [unquote(part).replace("/", ENCODED_SLASH) for part in raw.split("/")]
-            req.path = "/".join(parts)
-
-    def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, params: object) -> None:
-        if isinstance(resource, Resource) and req.method not in falcon.COMBINED_METHODS:
-            raise falcon.HTTPMethodNotAllowed([*resource.routes, "OPTIONS"])
-
-    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, ok: bool) -> None:
-        if self._policy is None:
-            return
-        wanted = req.get_header("Access-Control-Request-Headers")
-        preflight = req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method") is not None
-        methods = ", ".join(resource.routes) if isinstance(resource, Resource) else None
-        for name, value in self._policy.answer(req.get_header("Origin"), preflight, wanted, methods).items():
-            if name == "Vary":
-                resp.append_header(name, value)
+            path = _routed(_decoded(path), environ)
+            resource, fields = self._routes.find(path)
+            responder = resource.responders.get(method)
+            if responder is None:
+                answer = resource.without_handler(method)
             else:
-                resp.set_header(name, value)
+                answer = responder(environ, path.replace(ENCODED_SLASH, "%2F"), fields)
+        except falcon.HTTPError as error:
+            answer = refused(error, path.replace(ENCODED_SLASH, "%2F"))
+        except Exception as error:
+            answer = as_json(500, report(f"{method} {path}", error, self._debug, environ.get(REQUEST_ID)))
+        if self._policy is not None:
+            _add_cors(answer, self._policy, environ, resource)
+        return answer
+
+
+def _decoded(path: str) -> str:
+    """A path from WSGI, which has bytes as Latin-1. HTTPBadRequest if it is not UTF-8."""
+    if path.isascii():
+        return path
+    decoded = path.encode("latin-1").decode("utf-8", "replace")
+    if "\ufffd" in decoded:
+        raise bodies.bad("the path is not URL-encoded UTF-8")
+    return decoded
+
+
+def _routed(path: str, environ: Environ) -> str:
+    """The path for the router: an encoded slash belongs to its segment and does not end it."""
+    raw = environ.get("RAW_URI", "").partition("?")[0]
+    if "%2f" in raw or "%2F" in raw:
+        return "/".join(unquote(part).replace("/", ENCODED_SLASH) for part in raw.split("/"))
+    return path
+
+
+def _add_cors(answer: Answer, policy: cors.Policy, environ: Environ, resource: Resource | None) -> None:
+    wanted = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS")
+    preflight = environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
+    methods = ", ".join(resource.responders) if resource is not None else None
+    for name, value in policy.answer(environ.get("HTTP_ORIGIN"), preflight, wanted, methods).items():
+        answer.set(name, value)
+
+
+def _make_routes(running: Running, to_serve: bool) -> tuple[Routes, cors.Policy | None]:
+    policy = cors.parse(running.http.cors_config if running.http is not None else None)
+    routes = Routes()
+    for route in running.registry.all(Route):
+        routes.add(running, route)
+    routes.finish(to_serve)
+    return routes, policy

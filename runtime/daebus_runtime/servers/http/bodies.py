@@ -23,13 +23,15 @@ MOST_FIELDS = 1000
 _PLUS_IS_SPACE = bytes.maketrans(b"+", b" ")
 
 Environ = Mapping[str, Any]
-Take = Callable[[Any, Environ, int], Content]
-"""How a handler gets its body. Arguments: the reader, with nothing read yet; the WSGI environ; the limit in bytes."""
+Take = Callable[[Any, Environ, int], Content | None]
+"""How a handler gets its body. Arguments: the reader, with nothing read yet; the WSGI environ; the limit in bytes. None
+if there is no body."""
 
 
-def whole(reader: Any, environ: Environ, limit: int) -> Content:
+def whole(reader: Any, environ: Environ, limit: int) -> Content | None:
     """Read and parse the whole body before the handler runs. Raises what `read` and `parse` raise."""
-    return parse(read(reader, environ, limit), environ.get("CONTENT_TYPE"), limit)
+    body = read(reader, environ, limit)
+    return parse(body, environ.get("CONTENT_TYPE"), limit) if body else None
 
 
 def read(reader: Any, environ: Environ, limit: int) -> bytes:
@@ -37,6 +39,8 @@ def read(reader: Any, environ: Environ, limit: int) -> bytes:
     HTTPError 400 if it is malformed or ends early, 408 if it takes too long. All of these close the connection, because
     the start of the next request is then unknown."""
     length = environ.get("CONTENT_LENGTH")
+    if length is None and "HTTP_TRANSFER_ENCODING" not in environ:
+        return b""
     if length:
         if not length.isdecimal():
             raise bad("malformed Content-Length", last=True)
@@ -64,7 +68,7 @@ def _read_chunks(reader: Any, limit: int) -> bytes:
         # Reads at most one byte past the limit: that byte proves the excess; more would only wait for the client.
         while data := reader.read(min(CHUNK, limit + 1 - len(body))):
             body += data
-            if len(body) > limit:
+            if len(body) + getattr(reader, "ahead", 0) > limit:
                 raise _too_large(limit)
     except OSError as error:
         raise _broken(error) from None
@@ -81,8 +85,6 @@ def _broken(error: OSError) -> falcon.HTTPError:
 def parse(body: bytes, content_type: str | None, limit: int) -> Content:
     """Parse the body. HTTPBadRequest for malformed JSON, forms and multipart bodies, and for text that is not UTF-8."""
     kind = (content_type or "").partition(";")[0].strip().lower()
-    if not body:
-        return Content()
     if kind == "application/json" or kind.endswith("+json"):
         try:
             value = codec.loads(body)

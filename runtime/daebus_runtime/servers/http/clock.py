@@ -41,9 +41,14 @@ class Clock:
         self.moved = 0
         self.deadline = time.monotonic() + SECONDS[phase]
 
-    def hurry(self) -> None:
-        """The service is stopping: an unfinished header must end soon."""
-        self.deadline = min(self.deadline, time.monotonic() + DRAIN_SECONDS)
+    def rest(self, phase: str) -> None:
+        """Enter a phase without a limit."""
+        self.phase, self.deadline = phase, math.inf
+
+    def hurry(self, renew: bool = False) -> None:
+        """The phase must end within DRAIN_SECONDS from now, or earlier if it would end earlier (unless `renew`)."""
+        soon = time.monotonic() + DRAIN_SECONDS
+        self.deadline = soon if renew else min(self.deadline, soon)
 
     def overdue(self, now: float) -> bool:
         """Whether the phase has taken too long."""

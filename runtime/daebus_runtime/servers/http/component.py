@@ -58,9 +58,11 @@ class DaebusHttp:
         """The application that this is attached to."""
         return self._app
 
-    def route(self, path: str, methods: Iterable[str] | None = None, *, blocking: bool = False) -> Callable[[F], F]:
+    def route(
+        self, path: str, methods: Iterable[str] | None = None, *, blocking: bool = False, timeout: float | None = None
+    ) -> Callable[[F], F]:
         """As `app.route`."""
-        return self._declared.route(path, methods, blocking=blocking)
+        return self._declared.route(path, methods, blocking=blocking, timeout=timeout)
 
     def configure_cors(self, config: Mapping[str, Any]) -> None:
         """Replace `cors_config`, before the service starts. RegistrationError later."""

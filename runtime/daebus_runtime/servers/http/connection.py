@@ -1,34 +1,36 @@
-"""HTTP/1.1 on one accepted connection, based on gevent's pywsgi, but strict, fair and with limits. Knows no routes.
+"""HTTP/1.1 on one accepted connection: strict, fair and with limits. Knows no routes.
 
-Daebus parses requests (head.py), finds the end of bodies (framing.py), limits the time of each phase (clock.py), reads
-bytes (source.py) and sends them (only in `_push`). pywsgi does the rest: the WSGI protocol.
+head.py parses requests, framing.py finds the end of bodies, clock.py limits the time of each phase, source.py reads
+bytes, answering.py calls the application. Bytes are sent only in `_push`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import struct
-import urllib.parse
+from collections.abc import Callable
 from typing import Any
-
-from gunicorn.workers.ggevent import PyWSGIHandler
 
 from ...logs import runtime_logger
 from ...turn import turn
 from ..websocket.connection import UpgradeHandler
+from . import forwarded
+from .answering import ONE_WRITE
 from .clock import ANSWER, HANDLER, HEADER, IDLE, LINGER, NEW, Clock
-from .framing import NO_BODY, Body, NoBody, malformed
-from .head import Head, Refused
+from .framing import NO_BODY, Body, malformed
+from .head import Head, environ_key, read_head
+from .identity import REQUEST_ID, fresh_id, request_id
 from .server import Server
 from .source import open_source
+from .target import Refused, bad
 
 SLICE = 262_144
 """An answer is passed to the kernel in pieces of this size; other greenlets may run between two pieces."""
 MAPPED = "::ffff:"
-ONE_WRITE = 65_536
-"""A body up to this size is sent in one write with its header, because two writes would be two packets."""
+
+UNSENT = 262_144
+"""Bytes of a long answer that the kernel takes before it can send them."""
 
 
 def _of_its_family(address: Any) -> Any:
@@ -38,34 +40,64 @@ def _of_its_family(address: Any) -> Any:
     return address
 
 
-class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
+def _limit_unsent(sock: Any) -> None:
+    """Otherwise the kernel would keep megabytes for a client that does not read."""
+    with contextlib.suppress(OSError):  # a Unix socket
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+
+
+class HttpConnection(UpgradeHandler):
     """The requests of one connection, one after the other."""
 
-    server: Server
+    socket: Any
+    rfile: Any
     headers: dict[str, str]  # names in lower case
-    response_headers: list[tuple[bytes, bytes]]
-    status: Any
-    code: int
-    provided_date: Any
-    wsgi_input: NoBody = NO_BODY
+    slice = SLICE
+    _origin: forwarded.Origin | None = None
 
     def __init__(self, sock: Any, address: Any, server: Server) -> None:
+        self.socket, self.server, self.client_address = sock, server, _of_its_family(address)
+        self.application = server.application
         self.clock = Clock()
-        self.source, file = open_source(sock, self.clock)
-        self._send = sock.send if isinstance(sock, ssl.SSLSocket) else sock._sock.send
+        self.source, self.rfile = open_source(sock, self.clock)
+        self._send = self.sender(sock)
         self._known_host: str | None = None
-        super().__init__(sock, _of_its_family(address), server, file)
+
+    @staticmethod
+    def sender(sock: Any) -> Callable[[Any], int]:
+        """How to send without waiting: BlockingIOError if nothing can be sent."""
+        send: Callable[[Any], int] = sock._sock.send
+        return send
 
     # --- its life -------------------------------------------------------------------------------------------------
     def handle(self) -> None:
+        """Called by the server in the connection's greenlet."""
         self.server.admit(self)
         try:
-            super().handle()
+            while self.handle_one_request():
+                pass
         finally:
             self.server.connections.pop(self, None)
+            self._end()
+
+    def _end(self) -> None:
+        with contextlib.suppress(OSError):
+            plain = getattr(self.socket, "_sock", None)
+            if plain is not None:
+                try:
+                    plain.recv(16_384)  # closing with unread input makes the kernel send a reset
+                finally:
+                    plain.close()
+        with contextlib.suppress(OSError):
+            self.socket.close()
+        for name in ("socket", "rfile", "wsgi_input", "environ"):  # these form reference cycles
+            self.__dict__.pop(name, None)
 
     def expire(self) -> None:
         """The phase took too long: wake the greenlet. An unfinished header or body gets 408, the rest is cut."""
+        if self.clock.phase in (NEW, IDLE) and self.has_bytes():
+            self.clock.hurry(renew=True)  # a request has just arrived, and the greenlet is about to read it
+            return
         self.clock.expired = True
         if self.clock.phase in (NEW, IDLE, ANSWER, LINGER):
             self.cut()
@@ -90,52 +122,52 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         """Whether unread bytes of the client have arrived."""
         try:
             return bool(self.socket._sock.recv(1, socket.MSG_PEEK))
-        except (OSError, ValueError, AttributeError):  # nothing there, or TLS
+        except (OSError, ValueError, AttributeError):  # nothing there, or it is closed
             return False
 
     # --- one request ----------------------------------------------------------------------------------------------
-    def handle_one_request(self) -> Any:
+    def handle_one_request(self) -> bool:
+        """Whether another request may follow."""
         try:
-            if not self._wait_for_request():
-                return None
-            head = Head(self.rfile.readline, self._known_host)
+            arrived = self._wait_for_request()
+            if not arrived:
+                return False
+            head = read_head(self.rfile, arrived, self._known_host)
             if head.chunked and malformed(self.source.arrived(self.rfile)):
-                raise Refused("400 Bad Request", "a malformed chunk")
+                raise bad("a malformed chunk")
+            if self.server.trust is not None:
+                self._origin = forwarded.read(self.server.trust, head.fields, self.client_address)
         except Refused as refused:
             return self._refuse(refused.status, str(refused))
         except EOFError:
-            return self._refuse("408 Request Timeout", "half a header")
+            return self._refuse("408 Request Timeout" if self.clock.expired else "400 Bad Request", "half a header")
         except (OSError, ValueError):
-            return None
-        self.clock.enter(HANDLER)
-        self._take(head)
-        self.application = self.server.application
-        self.handle_one_response()
-        self._settle_body()
-        return None if self.close_connection or self.rfile.closed else True
-
-    def _wait_for_request(self) -> bool:
-        """Whether a request begins; False if the connection ends instead."""
-        if self.server.draining and not self.has_bytes():
             return False
+        self.clock.rest(HANDLER)
+        self._take(head)
+        self.handle_one_response()
+        if self.wsgi_input.unread:
+            self._settle_body()
+        return not (self.close_connection or self.rfile.closed)
+
+    def _wait_for_request(self) -> bytes:
+        """The first bytes of a request; none if the connection ends instead."""
+        if self.server.draining and not self.has_bytes():
+            return b""
         first = self.clock.phase == NEW
         if not first:
             self.clock.enter(IDLE)
         self.source.waited = False
-        if not self.rfile.peek(1):
-            return False
-        if not (first or self.source.waited):
+        arrived: bytes = self.rfile.peek(1)
+        if arrived and not (first or self.source.waited):
             turn()  # the next request is already here (pipelining, or a fast client): one per turn
-        self.clock.enter(HEADER)
-        return True
+        if arrived and b"\r\n\r\n" not in arrived:
+            self.clock.enter(HEADER)
+        return arrived
 
     def _take(self, head: Head) -> None:
-        """Set the attributes that pywsgi and gunicorn expect from the head."""
-        self.requestline, self.command, self.path = head.line, head.method, head.target
-        self.request_version = "HTTP/" + head.version
-        self.headers, self.content_length, self.close_connection = head.fields, head.length, head.close
+        self.head, self.headers, self.close_connection = head, head.fields, head.close
         self._known_host = head.fields.get("host")
-        self.response_length = 0
         self.wsgi_input = NO_BODY
         if head.chunked or head.length:
             waiting = self.socket if "expect" in head.fields and head.version == "1.1" else None
@@ -143,29 +175,27 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         self.environ = self.get_environ()
 
     def get_environ(self) -> dict[str, Any]:
-        environ: dict[str, Any] = self.server.get_environ()
-        path, _, query = self.path.partition("?")
-        environ["REQUEST_METHOD"] = self.command
-        environ["SCRIPT_NAME"] = ""
-        environ["PATH_INFO"] = urllib.parse.unquote(path, "latin-1")
-        environ["QUERY_STRING"] = query
-        environ["RAW_URI"] = self.path
-        environ["SERVER_PROTOCOL"] = self.request_version
+        head, environ = self.head, dict(self.server.environ)
+        environ["REQUEST_METHOD"] = head.method
+        environ["PATH_INFO"] = head.path
+        environ["QUERY_STRING"] = head.query
+        environ["RAW_URI"] = head.target
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if head.version == "1.1" else "HTTP/1.0"
         environ["gunicorn.sock"] = self.socket
         if isinstance(self.client_address, tuple):
-            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = str(self.client_address[0]), str(self.client_address[1])
-        for name, value in self.headers.items():
-            if "_" not in name:  # X_Forwarded_For would look like X-Forwarded-For
-                key = name.replace("-", "_").upper()
-                environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
-        environ["wsgi.input"], environ["wsgi.input_terminated"] = self.wsgi_input, True
+            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.client_address[0], str(self.client_address[1])
+        for name, value in head.fields.items():
+            environ[environ_key(name)] = value
+        environ["wsgi.input"] = self.wsgi_input
+        if self._origin is not None:
+            self._origin.put(environ)
+        sent = head.fields.get("x-request-id")
+        environ[REQUEST_ID] = fresh_id() if sent is None else request_id(sent)
         return environ
 
     def _settle_body(self) -> None:
         """Skip the unread body so that the next request can follow, or close so that the client gets the answer."""
         body = self.wsgi_input
-        if not body.unread:
-            return
         if not self.close_connection and not body.unskippable:
             assert isinstance(body, Body)
             body.skip()
@@ -179,18 +209,21 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
         self.clock.enter(LINGER)
         with contextlib.suppress(OSError, ValueError):
             self.socket.shutdown(socket.SHUT_WR)
-            while self.rfile.read1(ONE_WRITE):
-                pass
+            while self.socket.recv(ONE_WRITE):
+                self.source.share.take()
 
     # --- answering ------------------------------------------------------------------------------------------------
-    def _refuse(self, status: str, reason: str) -> None:
+    def _refuse(self, status: str, reason: str) -> bool:
         runtime_logger.debug("refused a request from %s: %s (%s)", self.client_address, status, reason)
-        answer = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        if self.server.served is not None:
+            self.server.served(self, refused=status)
+        lines = (f"HTTP/1.1 {status}", "Connection: close", "Content-Length: 0", self.server.date_line(), "", "")
         with contextlib.suppress(OSError):
-            self._push(answer.encode())
+            self._push("\r\n".join(lines).encode())
             self._linger()
+        return False
 
-    def _push(self, data: bytes | bytearray) -> None:
+    def _push(self, data: bytes) -> None:
         """Send. What the client does not accept at once must be sent within the time limit for an answer."""
         try:
             sent = self._send(data) if len(data) <= SLICE else 0
@@ -200,72 +233,23 @@ class HttpConnection(UpgradeHandler, PyWSGIHandler):  # type: ignore[misc]
             self._push_slowly(memoryview(data)[sent:])
 
     def _push_slowly(self, data: memoryview) -> None:
-        phase = self.clock.phase
+        phase, full = self.clock.phase, False
         self.clock.enter(ANSWER)
+        _limit_unsent(self.socket)
         while data:
-            sent = self.socket.send(data[:SLICE])
+            try:
+                sent = self._send(data[: self.slice])
+            except BlockingIOError:
+                if not full:  # what only fills the kernel's buffer is no progress of the client
+                    self.clock.enter(ANSWER)
+                    full = True
+                sent = self.socket.send(data[: self.slice])
             self.clock.moved += sent
             data = data[sent:]
             if data:
                 self.source.share.take()
         self.clock.enter(phase)
 
-    def _sendall(self, data: bytes | bytearray) -> None:
-        try:
-            self._push(data)
-        except OSError as error:
-            self.status, self.code = f"socket error: {error}", -abs(self.code)
-            raise
-        self.response_length += len(data)
-
-    def _write(self, data: bytes) -> None:
-        if self.command != "HEAD":
-            super()._write(data)
-
-    def process_result(self) -> None:
-        for data in self.result:
-            if data:
-                self.write(data)
-        if self.status and not self.headers_sent:
-            self.write(b"")
-        if self.response_use_chunked and self.command != "HEAD":
-            self._sendall(b"0\r\n\r\n")
-
-    def finalize_headers(self) -> None:
-        if self.server.draining or self.wsgi_input.unskippable:
-            self.close_connection = True
-        if self.provided_date is None:
-            self.response_headers.append((b"Date", self.server.date()))
-            self.provided_date = True
-        super().finalize_headers()
-        if self.close_connection and self.code != 101:
-            others = [field for field in self.response_headers if field[0].lower() != b"connection"]
-            self.response_headers = [*others, (b"Connection", b"close")]
-
-    def _write_with_headers(self, data: bytes) -> None:
-        self.headers_sent = True
-        self.finalize_headers()
-        out = bytearray(b"HTTP/1.1 " + self.status + b"\r\n")
-        for name, value in self.response_headers:
-            out += name + b": " + value + b"\r\n"
-        out += b"\r\n"
-        if self.command == "HEAD":
-            data = b""
-        if len(data) > ONE_WRITE:
-            self._sendall(out)
-            self._write(data)
-            return
-        if data and self.response_use_chunked:
-            out += b"%x\r\n" % len(data) + data + b"\r\n"
-        else:
-            out += data
-        self._sendall(out)
-
-    # --- logs -----------------------------------------------------------------------------------------------------
     def log_request(self) -> None:
-        if self.server.logs_access:
-            PyWSGIHandler.log_request(self)
-
-    def _log_error(self, kind: Any, value: Any, traceback: Any) -> None:
-        if issubclass(kind, Exception):
-            runtime_logger.error("serving %s failed", self.requestline, exc_info=(kind, value, traceback))
+        if self.server.served is not None:
+            self.server.served(self)

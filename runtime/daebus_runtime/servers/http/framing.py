@@ -14,7 +14,8 @@ from typing import Any
 
 from ...turn import Share
 from .clock import ANSWER, BODY, HANDLER, Clock
-from .head import MOST_LINE, Refused, read_fields
+from .head import MOST_LINE, NEVER_TRAILERS, read_fields, read_lines
+from .target import TOKEN, Refused, bad
 
 MOST_EXTENSIONS = 65_536
 """Limit for the bytes of chunk extensions in one body."""
@@ -24,7 +25,7 @@ CHUNK = 65_536
 PIECE = 64
 """After this many chunks the connection takes its share of the loop again, because one read may bring a thousand."""
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = TOKEN.encode()
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})((?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*)\r\n" % (_TOKEN, _TOKEN, _QUOTED)
@@ -81,6 +82,11 @@ class Body(NoBody):
     def unread(self) -> bool:  # type: ignore[override]
         """Whether the body has not been read to its end."""
         return not self._ended
+
+    @property
+    def ahead(self) -> int:
+        """How many more bytes are announced, in a chunked body those of the current chunk."""
+        return self._left
 
     @property
     def unskippable(self) -> bool:  # type: ignore[override]
@@ -161,7 +167,7 @@ class Body(NoBody):
         return BrokenBody("400 Bad Request", reason, early)
 
     def _next_chunk(self) -> int:
-        """The size of the next chunk. For the last one, 0, the trailers are read and discarded."""
+        """The size of the next chunk. For the last one, 0, the trailers are read."""
         self._chunks += 1
         if self._chunks % PIECE == 0:
             self._share.take()
@@ -170,21 +176,27 @@ class Body(NoBody):
         if match is None:
             if len(line) < MOST_LINE and not line.endswith(b"\n"):
                 raise EOFError
-            raise Refused("400 Bad Request", "malformed chunk size")
+            raise bad("malformed chunk size")
         self._extensions += len(match[2])
         if self._extensions > MOST_EXTENSIONS:
-            raise Refused("400 Bad Request", f"more than {MOST_EXTENSIONS} bytes of chunk extensions")
+            raise bad(f"more than {MOST_EXTENSIONS} bytes of chunk extensions")
         size = int(match[1], 16)
         if not size:
-            read_fields(self._file.readline)
+            self._read_trailers()
         return size
+
+    def _read_trailers(self) -> None:
+        """Read them and discard them. Merged into the header, they could replace fields that were checked."""
+        forbidden = NEVER_TRAILERS.intersection(read_fields(read_lines(self._file.readline)))
+        if forbidden:
+            raise bad(f"{min(forbidden)} comes as a trailer")
 
     def _check_end_of_chunk(self) -> None:
         end = self._file.read(2)
         if end != b"\r\n":
             if b"\r\n".startswith(end):
                 raise EOFError
-            raise Refused("400 Bad Request", "a chunk is longer than its size")
+            raise bad("a chunk is longer than its size")
 
 
 NO_BODY = NoBody()

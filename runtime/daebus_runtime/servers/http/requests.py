@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
+import time
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...envelope import progress_data
+from ...context import trace
+from ...envelope import Trail, progress_data
+from .identity import REQUEST_ID, request_id
 
 
 class Headers(dict[str, str]):
@@ -127,8 +129,8 @@ class HttpRequest:
 
     method; path (decoded, without the query); params: the path's parameters by name; query: parameters after `?`;
     headers: by name, case-insensitive; cookies; json, form, files, body: see `Content`; payload: the query for GET and
-    HEAD, else the parsed body (`{}` without one); raw: everything as a dict. Created from such a dict, or from a
-    received request.
+    HEAD, else the parsed body (`{}` without one); deadline: when its time limit ends (time.monotonic), or None; raw:
+    everything as a dict. Created from such a dict, or from a received request.
     """
 
     __slots__ = (
@@ -137,6 +139,7 @@ class HttpRequest:
         "_headers",
         "_request_id",
         "body",
+        "deadline",
         "files",
         "form",
         "json",
@@ -163,25 +166,33 @@ class HttpRequest:
         self._environ: Mapping[str, Any] = {}
         self._cookies: dict[str, str] | None = None
         self._request_id: str | None = None
+        self.deadline: float | None = None
         content = self.form if self.json is None else self.json
         self.payload: Any = self.query if self.method in ("GET", "HEAD") else content
 
     @classmethod
     def received(
-        cls, environ: Mapping[str, Any], path: str, params: dict[str, str], query: dict[str, str], content: Content
+        cls,
+        environ: Mapping[str, Any],
+        path: str,
+        params: dict[str, str],
+        query: dict[str, str],
+        content: Content | None,
     ) -> HttpRequest:
         """From a request that the server received. Headers and cookies are parsed at their first use."""
         request = cls.__new__(cls)
         request.method, request.path, request.params, request.query = environ["REQUEST_METHOD"], path, params, query
-        request.json, request.form, request.files, request.body = (
-            content.json,
-            content.form,
-            content.files,
-            content.body,
-        )
-        request.payload = query if request.method in ("GET", "HEAD") else content.payload
+        if content is None:
+            request.json, request.form, request.files, request.body, payload = None, {}, {}, b"", {}
+        else:
+            request.json, request.form, request.files, request.body, payload = (
+                *(content.json, content.form, content.files),
+                *(content.body, content.payload),
+            )
+        request.payload = query if request.method in ("GET", "HEAD") else payload
         request._environ = environ
-        request._headers = request._cookies = request._request_id = None
+        request._headers = request._cookies = request.deadline = None
+        request._request_id = environ.get(REQUEST_ID)
         return request
 
     @property
@@ -191,6 +202,27 @@ class HttpRequest:
         return self._headers
 
     @property
+    def remote_address(self) -> tuple[str, int]:
+        """(address, port) of the client; of a client behind trusted proxies as they say it: an empty address if they
+        hide it, port 0 if they do not know it."""
+        return self._environ.get("REMOTE_ADDR", ""), int(self._environ.get("REMOTE_PORT") or 0)
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client came by HTTPS, to this service or to a trusted proxy."""
+        return self._environ.get("wsgi.url_scheme") == "https"
+
+    @property
+    def host(self) -> str:
+        """The host that the client asked for, with the port if that is not the usual one; empty without one."""
+        return str(self._environ.get("HTTP_HOST", ""))
+
+    @property
+    def prefix(self) -> str:
+        """What a trusted proxy has removed from the beginning of the path, decoded: `/shop`; empty without one."""
+        return str(self._environ.get("SCRIPT_NAME", "")).encode("latin-1").decode("utf-8", "replace")
+
+    @property
     def cookies(self) -> dict[str, str]:
         if self._cookies is None:
             self._cookies = parse_cookies(self.headers.get("Cookie"))
@@ -198,15 +230,45 @@ class HttpRequest:
 
     @property
     def request_id(self) -> str:
-        """Generated here; it is in the log and in the answer to a failed request."""
+        """As the client sent it in `X-Request-ID`, else generated; it is in the log and in the answer."""
         if self._request_id is None:
-            self._request_id = secrets.token_hex(8)
+            self._request_id = request_id(self.headers.get("X-Request-ID"))
         return self._request_id
 
     @property
     def traceparent(self) -> str | None:
         value: str | None = self.headers.get("traceparent")
         return value
+
+    @property
+    def tracestate(self) -> str | None:
+        value: str | None = self.headers.get("tracestate")
+        return value
+
+    @property
+    def trail(self) -> Trail:
+        """Where the request comes from, and until when it must be answered."""
+        return Trail(
+            self.deadline, correlation=self.request_id, traceparent=self.traceparent, tracestate=self.tracestate
+        )
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What is left of the handler's time limit, at least 0; None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def onward_headers(self) -> dict[str, str]:
+        """Header fields for HTTP requests that the handler sends to others: the request id, and the trace if the client
+        sent one."""
+        fields = {"X-Request-ID": self.request_id}
+        traceparent = trace.onward(self.traceparent)
+        if traceparent is not None:
+            fields["traceparent"] = traceparent
+            tracestate = trace.state(self.tracestate)
+            if tracestate is not None:
+                fields["tracestate"] = tracestate
+        return fields
 
     @property
     def raw(self) -> dict[str, Any]:

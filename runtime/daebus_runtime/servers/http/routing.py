@@ -1,5 +1,7 @@
 """Adds declared routes to Falcon's router: templates, the methods of a path, and the call of a handler.
 
+Of Falcon only the router is used. Its requests and responses would cost more than everything else here.
+
 The fields of a template are named by their position, so that `/a/<x>` and `/a/<y>/b` can coexist. Each handler gets the
 names that its author chose.
 """
@@ -11,27 +13,27 @@ import dataclasses
 import functools
 import re
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import falcon
+from falcon.routing import CompiledRouter
 
-from ... import codec
 from ...context import Context, call_in_context
 from ...errors import RegistrationError
 from ...registry import Route
 from ...running import Running
 from ...turn import gate
-from ..report import FAULTS, report
+from ..report import FAULTS, TEXT, report
 from . import bodies
+from .answers import JSON, Answer, answer_of, as_json, checked
+from .limit import TEXT as LATE
+from .limit import Overdue, limited
 from .requests import HttpRequest, HttpResponse, parse_query
 
 ENCODED_SLASH = "\udc2f"
 """Replaces `%2F` in a path during routing. It cannot result from decoding UTF-8."""
-JSON = "application/json"
-OWN_FIELDS = frozenset(("connection", "content-length", "transfer-encoding"))
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
+Environ = Mapping[str, Any]
 _PARAMETER = re.compile(r"<([^<>]*)>")
 _LITERAL = re.compile(r"[^<>{}'\\\s\x00-\x1f\x7f]*").fullmatch
 
@@ -72,30 +74,72 @@ def _unroutable(route: Route, why: str) -> RegistrationError:
 
 
 class Resource:
-    """The responders of one path, as `on_<method>` for Falcon."""
+    """The responders of one path."""
 
     def __init__(self) -> None:
-        self.routes: dict[str, Route] = {}
+        self.responders: dict[str, Responder] = {}
 
     def add(self, method: str, responder: Responder) -> None:
-        other = self.routes.get(method)
+        other = self.responders.get(method)
         if other is not None:
-            route = responder.route
+            here, there = responder.route, other.route
             raise RegistrationError(
-                f"{method} {route.path} is declared twice: at {other.where} (as {other.path}) and at {route.where}"
+                f"{method} {here.path} is declared twice: at {there.where} (as {there.path}) and at {here.where}"
             )
-        self.routes[method] = responder.route
-        setattr(self, f"on_{method.lower()}", responder)
+        self.responders[method] = responder
 
     def finish(self) -> None:
         """Answer HEAD like GET; the server omits the body."""
-        if "GET" in self.routes and "HEAD" not in self.routes:
-            self.routes["HEAD"] = self.routes["GET"]
-            self.on_head = self.on_get  # type: ignore[attr-defined]
+        if "GET" in self.responders:
+            self.responders.setdefault("HEAD", self.responders["GET"])
+
+    def without_handler(self, method: str) -> Answer:
+        """The answer to a method that has no handler: of OPTIONS the methods, else HTTPMethodNotAllowed."""
+        methods = sorted(self.responders)
+        if method != "OPTIONS":
+            raise falcon.HTTPMethodNotAllowed([*methods, *(() if "OPTIONS" in methods else ("OPTIONS",))])
+        return Answer(200, [("Content-Type", JSON), ("Allow", ", ".join(methods))])
+
+
+class Routes:
+    """The routes of a service. Call `finish` after the last `add`."""
+
+    def __init__(self) -> None:
+        self._router = CompiledRouter()
+        self.resources: dict[str, Resource] = {}
+
+    def add(self, running: Running, route: Route) -> None:
+        """RegistrationError for a path that cannot be routed, or that has this method already."""
+        template = template_of(route)
+        resource = self.resources.setdefault(template.text, Resource())
+        for method in route.methods:
+            resource.add(method, Responder(running, route, method, template.names))
+
+    def finish(self, to_serve: bool = True) -> None:
+        """RegistrationError for paths that exclude each other."""
+        for number, (text, resource) in enumerate(self.resources.items(), 1):
+            resource.finish()
+            try:
+                # With the last route Falcon compiles its router; else the first request would hold the loop for it.
+                self._router.add_route(text, resource, compile=to_serve and number == len(self.resources))
+            except ValueError as error:
+                route = next(iter(resource.responders.values())).route
+                raise RegistrationError(f"{route.title} at {route.where}: {error}") from None
+
+    def find(self, path: str) -> tuple[Resource, dict[str, str]]:
+        """The resource of a decoded path, and the values of its fields. HTTPRouteNotFound."""
+        # Falcon would treat two slashes at the beginning as one.
+        found = None if path.startswith("//") else self._router.find(path)
+        if found is None:
+            raise falcon.HTTPRouteNotFound
+        resource, fields = cast(Resource, found[0]), found[2]
+        if "" in fields.values():
+            raise falcon.HTTPRouteNotFound
+        return resource, fields
 
 
 class Responder:
-    """Called by Falcon for one method of one route: reads the request, runs the handler, writes the answer.
+    """Called for one method of one route: reads the request, runs the handler, makes the answer.
 
     The handler is known before the body is read, so `take` can pass it the whole body, or later let it read by itself.
     """
@@ -106,122 +150,47 @@ class Responder:
         self.route, self._take = route, take
         self._running, self._settings, self._names = running, running.settings, names
         self._work = running.metrics.handler("http", f"{method} {route.path}")
+        self._run: Callable[..., Any] | None = running.blocking.run if route.blocking else None
+        seconds = running.settings.request_seconds if route.timeout is None else route.timeout
+        self._limited = limited(self._call, seconds) if seconds else self._call
 
-    def __call__(self, req: falcon.Request, resp: falcon.Response, **fields: str) -> None:
+    def __call__(self, environ: Environ, path: str, fields: dict[str, str]) -> Answer:
         params = {self._names[field]: value.replace(ENCODED_SLASH, "/") for field, value in fields.items()}
-        if "" in params.values():
-            raise falcon.HTTPRouteNotFound
-        content = self._take(req.env["wsgi.input"], req.env, self._settings.http_body_limit)
+        content = self._take(environ["wsgi.input"], environ, self._settings.http_body_limit)
         try:
-            query = parse_query(req.query_string)
+            query = parse_query(environ.get("QUERY_STRING", ""))
         except ValueError:
             raise bodies.bad("the query is not URL-encoded UTF-8, or has too many parameters") from None
-        path = req.path.replace(ENCODED_SLASH, "%2F")
-        self._run(HttpRequest.received(req.env, path, params, query, content), resp)
+        return self._answer(HttpRequest.received(environ, path, params, query, content))
 
-    def _run(self, request: HttpRequest, resp: falcon.Response) -> None:
+    def _answer(self, request: HttpRequest) -> Answer:
         begun, failed = time.perf_counter(), False
         try:
-            write(resp, self._call(request))
+            return answer_of(self._limited(request))
         except falcon.HTTPError:
             raise
         except FAULTS as error:
             failed = True
-            clear(resp)
-            write(resp, (report(self.route.title, error, self._settings.debug, request.request_id), 500))
+            return self._fault(request, error)
         finally:
             self._work.done(time.perf_counter() - begun, failed)
 
+    def _fault(self, request: HttpRequest, error: BaseException) -> Answer:
+        status, text = (504, LATE) if isinstance(error, Overdue) else (500, TEXT)
+        return as_json(status, report(self.route.title, error, self._settings.debug, request.request_id, text))
+
     def _call(self, request: HttpRequest) -> Any:
         response = HttpResponse()
-        run = self._running.blocking.run if self.route.blocking else None
-        handler = functools.partial(self.route.function, request, **request.params)
+        handler: Any = self.route.function
+        if request.params:
+            handler = functools.partial(handler, **request.params)
         # A new context for each call, because one connection brings many requests.
         context = Context(self._running.service, request, response)
-        if run is None:
+        if self._run is None:
             gate().enter()
         try:
-            result = contextvars.Context().run(call_in_context, context, handler, run=run)
+            result = contextvars.Context().run(call_in_context, context, handler, request, run=self._run)
         except falcon.HTTPError as error:
             checked(error.headers)
             raise
         return response.answer if result is None and response.answer is not None else result
-
-
-def clear(resp: falcon.Response) -> None:
-    """Discard everything written so far."""
-    for name in list(resp.headers):
-        resp.delete_header(name)
-
-
-def write(resp: falcon.Response, result: Any) -> None:
-    """Write a handler's result: data, (data, status) or (data, status, headers); None becomes JSON's null.
-
-    TypeError for data without a JSON form, ValueError for a header that cannot be sent; then nothing is written.
-    """
-    data, status, headers = _taken_apart(result)
-    fields = checked(headers)
-    kind = next((value for name, value in reversed(fields) if name.lower() == "content-type"), JSON)
-    with_body = status not in (204, 205, 304)
-    if with_body:
-        if isinstance(data, (str, bytes)) and not kind.partition(";")[0].strip().lower().endswith("json"):
-            resp.data = data.encode() if isinstance(data, str) else data
-        else:
-            resp.data = codec.dumps(data)
-        resp.content_type = kind
-    resp.status = status
-    add(resp, fields)
-
-
-def _taken_apart(result: Any) -> tuple[Any, int, Any]:
-    if isinstance(result, tuple) and len(result) in (2, 3):
-        status = result[1]
-        if isinstance(status, int) and not isinstance(status, bool) and 200 <= status <= 599:
-            return result[0], int(status), result[2] if len(result) == 3 else None
-    return result, 200, None
-
-
-def _pairs(headers: Any) -> Iterable[tuple[str, str]]:
-    """The header fields of a dict (a list as value means several fields) or of pairs."""
-    items = headers.items() if isinstance(headers, Mapping) else headers or ()
-    for name, value in items:
-        for one in value if isinstance(value, (list, tuple)) else (value,):
-            yield _text(name, str), _text(one, object)
-
-
-def _text(part: Any, kind: type) -> str:
-    """A name or a value as text. Bytes are decoded. None and containers are refused: their str() is never intended."""
-    if isinstance(part, (bytes, bytearray)):
-        return part.decode("latin-1")
-    if part is None or isinstance(part, (Mapping, list, tuple, set, frozenset)) or not isinstance(part, kind):
-        raise ValueError(f"a header field is made of text, not of {part!r}")
-    return str(part)
-
-
-def checked(headers: Any) -> list[tuple[str, str]]:
-    """A handler's header fields as pairs. ValueError for one that cannot be sent, or that only the server may set."""
-    if not headers:
-        return []
-    fields = list(_pairs(headers))
-    for name, value in fields:
-        if not _TOKEN(name):
-            raise ValueError(f"{name!r} is not a valid name of a header field")
-        if name.lower() in OWN_FIELDS:
-            raise ValueError(f"the header field {name!r} is the server's own")
-        if not _VALUE(value):
-            raise ValueError(
-                f"the header field {name!r} contains a line break or a character outside Latin-1: {value!r}"
-            )
-    return fields
-
-
-def add(resp: falcon.Response, fields: Iterable[tuple[str, str]]) -> None:
-    """Set header fields; a repeated name adds a value."""
-    for name, value in fields:
-        lower = name.lower()
-        if lower == "content-type":
-            continue  # it is set together with the body
-        if lower == "set-cookie" or resp.get_header(name) is not None:
-            resp.append_header(name, value)
-        else:
-            resp.set_header(name, value)

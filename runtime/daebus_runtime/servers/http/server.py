@@ -6,13 +6,14 @@ import contextlib
 import logging
 import time
 from email.utils import formatdate
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-import gevent
 from gevent import get_hub, pywsgi
 
 from ...logs import runtime_logger
-from .clock import HEADER, IDLE, NEW, SECONDS, Clock
+from .clock import HEADER, IDLE, NEW, Clock
+from .served import Watcher
+from .trust import Trust
 
 SWEEP_SECONDS = 1.0
 DRAIN_SWEEP_SECONDS = 0.1
@@ -33,24 +34,41 @@ class Accepted(Protocol):
         """Whether unread bytes of the client have arrived."""
 
 
+class Preface(Protocol):
+    """What a connection begins with before HTTP (preface.py)."""
+
+    def serve(self, server: Server, sock: Any, address: Any) -> None: ...
+
+
 class Server(pywsgi.WSGIServer):
     """One port. From `start` to `stop` it checks the time limits of its connections; no other code has to.
 
     most: above this number of connections the oldest one is cut, preferably one without a complete request; None means
-    that the pool passed as `spawn` sets the limit.
+    that the pool passed as `spawn` sets the limit. trust: the proxies whose word counts. preface: what comes before
+    HTTP. served: called after each answer.
     """
 
-    def __init__(self, listener: Any, most: int | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        listener: Any,
+        most: int | None = None,
+        trust: Trust | None = None,
+        preface: Preface | None = None,
+        served: Watcher | None = None,
+        **options: Any,
+    ) -> None:
         error_log = pywsgi.LoggingLogAdapter(runtime_logger, logging.WARNING)
         super().__init__(listener, error_log=error_log, **options)
         self.connections: dict[Accepted, None] = {}  # oldest first
         self.draining = False
-        self.logs_access = bool(getattr(self.log, "access_log_enabled", False))
+        self.trust, self.preface = trust, preface
+        self.served = served
         self._most = most
-        self._second, self._date = 0, b""
+        self._second, self._date = 0, ""
         self._sweeps = _every(SWEEP_SECONDS)
         # Otherwise pywsgi would look it up in the DNS.
         self.environ.setdefault("SERVER_NAME", self.address[0] if isinstance(self.address, tuple) else "")
+        self.environ.update({"SCRIPT_NAME": "", "wsgi.input_terminated": True})
 
     def start(self) -> None:
         super().start()
@@ -60,24 +78,22 @@ class Server(pywsgi.WSGIServer):
         self._sweeps.close()
         super().stop(timeout)
 
-    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
-        """Called by pywsgi in the connection's greenlet. Limits the time of the TLS handshake."""
-        wrap = cast("Any", self).wrap_socket
-        options: Any = self.ssl_args
-        try:
-            with gevent.Timeout(SECONDS[NEW], TimeoutError("the TLS handshake takes too long")):
-                secured = wrap(client_socket, **options)
-        except OSError as error:
-            runtime_logger.debug("no TLS with %s: %s", address, error)
-            return
-        with contextlib.closing(secured):
-            self.handle(secured, address)
+    def handle(self, sock: Any, address: Any) -> None:
+        """Called by pywsgi in the connection's greenlet."""
+        if self.preface is None:
+            super().handle(sock, address)
+        else:
+            self.preface.serve(self, sock, address)
 
-    def date(self) -> bytes:
-        """The current time for a `Date` header; formatted once a second."""
+    def handle_http(self, sock: Any, address: Any) -> None:
+        """The requests of a connection. address: the client's, or that of the proxy nearest to us."""
+        super().handle(sock, address)
+
+    def date_line(self) -> str:
+        """The field `Date`; formatted once a second."""
         now = int(time.time())
         if now != self._second:
-            self._second, self._date = now, formatdate(now, usegmt=True).encode()
+            self._second, self._date = now, f"Date: {formatdate(now, usegmt=True)}"
         return self._date
 
     def admit(self, connection: Accepted) -> None:
@@ -96,17 +112,23 @@ class Server(pywsgi.WSGIServer):
             connection.expire()
 
     def drain(self) -> None:
-        """Accept no more connections and end the idle ones; the others end after their request."""
+        """Accept no more connections than those that wait already. Each connection ends with its next answer, which
+        says so; those without a request end within DRAIN_SECONDS."""
         self.draining = True
+        self._accept_waiting()
         self.close()
         self._sweeps.close()
         self._sweeps = _every(DRAIN_SWEEP_SECONDS)
         self._sweeps.start(self.sweep)
         for connection in list(self.connections):
-            if connection.clock.phase == HEADER:
+            if connection.clock.phase in (NEW, IDLE, HEADER):
                 connection.clock.hurry()
-            elif connection.clock.phase in (NEW, IDLE) and not connection.has_bytes():
-                connection.expire()
+
+    def _accept_waiting(self) -> None:
+        # Closing the port would reset the connections that the kernel has accepted for us.
+        with contextlib.suppress(OSError, AttributeError):  # it is closed already
+            while not self.full() and (accepted := self.do_read()):
+                self.do_handle(*accepted)
 
 
 def _every(seconds: float) -> Any:

@@ -6,8 +6,11 @@ import io
 import ssl
 from typing import Any
 
+from gevent import get_hub, getcurrent
+
 from ...turn import Share
-from .clock import BODY, HEADER, LINGER, Clock
+from . import tls
+from .clock import BODY, HEADER, IDLE, LINGER, Clock
 
 BUFFER = 8192
 # In other phases the connection itself takes its turns; so does a WebSocket, whose phase is HANDLER.
@@ -22,8 +25,12 @@ class Source(io.RawIOBase):
     """
 
     def __init__(self, sock: Any, clock: Clock) -> None:
-        self._socket, self._clock = sock, clock
-        self._receive = sock._sock.recv_into
+        self._socket, self._clock, self._hub = sock, clock, get_hub()
+        self.receive: tls.Receive = sock._sock.recv_into
+        """Reads what has arrived; BlockingIOError if that is nothing."""
+        self.patient_first = True
+        """Whether a client that has got its answer is waited for before the first read. Not over TLS, where bytes may
+        have arrived that the kernel does not know of."""
         self.share = Share()
         self.patient = True
         self.waited = False
@@ -42,8 +49,12 @@ class Source(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         clock = self._clock
+        if (
+            clock.phase is IDLE and self.patient and self.patient_first
+        ):  # a client that waits for its answer has hardly sent the next request
+            return self._wait(buffer)
         try:
-            size: int = self._receive(buffer)
+            size: int = self.receive(buffer)
         except BlockingIOError:
             if not self.patient:
                 return None
@@ -55,30 +66,24 @@ class Source(io.RawIOBase):
         return size
 
     def _wait(self, buffer: Any) -> int:
+        watcher = self._socket._read_event
         while True:
-            self._socket._wait(self._socket._read_event)
+            watcher.start(getcurrent().switch)
+            try:
+                self._hub.switch()
+            finally:
+                watcher.stop()
             self.waited = True
             try:
-                size: int = self._receive(buffer)
+                size: int = self.receive(buffer)
             except BlockingIOError:  # woken, but there is nothing to read
                 continue
             return size
 
 
-class TlsSource(Source):
-    """The same over TLS, where it is unknown whether a read waited."""
-
-    def readinto(self, buffer: Any) -> int | None:
-        if not self.patient and not self._socket.pending():
-            return None
-        size: int = self._socket.recv_into(buffer)
-        if self._clock.phase in _GREEDY:
-            self.share.take()
-        self._clock.moved += size
-        return size
-
-
 def open_source(sock: Any, clock: Clock) -> tuple[Source, io.BufferedReader]:
     """The source of a connection, and a buffered file that reads from it."""
-    source = TlsSource(sock, clock) if isinstance(sock, ssl.SSLSocket) else Source(sock, clock)
+    source = Source(sock, clock)
+    if isinstance(sock, ssl.SSLSocket):
+        source.receive, source.patient_first = tls.receiver(sock), False
     return source, io.BufferedReader(source, BUFFER)

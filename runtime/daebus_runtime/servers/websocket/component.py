@@ -203,7 +203,9 @@ class DaebusWebSocket(OriginalNames):
         return self.endpoint(handshake.path).accept(handshake)
 
     def retire(self) -> None:
-        """The service is stopping: close every client with 1001, after the answer to its current message."""
+        """The service is stopping, or its worker: accept no more clients, and close every one with 1001, after the
+        answer to its current message."""
+        self.sessions.closed = True
         for client in _in_turns(self.clients.values()):
             client.close_when_idle(frames.GOING_AWAY, "the service is stopping")
 

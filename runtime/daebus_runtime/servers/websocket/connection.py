@@ -17,18 +17,20 @@ from typing import Any
 
 import gevent
 from geventwebsocket.exceptions import WebSocketError
-from geventwebsocket.handler import WebSocketHandler
 from geventwebsocket.websocket import Stream, WebSocket
 
 from ... import native
 from ...logs import runtime_logger
 from ...transport import home
 from ...turn import Share, turn
+from ..http.answering import Answering
 from . import frames
 from .endpoint import UPGRADE, Terms, asks_for_websocket
 from .frames import Fragments, Frame, FrameReader, Violation
 from .outbox import Outbox
 
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""A constant of RFC 6455, 1.3."""
 CLOSE_SECONDS = 0.5
 """How long a client may take to answer a close frame before its connection is cut. (By then it has got our frame.)"""
 SENDS = 8
@@ -229,16 +231,18 @@ class Connection(WebSocket):  # type: ignore[misc]
 
 
 # --- the handshake ----------------------------------------------------------------------------------------------------
-class UpgradeHandler(WebSocketHandler):  # type: ignore[misc]
+class UpgradeHandler(Answering):
     """Offers the upgrade to the application, which calls `environ[UPGRADE]` or answers as to any other request."""
 
     websocket: Connection | None = None
 
     def run_application(self) -> None:
-        if asks_for_websocket(self.environ):
-            self.environ[UPGRADE] = self.upgrade_connection
+        if not asks_for_websocket(self.environ):
+            super().run_application()
+            return
+        self.environ[UPGRADE] = self.upgrade_connection
         try:
-            super(WebSocketHandler, self).run_application()
+            super().run_application()
         finally:
             websocket, self.websocket = self.websocket, None
             if websocket is not None:
@@ -249,7 +253,7 @@ class UpgradeHandler(WebSocketHandler):  # type: ignore[misc]
     def upgrade_connection(self, terms: Terms) -> Connection:
         """Send the 101 and hand over the connection."""
         key = self.environ["HTTP_SEC_WEBSOCKET_KEY"].strip()
-        accept = base64.b64encode(hashlib.sha1((key + self.GUID).encode()).digest()).decode()
+        accept = base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()
         self.websocket = Connection(self.environ, self, terms)
         self.environ.update({"wsgi.websocket": self.websocket, "wsgi.websocket_version": "13"})
         head = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]

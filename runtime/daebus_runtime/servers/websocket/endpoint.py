@@ -108,6 +108,8 @@ def asks_for_websocket(environ: dict[str, Any]) -> bool:
     """Whether a request is a WebSocket handshake, valid or not."""
     if "HTTP_UPGRADE" not in environ:
         return False
+    if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" and "HTTP_SEC_WEBSOCKET_KEY" not in environ:
+        return False  # in HTTP/1.0 the field `Upgrade` is ignored (RFC 9110, 7.8)
     upgrade = [word.strip().lower() for word in environ["HTTP_UPGRADE"].split(",")]
     connection = [word.strip().lower() for word in environ.get("HTTP_CONNECTION", "").split(",")]
     return "websocket" in upgrade and "upgrade" in connection
