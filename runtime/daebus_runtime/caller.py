@@ -103,12 +103,12 @@ class DaebusCaller:
         left = deadline - time.monotonic()
         if left >= seconds:
             return self._bus().request(request, seconds, progress)
+        if left <= 0:
+            raise DeadlineExceeded("not called, because the time limit of the request being handled is over")
         try:
-            if left > 0:
-                return self._bus().request(request, left, progress)
+            return self._bus().request(request, left, progress)
         except CallTimeout:
-            pass
-        raise DeadlineExceeded("the deadline of the message that is being handled is over")
+            raise DeadlineExceeded("no reply before the time limit of the request being handled was over") from None
 
     def send_message(self, channel: str, payload: dict[str, Any]) -> int:
         """Broadcast a JSON object; returns the number of receivers. Raises the errors of `broadcast.send`."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from .. import forms
+from .. import forms, settings
 from ..errors import BusUnavailable
 from ..services import Census, ServiceInfo
 from . import bus, output, screen, table
