@@ -39,9 +39,10 @@ REGROUP_SECONDS = 0.5  # errors that arrive so soon after each other have the sa
 VERSION = 2
 
 
-def _place(entry: bytes) -> tuple[int, bytes]:
+def _place(entry: bytes) -> tuple[int, int]:
     """Orders the ids of entries: milliseconds and a number, "1700000000000-9" before "1700000000000-10"."""
-    return len(entry), entry
+    ms, _, number = entry.partition(b"-")
+    return int(ms or 0), int(number or 0)
 
 
 class DurableDelivery(Delivery):
@@ -419,9 +420,9 @@ class Incoming(Subscription):
         if self._twice is not None:
             entries = [entry for entry in entries if entry.entry not in self._twice]
             self._twice.update([entry.entry for entry in entries])
-        now, last = time.monotonic(), max([entry.entry for entry in entries], key=_place, default=b"")
-        if last and _place(last) > _place(self._newest):
-            self._newest = last
+        if entries and _place(entries[-1].entry) > _place(self._newest):
+            self._newest = entries[-1].entry
+        now = time.monotonic()
         for entry in entries:
             deadline = None
             if entry.budget:
