@@ -94,9 +94,8 @@ class Ledger:
         replica = chance.choice(self.replicas)
         what = chance.choices(["send", "read", "end", "leave", "die"], [4, 5, 6, 0.5, 0.3])[0]
         if what == "send":
-            for _ in range(chance.randint(1, 12)):
-                self.sender.send(Request(SERVICE, "note", self.sent, raw={"action": "note", "payload": self.sent}))
-                self.sent += 1
+            count = chance.randint(1, 20)  # one batch, so their ids differ by a number of one or two digits only
+            gevent.joinall([gevent.spawn(self._send) for _ in range(count)], raise_error=True)
         elif what == "read":
             replica.room(chance.randint(1, 10))
         elif what == "end":
@@ -107,6 +106,10 @@ class Ledger:
             self.replicas.append(Replica(self.url))
         gevent.sleep(chance.choice([0, 0, 0.001, 0.01]))
         return what
+
+    def _send(self) -> None:
+        self.sent += 1
+        self.sender.send(Request(SERVICE, "note", self.sent, raw={"action": "note", "payload": self.sent}))
 
     def end_all(self) -> None:
         def empty() -> bool:

@@ -18,7 +18,7 @@ from ..bus import Bus
 from .delivery import DurableDelivery
 from .endings import Endings
 from .membership import Membership
-from .steps import LOST, SUPERSEDED, Entry, Steps, place
+from .steps import LOST, SUPERSEDED, Entry, Steps
 
 MOST_READ = 128
 MOST_READ_BESIDE = 16
@@ -157,7 +157,8 @@ class Incoming(Membership, Subscription):
             entries = [entry for entry in entries if entry.entry not in self._twice]
             self._twice.update([entry.entry for entry in entries])
         now = time.monotonic()
-        self._endings.have_read(max([entry.entry for entry in entries], key=place, default=b""))
+        if entries:
+            self._endings.have_read(entries[-1].entry)
         for entry in entries:
             deadline = None
             if entry.budget:

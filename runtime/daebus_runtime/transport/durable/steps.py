@@ -77,9 +77,10 @@ class Entry(NamedTuple):
     attempt: int
 
 
-def place(entry: bytes) -> tuple[int, bytes]:
+def place(entry: bytes) -> tuple[int, int]:
     """Orders the ids of entries: milliseconds and a number, "1700000000000-9" before "1700000000000-10"."""
-    return len(entry), entry
+    ms, _, number = entry.partition(b"-")
+    return int(ms or 0), int(number or 0)
 
 
 class Ending(NamedTuple):
