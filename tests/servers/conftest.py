@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,18 +57,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The module's PROGRAM, running; `ENVIRONMENT` adds settings. It must end with code 0 on SIGTERM."""
+    folder: Path = tmp_path_factory.mktemp(request.module.__name__.rpartition(".")[2])
+    settings = getattr(request.module, "ENVIRONMENT", {})
+    with running(request.module.PROGRAM, folder, settings, https=getattr(request, "param", "http") == "https") as one:
+        yield one
+
+
+@contextmanager
+def running(program: str, folder: Path, settings: Mapping[str, str], *, https: bool = False) -> Iterator[Service]:
+    """A program with these settings. https: with a certificate, which the clients in raw.py and the bystanders trust
+    as long as it runs."""
     port = free_port()
     environment = {"DAEBUS_HTTP_PORT": str(port), "DAEBUS_EMBEDDED": "never", "DAEBUS_HTTP_HOST": "127.0.0.1"}
-    environment |= getattr(request.module, "ENVIRONMENT", {})
-    folder: Path = tmp_path_factory.mktemp(request.module.__name__.rpartition(".")[2])
+    environment |= settings
     assert not [name for name in os.environ if name.startswith("DAEBUS_HTTP")]
-    if getattr(request, "param", "http") == "https":
+    if https:
         authority = Authority(folder)
         environment |= authority.environment
         ports = {port, int(environment.get("DAEBUS_WEBSOCKET_PORT", port))}
         SECURED.update(dict.fromkeys(ports, authority.client()))
         os.environ[TLS_PORTS], os.environ[TLS_CA] = " ".join(map(str, ports)), str(authority.ca_file)
-    with ServiceProcess(request.module.PROGRAM, directory=folder, env=environment) as process:
+    with ServiceProcess(program, directory=folder, env=environment) as process:
         yield started(process, port)
         assert process.terminate() == 0, process.output
     SECURED.clear()

@@ -163,6 +163,22 @@ def test_answers_without_a_handler_have_the_id_too(service: Service, method: str
     assert (answer.status, answer.headers["x-request-id"]) == (status, "mine")
 
 
+@pytest.mark.parametrize(("line", "kept"), [("Transfer-Encoding: chunked", True), ("Content-Length: x", False)])
+def test_refusals_have_an_id_too_the_clients_if_its_header_was_whole(service: Service, line: str, kept: bool) -> None:
+    with RawConnection(service.port) as connection:
+        connection.send(f"POST /seen HTTP/1.1\r\nHost: a\r\nX-Request-ID: mine\r\n{line}\r\n\r\nno chunk\r\n")
+        answer = connection.answer()
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert re.fullmatch("mine" if kept else "[0-9a-f]{16}", answer.headers["x-request-id"])
+
+
+def test_the_id_of_a_refused_request_is_not_that_of_the_one_before(service: Service) -> None:
+    with RawConnection(service.port) as connection:
+        connection.ask("GET", "/seen", "X-Request-ID: before")
+        connection.send("nonsense\r\n\r\n")
+        assert re.fullmatch("[0-9a-f]{16}", connection.answer().headers["x-request-id"])
+
+
 def test_an_answer_has_one_id_also_if_the_handler_sets_one(service: Service) -> None:
     with RawConnection(service.port) as connection:
         connection.request("GET", "/own-id", "X-Request-ID: theirs", "Connection: close")

@@ -1,16 +1,35 @@
-"""Every rule of RFC 9110 and 9112 for a server, on the wire, also over HTTPS: see rules/."""
+"""Every rule of RFC 9110 and 9112 for a server, on the wire: with the extra `fast`, without, over HTTPS. See rules/."""
 
 from __future__ import annotations
 
-import pytest
+import textwrap
+from collections.abc import Iterator
 
-from tests.servers.conftest import Service
+import pytest
+from daebus_runtime import codec
+
+from tests.servers.conftest import Service, running
 from tests.servers.raw import RawConnection
 from tests.servers.rules import INCOMPLETE, RULES, Rule, names
-from tests.servers.rules.service import ENVIRONMENT, PROGRAM, ends, obeys  # noqa: F401
+from tests.servers.rules.service import ENVIRONMENT, PROGRAM, ends, obeys
 
-HTTPS = True
+HTTPS = False  # the fixture below has its own kinds of service
+PLAIN = """\
+import sys
+
+sys.modules["orjson"] = None
+"""
 CASES, HALVES = names(RULES), names(INCOMPLETE)
+
+
+@pytest.fixture(scope="module", params=["with fast", "without fast", "https"])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    if request.param == "with fast" and codec.fast is None:
+        pytest.skip("orjson, the extra `fast`, is not installed")
+    program = (PLAIN if request.param == "without fast" else "") + textwrap.dedent(PROGRAM)
+    folder = tmp_path_factory.mktemp("rules")
+    with running(program, folder, ENVIRONMENT, https=request.param == "https") as one:
+        yield one
 
 
 def test_there_are_enough_of_them() -> None:

@@ -140,8 +140,10 @@ def test_a_client_that_speaks_plain_http_is_told_and_disconnected(service: Servi
         answer = b""
         while data := connection.recv(65_536):
             answer += data
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"secure" not in answer
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert head.count(b"\r\nX-Request-ID: ") == head.count(b"\r\nContent-Length: 27") == 1
+    assert body == b"this port is only for HTTPS"
 
 
 NONSENSE = (

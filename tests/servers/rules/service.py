@@ -65,7 +65,7 @@ def _answer(connection: RawConnection, rule: Rule) -> tuple[int, str]:
 
 def _check(found: Answer, rule: Rule) -> None:
     """What every answer has (RFC 9110, 6.6.1 and 8.6; RFC 9112, 6.1)."""
-    assert "date" in found.headers
+    assert {"date", "x-request-id"} <= found.headers.keys()
     assert ("content-length" in found.headers) == (found.status not in (204, 304)), found
     assert "transfer-encoding" not in found.headers
 

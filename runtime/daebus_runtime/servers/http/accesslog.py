@@ -19,7 +19,6 @@ from ... import codec, printable
 from ...context import trace
 from ...logs import runtime_logger
 from ...turn import NextTurn
-from .identity import REQUEST_ID
 
 OFF, JSON, COMBINED = "off", "json", "combined"
 NOTHING = "-"
@@ -64,12 +63,13 @@ def entry(connection: Any, refused: str | None) -> Entry:
         "method": None,
         "target": None,
         "protocol": None,
+        "request_id": connection.request_id,
     }
     if refused is not None:
         return {**found, "status": int(refused[:3]), "bytes": 0}
     environ, fields = connection.environ, connection.headers
     parts = trace.parse(fields.get("traceparent"))
-    # Measured with the wall clock, as gunicorn's log expects. It may be set meanwhile.
+    # It was measured with the wall clock, for gunicorn's log; the clock may be set meanwhile.
     seconds = max(0.0, connection.time_finish - connection.time_start)
     return {
         **found,
@@ -78,24 +78,14 @@ def entry(connection: Any, refused: str | None) -> Entry:
         "target": connection.head.target,
         "protocol": f"HTTP/{connection.head.version}",
         "status": abs(connection.code) if connection.status else None,
-        "bytes": _body_bytes(connection) if connection.status else 0,
+        "bytes": max(0, connection.response_length - connection.header_length),
         "seconds": round(seconds, 6),
         "host": environ.get("HTTP_HOST"),
         "referer": fields.get("referer"),
         "user_agent": fields.get("user-agent"),
-        "request_id": environ.get(REQUEST_ID),
         "trace_id": parts[1] if parts else None,
         "aborted": None if connection.status and connection.code > 0 else True,  # the client did not get it all
     }
-
-
-def _body_bytes(connection: Any) -> int:
-    if connection.head.method == "HEAD":
-        return 0
-    for name, value in connection.response_headers:
-        if name.lower() == "content-length":
-            return int(value)
-    return 0 if connection.code in (101, 204, 304) else int(connection.response_length)
 
 
 def as_json(found: Entry) -> str:

@@ -14,14 +14,13 @@ from typing import Any
 from ...logs import runtime_logger
 from .framing import NO_BODY, NoBody
 from .head import Head
-from .identity import FIELD, OWN_FIELD, REQUEST_ID
 from .server import Server
 
 ONE_WRITE = 65_536
 """A body up to this size is sent in one write with its header, because two writes would be two packets."""
 GONE = (errno.EPIPE, errno.ECONNRESET)
-OWN = frozenset(("connection", "content-length", "date", OWN_FIELD))
-"""Fields that the server adds: the id of the request always, the others if the application does not give them."""
+OWN = frozenset(("connection", "content-length", "date", "x-request-id"))
+"""Fields that the server adds, except for the id only if the application does not give them."""
 FAILED = "500 Internal Server Error"
 
 
@@ -29,18 +28,20 @@ class Answering:
     """One answer after the other. The names are those of pywsgi's handler, which gunicorn's access log knows.
 
     status: the text of the status line, None before `start_response`; code: its number; response_headers: as the
-    application gave them; response_length: bytes sent; close_connection: the connection ends with this answer.
+    application gave them; response_length: bytes sent, of them header_length for the header; close_connection: the
+    connection ends with this answer.
     """
 
     server: Server
     application: Any
     environ: dict[str, Any]
     head: Head
+    request_id = ""
     wsgi_input: NoBody = NO_BODY
     status: str | None = None
     code = 0
     response_headers: list[tuple[str, str]]
-    response_length = 0
+    response_length = header_length = 0
     response_use_chunked = False
     headers_sent = False
     close_connection = False
@@ -49,15 +50,12 @@ class Answering:
     def _push(self, data: bytes) -> None:
         raise NotImplementedError
 
-    def log_request(self) -> None:
-        raise NotImplementedError
-
     # --- the application ------------------------------------------------------------------------------------------
     def handle_one_response(self) -> None:
         self.status, self.headers_sent, self.response_use_chunked = None, False, False
-        self.response_length = 0
-        logs = self.server.served is not None
-        if logs:
+        self.response_length = self.header_length = 0
+        served = self.server.served
+        if served is not None:
             self.time_start = time.time()
         try:
             self.run_application()
@@ -68,9 +66,9 @@ class Answering:
         except BaseException:  # also a kill: the client gets an answer, and the connection ends
             self._fail()
         finally:
-            if logs:
+            if served is not None:
                 self.time_finish = time.time()
-                self.log_request()
+                served(self)
 
     def run_application(self) -> None:
         result = self.application(self.environ, self.start_response)
@@ -135,7 +133,7 @@ class Answering:
         if self.status is None:
             raise AssertionError("the application did not call start_response")
         header = self._header(len(data) if whole else None)
-        self.headers_sent = True
+        self.headers_sent, self.header_length = True, len(header)
         if not self._has_body or not data:
             self._send_all(header)
         elif self.response_use_chunked:
@@ -148,17 +146,14 @@ class Answering:
 
     def _header(self, size: int | None) -> bytes:
         """The bytes of the header. size: of the body, None if it is unknown. ValueError for line breaks in a field."""
-        lines, given = [f"HTTP/1.1 {self.status}"], set[str]()
+        lines, given = [f"HTTP/1.1 {self.status}", f"X-Request-ID: {self.request_id}"], set[str]()
         for name, value in self.response_headers:
             lower = name.lower()
             if lower in OWN:
                 given.add(lower)
-                if lower == OWN_FIELD:
-                    continue
-                if lower == "connection" and self.code != 101 and self._closes(value):
+                if lower == "x-request-id" or (lower == "connection" and self.code != 101 and self._closes(value)):
                     continue
             lines.append(f"{name}: {value}")
-        lines.append(f"{FIELD}: {self.environ[REQUEST_ID]}")
         if "date" not in given:
             lines.append(self.server.date_line())
         if "content-length" not in given and self.code not in (101, 204, 304):

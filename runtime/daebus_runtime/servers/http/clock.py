@@ -22,7 +22,7 @@ SECONDS: dict[str, float] = {
 RATE = 4096
 """Average bytes per second that a slow body or a slow reader needs, in each period of BODY or ANSWER."""
 DRAIN_SECONDS = 0.5
-"""Seconds an unfinished header may still take once the service is stopping."""
+"""How long a connection may still take for its next request, or for the rest of a header, once the service stops."""
 
 
 class Clock:

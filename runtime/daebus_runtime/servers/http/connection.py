@@ -128,15 +128,12 @@ class HttpConnection(UpgradeHandler):
     # --- one request ----------------------------------------------------------------------------------------------
     def handle_one_request(self) -> bool:
         """Whether another request may follow."""
+        self.request_id = ""
         try:
             arrived = self._wait_for_request()
             if not arrived:
                 return False
-            head = read_head(self.rfile, arrived, self._known_host)
-            if head.chunked and malformed(self.source.arrived(self.rfile)):
-                raise bad("a malformed chunk")
-            if self.server.trust is not None:
-                self._origin = forwarded.read(self.server.trust, head.fields, self.client_address)
+            self._take(read_head(self.rfile, arrived, self._known_host))
         except Refused as refused:
             return self._refuse(refused.status, str(refused))
         except EOFError:
@@ -144,7 +141,6 @@ class HttpConnection(UpgradeHandler):
         except (OSError, ValueError):
             return False
         self.clock.rest(HANDLER)
-        self._take(head)
         self.handle_one_response()
         if self.wsgi_input.unread:
             self._settle_body()
@@ -166,7 +162,14 @@ class HttpConnection(UpgradeHandler):
         return arrived
 
     def _take(self, head: Head) -> None:
+        """Refused for what is known only after the whole head."""
         self.head, self.headers, self.close_connection = head, head.fields, head.close
+        sent = head.fields.get("x-request-id")
+        self.request_id = fresh_id() if sent is None else request_id(sent)
+        if head.chunked and malformed(self.source.arrived(self.rfile)):
+            raise bad("a malformed chunk")
+        if self.server.trust is not None:
+            self._origin = forwarded.read(self.server.trust, head.fields, self.client_address)
         self._known_host = head.fields.get("host")
         self.wsgi_input = NO_BODY
         if head.chunked or head.length:
@@ -186,11 +189,9 @@ class HttpConnection(UpgradeHandler):
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.client_address[0], str(self.client_address[1])
         for name, value in head.fields.items():
             environ[environ_key(name)] = value
-        environ["wsgi.input"] = self.wsgi_input
+        environ["wsgi.input"], environ[REQUEST_ID] = self.wsgi_input, self.request_id
         if self._origin is not None:
             self._origin.put(environ)
-        sent = head.fields.get("x-request-id")
-        environ[REQUEST_ID] = fresh_id() if sent is None else request_id(sent)
         return environ
 
     def _settle_body(self) -> None:
@@ -209,17 +210,17 @@ class HttpConnection(UpgradeHandler):
         self.clock.enter(LINGER)
         with contextlib.suppress(OSError, ValueError):
             self.socket.shutdown(socket.SHUT_WR)
-            while self.socket.recv(ONE_WRITE):
+            while self.socket.recv(ONE_WRITE):  # below TLS, which ended with our goodbye
                 self.source.share.take()
 
     # --- answering ------------------------------------------------------------------------------------------------
     def _refuse(self, status: str, reason: str) -> bool:
         runtime_logger.debug("refused a request from %s: %s (%s)", self.client_address, status, reason)
+        self.request_id = self.request_id or fresh_id()
         if self.server.served is not None:
             self.server.served(self, refused=status)
-        lines = (f"HTTP/1.1 {status}", "Connection: close", "Content-Length: 0", self.server.date_line(), "", "")
         with contextlib.suppress(OSError):
-            self._push("\r\n".join(lines).encode())
+            self._push(self.server.refusal(status, self.request_id))
             self._linger()
         return False
 
@@ -249,7 +250,3 @@ class HttpConnection(UpgradeHandler):
             if data:
                 self.source.share.take()
         self.clock.enter(phase)
-
-    def log_request(self) -> None:
-        if self.server.served is not None:
-            self.server.served(self)

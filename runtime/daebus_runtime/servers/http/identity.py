@@ -7,14 +7,13 @@ from random import getrandbits
 
 REQUEST_ID = "daebus.request_id"
 """Its key in the WSGI environ."""
-FIELD, OWN_FIELD = "X-Request-ID", "x-request-id"
 # No white space, quotes or separators: it is copied into logs and into answers.
 _SAFE = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}").fullmatch
 
 
 def fresh_id() -> str:
     """16 hexadecimal digits. Unique, but not secret."""
-    return f"{getrandbits(64):016x}"
+    return getrandbits(64).to_bytes(8, "big").hex()  # half of what formatting costs
 
 
 def request_id(sent: str | None) -> str:

@@ -16,6 +16,7 @@ from ...logs import runtime_logger
 from ...turn import gate, turn
 from . import proxyprotocol
 from .clock import LINGER, Clock
+from .identity import fresh_id
 from .server import Server
 from .tls import Tls
 from .trust import Trust
@@ -23,18 +24,16 @@ from .trust import Trust
 MOST_OPENING = 512
 TLS_RECORD = b"\x16"
 """The first byte of every TLS handshake; no HTTP request begins with it."""
-NOT_TLS = (
-    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 27\r\n\r\n"
-    b"this port is only for HTTPS"
-)
+NOT_TLS = "this port is only for HTTPS"
 
 
 class Opening:
     """One connection that has not come to HTTP yet. The server ends it if it takes too long."""
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, address: Any) -> None:
         self.clock = Clock()
-        self.socket = sock
+        self.socket, self.client_address = sock, address
+        self.request_id = fresh_id()
 
     def expire(self) -> None:
         self.cut()
@@ -57,10 +56,10 @@ class Preface:
 
     def serve(self, server: Server, sock: Any, address: Any) -> None:
         """Called in the connection's greenlet: everything from its first byte to its end."""
-        opening = Opening(sock)
+        opening = Opening(sock, address)
         server.admit(opening)
         try:
-            client = self._open(opening, address)
+            self._open(opening, server)
         except (OSError, ValueError, EOFError) as error:
             runtime_logger.debug("no HTTP with %s: %s", address, error)
             opening.socket.close()
@@ -69,19 +68,19 @@ class Preface:
             self._opening.pop(opening, None)
             server.connections.pop(opening, None)
         try:
-            server.handle_http(opening.socket, client)
+            server.handle_http(opening.socket, opening.client_address)
         finally:
             opening.socket.close()
 
-    def _open(self, opening: Opening, address: Any) -> Any:
+    def _open(self, opening: Opening, server: Server) -> None:
+        address = opening.client_address
         if self._proxy_protocol != proxyprotocol.OFF and self._trust is not None:
             peer = str(address[0]) if isinstance(address, tuple) else ""
             if self._trust.trusts(peer):
                 self._begin(opening)
-                address = proxyprotocol.read(opening.socket, self._proxy_protocol) or address
+                opening.client_address = proxyprotocol.read(opening.socket, self._proxy_protocol) or address
         if self._tls is not None:
-            self._secure(opening, self._tls)
-        return address
+            self._secure(opening, server, self._tls)
 
     def _begin(self, opening: Opening) -> bytes:
         """Wait for the first byte, which is not consumed."""
@@ -96,17 +95,20 @@ class Preface:
                 oldest.cut()
         return first
 
-    def _secure(self, opening: Opening, tls: Tls) -> None:
+    def _secure(self, opening: Opening, server: Server, tls: Tls) -> None:
         if self._begin(opening) != TLS_RECORD:
-            self._explain(opening)
+            self._explain(opening, server)
             raise ssl.SSLError("plain HTTP on a port for HTTPS")
         gate().enter()  # the handshake computes for about a millisecond
         opening.socket = tls.wrap(opening.socket)
         opening.socket.do_handshake()
 
-    def _explain(self, opening: Opening) -> None:
+    def _explain(self, opening: Opening, server: Server) -> None:
+        status = "400 Bad Request"
+        if server.served is not None:
+            server.served(opening, refused=status)
         opening.clock.enter(LINGER)
-        opening.socket.send(NOT_TLS)
+        opening.socket.send(server.refusal(status, opening.request_id, NOT_TLS))
         opening.socket.shutdown(socket.SHUT_WR)
         while opening.socket.recv(65_536):  # closing with unread input would destroy the answer
             turn()

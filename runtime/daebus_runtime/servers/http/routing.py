@@ -152,7 +152,7 @@ class Responder:
         self._work = running.metrics.handler("http", f"{method} {route.path}")
         self._run: Callable[..., Any] | None = running.blocking.run if route.blocking else None
         seconds = running.settings.request_seconds if route.timeout is None else route.timeout
-        self._limited = limited(self._call, seconds) if seconds else self._call
+        self._result = limited(self._call, seconds) if seconds else self._call
 
     def __call__(self, environ: Environ, path: str, fields: dict[str, str]) -> Answer:
         params = {self._names[field]: value.replace(ENCODED_SLASH, "/") for field, value in fields.items()}
@@ -166,7 +166,7 @@ class Responder:
     def _answer(self, request: HttpRequest) -> Answer:
         begun, failed = time.perf_counter(), False
         try:
-            return answer_of(self._limited(request))
+            return answer_of(self._result(request))
         except falcon.HTTPError:
             raise
         except FAULTS as error:

@@ -22,9 +22,9 @@ class SecureConnection(HttpConnection):
         """Also True for the first bytes of a record that has not arrived as a whole."""
         return bool(self.socket.pending()) or super().has_bytes()
 
-    def handle_one_request(self) -> Any:
+    def handle_one_request(self) -> bool:
         more = super().handle_one_request()
-        if more is not True:
+        if not more:
             tls.say_goodbye(self.socket)
         return more
 

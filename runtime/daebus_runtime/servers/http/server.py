@@ -96,6 +96,13 @@ class Server(pywsgi.WSGIServer):
             self._second, self._date = now, f"Date: {formatdate(now, usegmt=True)}"
         return self._date
 
+    def refusal(self, status: str, request_id: str, text: str = "") -> bytes:
+        """The whole answer to something that is no valid request. It is the last of its connection."""
+        fields = ["Connection: close", f"Content-Length: {len(text)}", self.date_line(), f"X-Request-ID: {request_id}"]
+        if text:
+            fields.append("Content-Type: text/plain")
+        return "\r\n".join((f"HTTP/1.1 {status}", *fields, "", text)).encode()
+
     def admit(self, connection: Accepted) -> None:
         """Called by each connection at its start."""
         if self._most is not None and len(self.connections) >= self._most:

@@ -28,9 +28,8 @@ class Source(io.RawIOBase):
         self._socket, self._clock, self._hub = sock, clock, get_hub()
         self.receive: tls.Receive = sock._sock.recv_into
         """Reads what has arrived; BlockingIOError if that is nothing."""
-        self.patient_first = True
-        """Whether a client that has got its answer is waited for before the first read. Not over TLS, where bytes may
-        have arrived that the kernel does not know of."""
+        self.layered = False
+        """Whether bytes can be here, decrypted, although the socket has none."""
         self.share = Share()
         self.patient = True
         self.waited = False
@@ -49,9 +48,8 @@ class Source(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         clock = self._clock
-        if (
-            clock.phase is IDLE and self.patient and self.patient_first
-        ):  # a client that waits for its answer has hardly sent the next request
+        if clock.phase is IDLE and self.patient and not self.layered:
+            # A client that waits for its answer has hardly sent the next request.
             return self._wait(buffer)
         try:
             size: int = self.receive(buffer)
@@ -85,5 +83,5 @@ def open_source(sock: Any, clock: Clock) -> tuple[Source, io.BufferedReader]:
     """The source of a connection, and a buffered file that reads from it."""
     source = Source(sock, clock)
     if isinstance(sock, ssl.SSLSocket):
-        source.receive, source.patient_first = tls.receiver(sock), False
+        source.receive, source.layered = tls.receiver(sock), True
     return source, io.BufferedReader(source, BUFFER)
