@@ -89,6 +89,7 @@ def test_each_link_alone_and_all_together_is_lost_dark_or_slow(
         durable.check(client)
 
 
+@pytest.mark.long
 def test_a_paused_server_stops_the_calls_and_takes_nothing_away(
     redis_server: RedisServer, client: redis.Redis, start_process: Start, tmp_path: Path
 ) -> None:

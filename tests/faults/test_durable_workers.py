@@ -29,6 +29,7 @@ def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
     client.close()
 
 
+@pytest.mark.long
 def test_stopped_held_and_killed_replicas(
     redis_server: RedisServer, client: redis.Redis, start_process: Start, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_replica_that_was_stopped_for_a_minute_goes_on_under_a_new_name(
     durable.check(client)
 
 
+@pytest.mark.long
 def test_a_message_that_kills_its_workers_harms_no_other(
     redis_server: RedisServer, client: redis.Redis, start_process: Start, tmp_path: Path
 ) -> None:
@@ -150,15 +152,15 @@ def test_what_was_not_begun_is_handed_back_at_once_and_calls_wait_for_the_next_r
 
 
 def test_a_service_that_never_ran_is_known_at_once_to_be_unknown(redis_server: RedisServer) -> None:
-    DaebusCaller("nobody", redis_url=redis_server.url).send_message("warm", {})
+    to = DaebusCaller("nobody", redis_url=redis_server.url)
 
     def measure() -> dict[str, float]:
         begun = time.perf_counter()
         with pytest.raises(UnknownService):
-            DaebusCaller("nobody", redis_url=redis_server.url).send_request("echo", {}, timeout=30)
+            to.send_request("echo", {}, timeout=30)
         return {"unknown": time.perf_counter() - begun}
 
-    measure()  # the inbox
+    measure()  # which connects
     best_of(3, measure, 0.005, all_rounds=False)
 
 
@@ -204,7 +206,7 @@ def test_a_chain_of_calls_never_works_past_the_budget_of_the_first(
         """Returns whether the last of the chain was reached within the budget."""
         work.write_text("")
         begun = time.monotonic()
-        with pytest.raises(TimeoutError):
+        with pytest.raises((TimeoutError, RemoteError)):  # whichever says first that the time is over
             to.send_request("work", {}, timeout=0.2)
         assert time.monotonic() - begun < 0.5
         wait_until(lambda: "a-told" in work.read_text())
