@@ -1,4 +1,4 @@
-"""Request and reply: ours over pub/sub, the original, the bare link, at 1, 32 and 256 callers."""
+"""Request and reply: ours over the durable layer, the original, the bare link, at 1, 32 and 256 callers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from .cells import Cell, Section
 from .processes import PROGRAMS, Running, Trouble, figures
 
-OURS = "ours, pub/sub"
+OURS = "ours, durable"
 ORIGINAL = "original daebus 0.0.31"
 BARE = "bare link, pub/sub"
 BARE_STREAM = "bare link, stream"

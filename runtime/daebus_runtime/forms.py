@@ -80,7 +80,8 @@ def flag(value: Any) -> bool:
 
 
 def peers(value: Any) -> tuple[str, ...] | None:
-    entries = [entry.strip() for entry in (text(value) if isinstance(value, str) else ",".join(value)).split(",")]
+    words = text(value) if isinstance(value, str) else ",".join(value)
+    entries = [entry.strip() for entry in words.lower().split(",")]
     if entries == ["none"]:
         return None
     for entry in entries:

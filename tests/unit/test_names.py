@@ -131,6 +131,8 @@ def declared(declare: Any, reasons: list[str]) -> bool:
 
 FIELDS = st.sampled_from(dataclasses.fields(Settings))
 [SEND_SECONDS] = (one for one in dataclasses.fields(Settings) if one.name == "send_seconds")
+FILES = ("tls_cert", "tls_key", "tls_client_ca", "tls_key_password_file")
+[FORWARDED_ALLOW] = (one for one in dataclasses.fields(Settings) if one.name == "forwarded_allow")
 VALUES = (
     ANYTHING
     | st.integers(-10, 10**10).map(str)
@@ -142,6 +144,8 @@ VALUES = (
 
 
 @example(field=SEND_SECONDS, text=".0000001", around="")
+@example(field=FORWARDED_ALLOW, text="10.0.0.0/8, FD00::/8,UNIX,*", around=" ")
+@example(field=FORWARDED_ALLOW, text="None", around="")
 @given(field=FIELDS, text=VALUES, around=st.sampled_from(["", " ", "\n", "\t"]))
 @bounded(300)
 def test_a_settings_text_is_used_or_refused_with_variable_and_form(
@@ -161,13 +165,14 @@ def test_a_settings_text_is_used_or_refused_with_variable_and_form(
         if isinstance(value, bool)
         else format(Decimal(repr(value)), "f")  # all its digits, and no exponent
         if isinstance(value, float)
+        else ",".join(value)
+        if isinstance(value, tuple)
+        else "none"
+        if value is None
         else str(value)
     )
     assert (
-        plain.isascii()
-        or field.name in ("service", "redis_url")
-        or field.name.endswith("_host")
-        or "tls_" in field.name
+        plain.isascii() or field.name in ("service", "redis_url") or field.name.endswith("_host") or field.name in FILES
     )
     assert getattr(load({field.name: plain}, {}).settings, field.name) == value
     assert getattr(load({field.name: value}, {}).settings, field.name) == value
