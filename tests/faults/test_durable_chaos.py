@@ -15,6 +15,7 @@ import pytest
 from daebus_runtime import DaebusCaller
 
 from tests.faults.instruments import Start, settings
+from tests.faults.mill import START_SECONDS
 from tests.support import durable
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
@@ -59,7 +60,7 @@ class Mill:
         self.workers = [self._worker() for _ in range(3)]
         self.runs = directory / "runs"
         for worker in self.workers:
-            worker.wait_line("is connected")
+            worker.wait_line("is connected", START_SECONDS)
         assert self.caller.send_request("grind", {"n": -1}, timeout=10) == -1
 
     def _worker(self) -> ServiceProcess:
