@@ -26,14 +26,16 @@ class Parcel:
     published instead, the number of receivers.
 
     deadline: in time.monotonic(); None without one. wanted: False once nobody waits any more; then it is not sent.
+    stored: whether the bus is known to have it.
     """
 
-    __slots__ = ("deadline", "done", "envelope", "id", "number", "wanted")
+    __slots__ = ("deadline", "done", "envelope", "id", "number", "stored", "wanted")
 
     def __init__(self, identity: str, envelope: bytes, deadline: float | None, done: Callable[[Any], None]) -> None:
         self.id, self.envelope, self.deadline, self.done = identity, envelope, deadline, done
         self.number = 0
         self.wanted = True
+        self.stored = False
 
 
 class Outgoing:
@@ -126,7 +128,8 @@ class Outgoing:
             self._home.soon(self._flush)
         if type(value) is list:
             for parcel, stored in zip(parcels, value, strict=True):
-                parcel.done(bool(stored))
+                parcel.stored = bool(stored)
+                parcel.done(parcel.stored)
         elif value is UNKNOWN or value is ASLEEP:
             self._stray(self.service, value, parcels)
         elif isinstance(value, BusUnavailable):

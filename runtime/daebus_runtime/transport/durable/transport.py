@@ -108,6 +108,15 @@ class Durable(Compatible):
         elif isinstance(value, Exception):
             waiter.wake(value)
 
+    def _too_late(self, request: Request, timeout: float) -> Exception:
+        _, parcel = self._calls.get(request.request_id, (None, None))
+        if self.bus.up and parcel is not None and not parcel.stored:
+            return BusUnavailable(
+                f"service {request.service!r}, action {request.action!r}: the bus did not say within {timeout:g} s "
+                "whether it has the request"
+            )
+        return super()._too_late(request, timeout)
+
     def send(self, request: Request) -> int:
         data = codec.dumps(request.raw) if request.raw or request.action is None else request.encode()
         self.check_size(data)
@@ -144,6 +153,7 @@ class Durable(Compatible):
         elif value > 0:
             self._published[service] = time.monotonic() + COMPATIBLE_SECONDS
             for parcel in parcels:
+                parcel.stored = True
                 self.bus.post(keys.service_channel(service), parcel.envelope, parcel.done, 0.0)
         elif why is UNKNOWN:
             for parcel in parcels:
