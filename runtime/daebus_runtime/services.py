@@ -138,8 +138,7 @@ class Census:
     def __init__(self, redis_url: str = UNSET) -> None:
         if shared.is_overridden():
             raise Unsupported("a bus in memory, as in TestApp, has no list of services")
-        loaded = settings.load().settings
-        url = redis_url if given(redis_url) else loaded.redis_url or shared.default_url()
+        url = redis_url if given(redis_url) else settings.load().settings.redis_url or shared.default_url()
         self._directory = Directory(topology.of(url or settings.redis_url_of("localhost", settings.DEFAULT_REDIS_PORT)))
         self.unheard: BusError | None = None
         """Why the server does not say who listens on channels; None if it does."""
