@@ -357,3 +357,15 @@ def test_listening_to_a_service_goes_on_where_it_was_after_the_bus_was_away(
     shown = [json.loads(line) for line in listening.lines if line.startswith("{")]
     assert [message.get("payload", {}).get("action") for message in shown] == ["one", "two", None]
     assert {message["channel"] for message in shown} == {"later"}
+
+
+def test_without_the_permission_to_follow_requests_broadcasts_are_shown(bus: Bus) -> None:
+    administer: Any = bus.client.execute_command
+    administer("ACL", "SETUSER", "ada", "reset", "on", ">word", "~*", "&*", "+@all", "-xread")
+    url = f"redis://ada:word@127.0.0.1:{bus.server.port}"
+    done = CliRunner().invoke(main, ["listen", "garden", "--timeout", "0.5", "--redis-url", url])
+    administer("ACL", "DELUSER", "ada")
+    assert done.exit_code == 0
+    assert "requests that are stored for a service are not shown" in done.stderr
+    assert "ACL SETUSER ada +xread" in done.stderr
+    assert "listening on garden" in done.stderr
