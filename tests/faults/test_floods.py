@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from collections.abc import Callable
 
-import gevent
 import pytest
 import redis
-from daebus_runtime import DaebusCaller, RemoteError
 
 from tests.support.bystanders import Bystanders
 from tests.support.ports import free_port
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
-from tests.support.wire import wait_for_subscriber
+from tests.support.wire import Listener, wait_for_subscriber
 
 pytestmark = pytest.mark.alone
 
@@ -137,19 +136,18 @@ def test_broadcasts_on_all_workers_that_they_may_take_leave_requests_answered(
 def test_callers_that_are_cut_off_when_the_service_ends_get_an_error(
     mill: tuple[ServiceProcess, int, RedisServer],
 ) -> None:
+    """They call over publish/subscribe, as programs on the original do; stored requests go to another replica."""
     process, _, server = mill
-
-    def call() -> RemoteError:
-        with pytest.raises(RemoteError) as raised:
-            DaebusCaller("mill", redis_url=server.url).send_request("slow", timeout=20)
-        return raised.value
-
-    calls = [gevent.spawn(call) for _ in range(30)]
-    wait_until(lambda: process.count("begun") == 15)  # the listener has claimed five of the 20 workers
-    began = time.monotonic()
-    os.kill(process.pid, signal.SIGTERM)
-    errors = [call.get(timeout=10) for call in calls]
+    client = server.client()
+    with Listener(client, "replies") as replies:
+        for number in range(30):
+            client.publish("mill", json.dumps({"action": "slow", "request_id": number, "reply_to": "replies"}))
+        wait_until(lambda: process.count("begun") == 15)  # the listener has claimed five of the 20 workers
+        began = time.monotonic()
+        os.kill(process.pid, signal.SIGTERM)
+        answers = replies.wait_for(30, 10)
     assert time.monotonic() - began < 5
-    assert {error.code for error in errors} == {"stopping"}
-    assert sum("was not begun" in str(error) for error in errors) == 15
+    assert {answer["code"] for answer in answers} == {"stopping"}
+    assert sum("was not begun" in answer["payload"]["error"] for answer in answers) == 15
+    client.close()
     assert process.wait(10) == 0

@@ -8,7 +8,7 @@ import time
 from ...metrics import Metrics
 from .look import Look
 
-STALE_SECONDS = 5.0
+STALE_SECONDS = 12.0
 """How long a sample counts. After that the values are NaN: nobody knows."""
 
 

@@ -26,7 +26,7 @@ MOST_READ = 100
 class Follower:
     """Calls `arrived(service, envelope)` on the home loop for each message that is sent from now on.
 
-    Services may be unknown yet. ready: whether it is known what "now" is, or it was refused: then `refused` says why.
+    Services may be unknown yet. ready: whether "now" has begun, or the server refuses; then `refused` says why.
     """
 
     def __init__(self, bus: RedisBus, services: Sequence[str], arrived: Callable[[str, bytes], None]) -> None:
@@ -35,12 +35,9 @@ class Follower:
         self._last: dict[bytes, bytes] = {}
         self._link: Any = None
         self.refused: BusError | None = None
+        self.ready = not services
         if services:
             bus.home.run(self._open)
-
-    @property
-    def ready(self) -> bool:
-        return self.refused is not None or len(self._last) == len(self._names)
 
     def _open(self) -> None:
         self._link = self._bus.links.own(Role.BLOCKING)
@@ -61,19 +58,19 @@ class Follower:
             self._last[stream] = b"0-0"
         elif not self._is_over(value, "XINFO", functools.partial(self._begin, stream)):
             return
-        if self.ready:
+        if self.refused is None and len(self._last) == len(self._names):
             self._read()
 
     def _read(self) -> None:
-        if self.refused is None:
-            block = int(READ_SECONDS * 1000)
-            streams = (*self._last, *self._last.values())
-            self._link.post(pack("XREAD", "COUNT", MOST_READ, "BLOCK", block, "STREAMS", *streams), self._got)
+        block = ("BLOCK", int(READ_SECONDS * 1000)) if self.ready else ()  # the first answer comes at once
+        streams = (*self._last, *self._last.values())
+        self._link.post(pack("XREAD", "COUNT", MOST_READ, *block, "STREAMS", *streams), self._got)
 
     def _got(self, value: Any) -> None:
         if isinstance(value, Exception):
             self._is_over(value, "XREAD", self._read)
             return
+        self.ready = True
         found = value.items() if isinstance(value, dict) else value or ()
         for stream, entries in found:
             for entry, fields in entries:
@@ -88,5 +85,5 @@ class Follower:
         if isinstance(error, BusUnavailable):
             self._bus.home.soon(gevent.spawn_later, AGAIN_SECONDS, again)
             return False
-        self.refused = error
+        self.refused, self.ready = error, True
         return True

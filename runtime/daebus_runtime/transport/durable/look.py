@@ -10,7 +10,7 @@ from ...keys import ServiceKeys
 
 # Entries that are counted at most where the server does not know the lag, bytes read for that, replicas returned.
 WHOLE = (10_000, 16 * 1024 * 1024, 10_000)
-SAMPLE = (1_000, 1024 * 1024, 0)
+SAMPLE = (1_000, 256 * 1024, 0)
 TOLERANCE_SECONDS = 1.0
 MOST_SECONDS = 50 * 365 * 24 * 3600.0
 
