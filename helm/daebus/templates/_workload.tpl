@@ -358,17 +358,24 @@ imagePullPolicy: {{ . | quote }}
 - python
 - -c
 - |
-  import ssl, sys, urllib.error, urllib.request
+  import socket, ssl, sys, urllib.error, urllib.parse, urllib.request
   anyone = ssl.create_default_context()
   anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
   try:
       status = urllib.request.urlopen(sys.argv[1], timeout=5, context=anyone).status
   except urllib.error.HTTPError as error:
       status = error.code
-  except OSError as error:
-      if "CERTIFICATE_REQUIRED" not in str(error):
-          raise
-      status = 401
+  except OSError as failed:
+      # It may want a certificate of ours. Then it ends the connection, perhaps before the request is sent. So only read.
+      url = urllib.parse.urlsplit(sys.argv[1])
+      try:
+          with anyone.wrap_socket(socket.create_connection((url.hostname, url.port), 5)) as secured:
+              secured.recv(1)
+          raise failed
+      except ssl.SSLError as error:
+          if "CERTIFICATE_REQUIRED" not in str(error):
+              raise
+          status = 401
   print(sys.argv[1], status)
   sys.exit(status >= 500)
 - {{ include "daebus.scheme" . }}://{{ .name }}:{{ int .Values.port }}/
