@@ -166,7 +166,7 @@ def test_a_service_that_never_ran_is_known_at_once_to_be_unknown(redis_server: R
 
 CHAIN = """
     import os, sys, time
-    from daebus import Daebus, DaebusCaller, request
+    from daebus import Daebus, DaebusCaller, RemoteError, request
 
     name, onward = sys.argv[1], sys.argv[2:]
     app = Daebus(name)
@@ -176,6 +176,7 @@ CHAIN = """
 
     @app.action("work")
     def work():
+        os.write(log, f"{name}-begun {time.monotonic()}\\n".encode())
         try:
             while True:
                 time.sleep(0.01)
@@ -184,7 +185,7 @@ CHAIN = """
                 os.write(log, f"{name} {time.monotonic()}\\n".encode())
                 if not next_one:
                     return "done"
-        except TimeoutError:
+        except (TimeoutError, RemoteError):  # of its own call, or of the one after it
             os.write(log, f"{name}-told {time.monotonic()}\\n".encode())
             raise
 
@@ -209,9 +210,11 @@ def test_a_chain_of_calls_never_works_past_the_budget_of_the_first(
         with pytest.raises((TimeoutError, RemoteError)):  # whichever says first that the time is over
             to.send_request("work", {}, timeout=0.2)
         assert time.monotonic() - begun < 0.5
+        if "a-begun" not in work.read_text():
+            return False  # the machine was too busy
         wait_until(lambda: "a-told" in work.read_text())
         answered = [line.split() for line in work.read_text().splitlines()]
-        late = [(name, float(at) - begun) for name, at in answered if float(at) - begun > 0.25 and "told" not in name]
+        late = [(name, float(at) - begun) for name, at in answered if float(at) - begun > 0.25 and "-" not in name]
         assert not late
         return any(name == "c" for name, _ in answered)
 
