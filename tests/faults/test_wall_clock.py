@@ -170,7 +170,7 @@ def test_no_client_notices_that_the_wall_clock_jumps(
     assert 0 <= client["idle_seconds"] < 2
     assert 0 < client["uptime_seconds"] < 60
     measured(f"wall clock set {len(STEPS)} times: {grown / 2**20:.1f} MiB more at most; {others}")
-    assert grown < 3 << 20
+    assert grown < 8 << 20  # a run for each second of twenty years would take gigabytes
 
 
 @pytest.mark.slow
