@@ -5,6 +5,7 @@ An answer of one piece is one write. How bytes are sent, and when, is the connec
 
 from __future__ import annotations
 
+import abc
 import errno
 import sys
 import time
@@ -24,7 +25,7 @@ OWN = frozenset(("connection", "content-length", "date", "x-request-id"))
 FAILED = "500 Internal Server Error"
 
 
-class Answering:
+class Answering(abc.ABC):
     """One answer after the other. The names are those of pywsgi's handler, which gunicorn's access log knows.
 
     status: the text of the status line, None before `start_response`; code: its number; response_headers: as the
@@ -47,8 +48,9 @@ class Answering:
     close_connection = False
     time_start = time_finish = 0.0
 
+    @abc.abstractmethod
     def _push(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Send bytes; OSError if the client is gone."""
 
     # --- the application ------------------------------------------------------------------------------------------
     def handle_one_response(self) -> None:

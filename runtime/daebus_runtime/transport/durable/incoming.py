@@ -60,8 +60,10 @@ class Incoming(Membership, Subscription):
 
     # --- as a member --------------------------------------------------------------------------------------------------
     def known(self) -> list[bytes]:
-        self._twice, self._doubted = set(), False
         return [*self._held, *self._endings.entries]
+
+    def recovering(self) -> None:
+        self._twice, self._doubted = set(), False
 
     def recovered(self, value: Any) -> bool:
         if self._doubted:
@@ -172,7 +174,8 @@ class Incoming(Membership, Subscription):
             request = parse_request(entry.envelope, self.service)
         except MalformedMessage as error:
             self._bus.losses.lost(error.code, f"a message was refused: {error}")
-            delivery = DurableDelivery(Request(self.service, "", request_id=entry.id), self, entry, deadline)
+            request = Request(self.service, "", reply_to=error.reply_to, request_id=error.request_id)
+            delivery = DurableDelivery(request, self, entry, deadline)
             delivery.settle(Outcome(error_reply(error.request_id, str(error), error.code)))
             return
         delivery = self._held[entry.entry] = DurableDelivery(request, self, entry, deadline)

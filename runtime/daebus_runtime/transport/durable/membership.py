@@ -49,7 +49,11 @@ class Membership(abc.ABC):
     # --- what the messages have to say about it ----------------------------------------------------------------------
     @abc.abstractmethod
     def known(self) -> list[bytes]:
-        """The entries that this replica has, and knows of. Called before it comes back."""
+        """The entries that this replica has, and knows of."""
+
+    @abc.abstractmethod
+    def recovering(self) -> None:
+        """It comes back: the server is asked for entries beside the known ones."""
 
     @abc.abstractmethod
     def recovered(self, value: Any) -> bool:
@@ -74,6 +78,7 @@ class Membership(abc.ABC):
         if not self._entered:
             self._register(again=False)
         else:  # it may have been taken for dead meanwhile
+            self.recovering()
             done = functools.partial(self._rejoined, self.replica)
             self._steps.recover(self.service, self.replica, self.known(), done)
 
@@ -100,32 +105,33 @@ class Membership(abc.ABC):
         return sorted(name for name in names if name != self.service)
 
     def _registered(self, replica: str, value: Any) -> None:
-        self._joining = False
-        if value is SUPERSEDED:
-            self.superseded(replica)
-        elif isinstance(value, Exception):
-            self.not_done("join", value)
-        else:
+        if self._is_in(replica, value):
             self._entered = True
             if self._pulse is None and not self._left:
                 self._live()
             self._go_on()
 
     def _rejoined(self, replica: str, value: Any) -> None:
-        if replica != self.replica:
-            return
-        self._joining = False
-        if value is SUPERSEDED:
-            self.superseded(replica)
-        elif isinstance(value, Exception):
-            self.not_done("join", value)
-        else:
+        if self._is_in(replica, value):
             if self._pulse is not None:
                 self._pulse.beaten = time.monotonic()
             if self.recovered(value):
                 self._go_on()
             else:
                 self.join()
+
+    def _is_in(self, replica: str, value: Any) -> bool:
+        """Whether the server knows this replica now. An answer to an earlier name of it says nothing about that."""
+        if replica != self.replica:
+            return False
+        self._joining = False
+        if value is SUPERSEDED:
+            self.superseded(replica)
+        elif isinstance(value, Exception):
+            self.not_done("join", value)
+        else:
+            return True
+        return False
 
     def _go_on(self) -> None:
         self._joined = True

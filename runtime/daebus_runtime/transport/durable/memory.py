@@ -177,7 +177,7 @@ class MemorySteps(Steps):
         self._answer(done, len(held))
 
     def claim(self, service: str, replica: str, digest: str, done: Done) -> None:
-        raise NotImplementedError("members in one process have no pulse, so nobody claims")
+        self._answer(done, 1)  # without signs of life each member believes that it is alone
 
     def check(self, commands: Sequence[Sequence[bytes]]) -> str:
         return ""
