@@ -26,6 +26,9 @@ wait, and until all of them are sent it does not say how many were."""
 
 Receive = Callable[[Any], int]
 Send = Callable[[Any], int]
+# A client may end its half without close_notify. HTTP's own framing tells whether something is missing, and the answer
+# can still be sent; without this OpenSSL 3 ends the connection with an alert.
+OPTIONS = ssl.OP_IGNORE_UNEXPECTED_EOF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Files:
         """ConfigurationError names the setting whose file does not load."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= OPTIONS
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         context.set_alpn_protocols(["http/1.1"])
         password = _read_password(self.key_password)
@@ -126,6 +130,7 @@ class Fixed(Tls):
     """A context made elsewhere, which does not change."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
+        context.options |= OPTIONS
         self.context = context
 
     def look(self) -> None:
