@@ -12,7 +12,7 @@ from ...metrics import Metrics
 from .. import Limits
 from ..home import Home
 from ..memory import MemoryBroker, MemoryBus
-from .steps import ASLEEP, LOST, SUPERSEDED, UNKNOWN, Bounds, Done, Ending, Entry, Letter, Reader, Steps, Vitals
+from .steps import ASLEEP, KNOWN, LOST, SUPERSEDED, UNKNOWN, Bounds, Done, Ending, Entry, Letter, Reader, Steps, Vitals
 from .transport import Durable
 
 FREE = ""
@@ -66,13 +66,11 @@ class MemorySteps(Steps):
     def _answer(self, done: Done, value: Any) -> None:
         self._bus.home.soon(done, value)  # as from a server: never inside the call
 
-    def send(
-        self, service: str, process: str, letters: Sequence[Letter], asleep: bool, again: bool, done: Done
-    ) -> None:
-        stream = self._store.streams.get(service)
+    def send(self, service: str, process: str, letters: Sequence[Letter], accept: str, again: bool, done: Done) -> None:
+        stream = self._store.stream(service) if accept == KNOWN else self._store.streams.get(service)
         if stream is None:
             self._answer(done, UNKNOWN)
-        elif not stream.replicas and not asleep:
+        elif not stream.replicas and not accept:
             self._answer(done, ASLEEP)
         else:
             sent = stream.senders.setdefault(process, {})

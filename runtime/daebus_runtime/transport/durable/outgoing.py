@@ -15,7 +15,7 @@ import gevent
 
 from ...errors import BusUnavailable
 from ..home import Home
-from .steps import ASLEEP, UNKNOWN, Letter, NotNow, Steps
+from .steps import ASLEEP, KNOWN, UNKNOWN, Letter, NotNow, Steps
 
 AGAIN_SECONDS = 0.05
 """When a batch is tried again that a connected server could not take (LOADING)."""
@@ -61,6 +61,9 @@ class Outgoing:
         self._asking = False
         """Whether the server is being asked again. Nothing new may overtake that: the server keeps the last number."""
         self._last = 0
+        self.known = False
+        """Whether this process has reached the service. If the server knows nothing of it later, the server has lost
+        its data: the service comes back to it as this process did."""
 
     def add(self, parcel: Parcel) -> None:
         """Send it with the next batch."""
@@ -88,7 +91,7 @@ class Outgoing:
     def accept(self, parcels: list[Parcel]) -> None:
         """Store messages for a known service that has no replica at present."""
         self._number(parcels)
-        self._post(parcels, asleep=True)
+        self._post(parcels, accept=KNOWN if self.known else ASLEEP)
 
     def _flush(self) -> None:
         self._scheduled = False
@@ -106,7 +109,7 @@ class Outgoing:
             parcel.number = last
         self._last = last
 
-    def _post(self, parcels: list[Parcel], asleep: bool = False, again: bool = False) -> None:
+    def _post(self, parcels: list[Parcel], accept: str = "", again: bool = False) -> None:
         if not parcels:
             return
         now = time.monotonic()
@@ -119,18 +122,21 @@ class Outgoing:
             )
             for parcel in parcels
         ]
-        answered = functools.partial(self._answered, parcels, again)
-        self._steps.send(self.service, self._process, letters, asleep, again, answered)
+        answered = functools.partial(self._answered, parcels, accept, again)
+        self._steps.send(self.service, self._process, letters, accept, again, answered)
 
-    def _answered(self, parcels: list[Parcel], again: bool, value: Any) -> None:
+    def _answered(self, parcels: list[Parcel], accept: str, again: bool, value: Any) -> None:
         if again:
             self._asking = False
             self._home.soon(self._flush)
         if type(value) is list:
+            self.known = True
             for parcel, stored in zip(parcels, value, strict=True):
                 parcel.stored = bool(stored)
                 parcel.done(parcel.stored)
         elif value is UNKNOWN or value is ASLEEP:
+            if accept == KNOWN:
+                self.known = False  # the server remembers that no replica came for long
             self._stray(self.service, value, parcels)
         elif isinstance(value, BusUnavailable):
             if not self._unsure and not self._refused:

@@ -74,16 +74,14 @@ class RedisSteps(Steps):
         return NotNow(str(fault)) if isinstance(fault, BusUnavailable) else fault
 
     # --- senders --------------------------------------------------------------------------------------------------
-    def send(
-        self, service: str, process: str, letters: Sequence[Letter], asleep: bool, again: bool, done: Done
-    ) -> None:
+    def send(self, service: str, process: str, letters: Sequence[Letter], accept: str, again: bool, done: Done) -> None:
         bounds, names = self._bounds, _keys(service)
         words: list[Any] = [
             bounds.entries,
             bounds.bytes,
             int(bounds.known_days * DAY_MS),
             SENDER_SECONDS * 1000,
-            ASLEEP if asleep else "",
+            accept,
             "again" if again else "",
         ]
         for letter in letters:

@@ -25,7 +25,7 @@ GONE = "gone"
 """Instead of a beat: this is no replica any more, but it has messages."""
 FREE = "free:2"
 """The consumer that holds messages which any replica may take; they have version 2 of the envelope."""
-UNKNOWN, ASLEEP = "unknown", "asleep"
+UNKNOWN, ASLEEP, KNOWN = "unknown", "asleep", "known"
 """Instead of a result of `send`: nobody ever registered the service; it has no replica at present."""
 
 
@@ -99,11 +99,10 @@ class Steps(abc.ABC):
     """See the module's docstring. `service` is a name, `replica` the name of one of its replicas."""
 
     @abc.abstractmethod
-    def send(
-        self, service: str, process: str, letters: Sequence[Letter], asleep: bool, again: bool, done: Done
-    ) -> None:
+    def send(self, service: str, process: str, letters: Sequence[Letter], accept: str, again: bool, done: Done) -> None:
         """Store messages in their order. Result: for each whether it was stored (False: there is no room); or UNKNOWN,
-        or, unless `asleep` allows it, ASLEEP. again: an earlier try may have stored them."""
+        or ASLEEP. again: an earlier try may have stored them. accept: ASLEEP to store them for a service that has no
+        replica, KNOWN also if the server does not know the service, because this process does."""
 
     @abc.abstractmethod
     def reader(self, service: str) -> Reader:

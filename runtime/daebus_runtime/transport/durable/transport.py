@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import gevent
+
 from ... import codec, keys
 from ...envelope import Request, error_reply
 from ...errors import OVERLOADED, BusUnavailable, Overloaded, UnknownService
@@ -26,6 +28,9 @@ from .steps import UNKNOWN, Steps
 FULL = "too many messages wait for the service; it takes no more now"
 COMPATIBLE_SECONDS = 1.0
 """How long a service is taken for one that speaks the compatible layer only."""
+RETURN_SECONDS = 3.0
+"""After an outage the server may have lost its data. So long a service that nobody knows may be on its way back."""
+ASK_SECONDS = 0.1
 
 
 class Durable(Compatible):
@@ -43,17 +48,23 @@ class Durable(Compatible):
         self._incoming: list[Incoming] = []
         self._calls: dict[Any, tuple[str, Parcel]] = {}
         """The requests that wait for a reply, with their service."""
+        self._interrupted = False
+        self._returning = 0.0
+        """Until when services may be on their way back after an outage (time.monotonic)."""
         bus.watch(self._changed)
         bus.inbox.on_confirmed = self._ask_again
 
     # --- the bus ----------------------------------------------------------------------------------------------------
     def _changed(self, state: Any, reason: str) -> None:
         if self.bus.up:
+            if self._interrupted:
+                self._interrupted, self._returning = False, time.monotonic() + RETURN_SECONDS
+            for incoming in self._incoming:  # first, so that this process itself finds them
+                incoming.join()
             for outgoing in self._outgoing.values():
                 outgoing.resume()
-            for incoming in self._incoming:
-                incoming.join()
         else:
+            self._interrupted = self._interrupted or state is State.DOWN
             for incoming in self._incoming:
                 incoming.lost()
                 if state is State.CLOSED:
@@ -155,11 +166,18 @@ class Durable(Compatible):
             for parcel in parcels:
                 parcel.stored = True
                 self.bus.post(keys.service_channel(service), parcel.envelope, parcel.done, 0.0)
-        elif why is UNKNOWN:
+        elif why is not UNKNOWN or self._outgoing[service].known:
+            self._outgoing[service].accept(parcels)
+        elif time.monotonic() < self._returning:
+            self._home.soon(gevent.spawn_later, ASK_SECONDS, self._ask_for, service, parcels)
+        else:
             for parcel in parcels:
                 parcel.done(UnknownService("no such service is known on this bus: it never ran here"))
-        else:
-            self._outgoing[service].accept(parcels)
+
+    def _ask_for(self, service: str, parcels: list[Parcel]) -> None:
+        for parcel in parcels:
+            if parcel.wanted:
+                self._outgoing[service].add(parcel)
 
     # --- receiving --------------------------------------------------------------------------------------------------
     def consume(

@@ -2,22 +2,29 @@
 --
 -- KEYS  1 requests  2 beats  3 meta  4 sender
 -- ARGV  1 most entries waiting  2 most bytes waiting  3 how long a service without a replica stays known, in ms
---       4 TTL of the sender's record, in ms  5 "asleep" to accept messages for a service without a replica
+--       4 TTL of the sender's record, in ms  5 "asleep" to accept messages for a service without a replica,
+--         "known" also if nothing is known of it here: then the server has lost its data, and the service will come
 --       6 "again" if an earlier try of this batch may have been stored
 --       then for each message: its number with this sender, its id, its time budget in ms (0: none), its envelope
 -- Returns "unknown" or "asleep", when nothing was stored; else for each message 1 (stored) or 0 (too many wait).
 local requests, beats, meta, sender = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call, most_entries, most_bytes = redis.call, tonumber(ARGV[1]), tonumber(ARGV[2])
 
-if call('EXISTS', requests) == 0 then return 'unknown' end
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if call('EXISTS', requests) == 0 then
+  if ARGV[5] ~= 'known' then return 'unknown' end
+  call('XGROUP', 'CREATE', requests, 'workers', '0', 'MKSTREAM')
+  call('HSET', meta, 'seen', string.format('%.0f', now))
+  call('PEXPIRE', requests, ARGV[3])
+  call('PEXPIRE', meta, ARGV[3])
+end
 local known = ARGV[6] == 'again' and tonumber(call('HGET', sender, 'last') or 0) or 0
 -- If an earlier try was stored, its sender must not look for another way.
 if call('HLEN', beats) == 0 and known < tonumber(ARGV[7]) then
   local idle = now - (call('HGET', meta, 'seen') or 0)
   if idle > tonumber(ARGV[3]) then return 'unknown' end
-  if ARGV[5] ~= 'asleep' then return 'asleep' end
+  if ARGV[5] == '' then return 'asleep' end
 end
 
 local length = call('XLEN', requests)
