@@ -110,9 +110,9 @@ class DaebusCaller:
         except CallTimeout:
             raise DeadlineExceeded("no reply before the time limit of the request being handled was over") from None
 
-    def send_message(self, channel: str, payload: dict[str, Any]) -> int:
-        """Broadcast a JSON object; returns the number of receivers. Raises the errors of `broadcast.send`."""
-        return publish_object(self._bus(), channel, payload)
+    def send_message(self, channel: str, payload: dict[str, Any], *, durable: bool = False) -> int:
+        """Broadcast a JSON object; arguments, result and errors as of `broadcast.send`."""
+        return publish_object(self._bus(), channel, payload, durable)
 
     def send_to_service(self, payload: dict[str, Any], action: str | None = None) -> int:
         """Send a message to the service without waiting for a reply; returns the number of receivers."""

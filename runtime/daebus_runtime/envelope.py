@@ -111,6 +111,17 @@ class Request:
         return codec.dumps(message)
 
 
+class EventRequest(Request):
+    """`request` in a durable listener: one event. `request_id` is the same in each delivery of it."""
+
+    __slots__ = ()
+
+    @property
+    def channel(self) -> str:
+        """The channel that it was sent on."""
+        return self.action or ""
+
+
 class _Requests(type):
     """Makes every Request an instance of PubSubRequest."""
 

@@ -7,6 +7,7 @@ caller:<hex>                channel   services            the process that asked
 any other channel           channel   broadcast.send      listeners
 daebus:{<service>}:…        keys      see `ServiceKeys`
 daebus:services             key       replicas            `daebus ps`
+daebus:{<channel>}:listeners  key     replicas            who sends a durable event
 """
 
 from __future__ import annotations
@@ -42,14 +43,33 @@ OWN_PREFIX = "daebus:"
 SERVICES = "daebus:services"
 
 
+EVENTS = " events"  # no name of a service has a space
+
+
+def event_queue(service: str) -> str:
+    """The name of the queue of a service's durable events, for `ServiceKeys`."""
+    return service + EVENTS
+
+
+def is_event_queue(name: str) -> bool:
+    """Whether a name is that of an event queue, not of a service."""
+    return name.endswith(EVENTS)
+
+
+def listeners(channel: str) -> str:
+    """The services that listen durably on a channel."""
+    return f"{OWN_PREFIX}{{{channel}}}:listeners"
+
+
 class ServiceKeys:
-    """The keys of one service. The braces are a hash tag: on a Cluster they all lie on one node."""
+    """The keys of one service, or of its event queue. The braces are a hash tag: a Cluster has them all on one node."""
 
     __slots__ = ("_base", "beats", "meta", "outcomes", "replicas", "requests", "signs", "wake")
 
     def __init__(self, service: str) -> None:
-        self._base = base = f"daebus:{{{service}}}:"
-        self.requests = base + "requests"
+        owner = service.removesuffix(EVENTS)
+        self._base = base = f"daebus:{{{owner}}}:" if owner == service else f"daebus:{{{owner}}}:events:"
+        self.requests = base + ("requests" if owner == service else "messages")
         self.replicas = base + "replicas"
         self.beats = base + "beats"
         self.signs = base + "signs"

@@ -60,10 +60,11 @@ class Listener(Declared):
     kind = "listener"
     channel: str
     blocking: bool = False
+    durable: bool = False
 
     @property
     def title(self) -> str:
-        return f"listener on {self.channel!r}"
+        return f"{'durable ' if self.durable else ''}listener on {self.channel!r}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,13 +258,23 @@ class Declarations:
         name = _check_name("an action", action_name)
         return self._declare(lambda function: Action(function, name, blocking))
 
-    def listen(self, channel: str, *, blocking: bool = False) -> Callable[[F], F]:
-        """Receive broadcasts: the handler gets each JSON object. `channel` may be a pattern, as in "sensors.*"."""
+    def listen(self, channel: str, *, blocking: bool = False, durable: bool = False) -> Callable[[F], F]:
+        """Receive broadcasts: the handler gets each JSON object. `channel` may be a pattern, as in "sensors.*".
+
+        A plain listener gets what is sent while it listens, in every replica. `durable=True` receives what was sent
+        with `durable=True`: each event is stored for the service and handled in one of its replicas, also if it was
+        sent while none ran. A pattern cannot be durable.
+        """
         try:
             keys.check_channel(channel)
         except ValueError as error:
             raise RegistrationError(str(error)) from None
-        return self._declare(lambda function: Listener(function, channel, blocking))
+        if durable and keys.is_pattern(channel):
+            raise RegistrationError(
+                f"a durable listener names one channel, not the pattern {channel!r}: the sender stores an event for "
+                "the services that are registered for its channel, and does not know patterns"
+            )
+        return self._declare(lambda function: Listener(function, channel, blocking, durable))
 
     def route(
         self, path: str, methods: Iterable[str] | None = None, *, blocking: bool = False, timeout: float | None = None

@@ -232,9 +232,10 @@ class TestApp:
         service = self.runner.service
         return DaebusCaller(service).send_request(action, {} if payload is None else payload, timeout, on_progress)
 
-    def broadcast(self, channel: str, payload: dict[str, Any]) -> int:
-        """Broadcast a message and wait until its listeners here have run; returns the number of receivers."""
-        receivers = DaebusCaller(self.runner.service).send_message(channel, payload)
+    def broadcast(self, channel: str, payload: dict[str, Any], *, durable: bool = False) -> int:
+        """Broadcast a message and wait until its listeners here have run; returns the number of receivers, or, if it is
+        durable, of the services that it is stored for."""
+        receivers = DaebusCaller(self.runner.service).send_message(channel, payload, durable=durable)
         self.settle()
         return receivers
 

@@ -5,28 +5,38 @@ from __future__ import annotations
 from typing import Any
 
 from .. import codec, keys
+from ..envelope import Request
 from ..transport import Transport
-from . import get_daemon
+from . import get_daemon, pass_on
 
 
 class Broadcast:
     """Publishes on the bus the service runs on."""
 
-    def send(self, channel: str, payload: dict[str, Any]) -> int:
+    def send(self, channel: str, payload: dict[str, Any], *, durable: bool = False) -> int:
         """Publish a JSON object; returns the number of receivers that the server reports.
 
-        ValueError for a bad channel name, TypeError for a payload that is not a dict or has no JSON form,
-        MessageTooLarge above `DAEBUS_MESSAGE_LIMIT`, BusUnavailable without a connection for `DAEBUS_SEND_SECONDS`.
+        durable: the event is stored for each service that has a durable listener on the channel, and is handled in one
+        of its replicas; plain listeners get it too, if they are connected. Returns once the bus has it, with the number
+        of services it is stored for: 0 if no service has a durable listener there.
+
+        ValueError for a bad channel name or a pattern, TypeError for a payload that is not a dict or has no JSON form,
+        MessageTooLarge above `DAEBUS_MESSAGE_LIMIT`, BusUnavailable without a connection for `DAEBUS_SEND_SECONDS`,
+        Overloaded if too many durable events wait for a service.
         """
-        return publish_object(get_daemon().transport, channel, payload)
+        return publish_object(get_daemon().transport, channel, payload, durable)
 
 
-def publish_object(transport: Transport, channel: str, payload: Any) -> int:
+def publish_object(transport: Transport, channel: str, payload: Any, durable: bool = False) -> int:
     """Publish `payload`, which must be a dict, as JSON. Errors as in Broadcast.send."""
     keys.check_channel(channel)
     if not isinstance(payload, dict):
         raise TypeError(f"a broadcast's payload is a dict, not {type(payload).__name__}")
-    return transport.publish(channel, codec.dumps(payload))
+    if not durable:
+        return transport.publish(channel, codec.dumps(payload))
+    event = Request("", channel, payload)
+    pass_on(event)  # its chain and trace; an event has no deadline
+    return transport.send_event(event)
 
 
 broadcast = Broadcast()

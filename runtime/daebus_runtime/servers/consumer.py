@@ -12,12 +12,12 @@ from .. import codec
 from ..context import Context, Service, call_in_context
 from ..context.requests import ListenRequest
 from ..context.responses import answering
-from ..dispatch import Handler, Outcome, actions, compose
+from ..dispatch import DONE, Handler, Outcome, actions, compose
 from ..dispatch.blocking import BlockingPool
 from ..dispatch.faults import answer_faults
 from ..dispatch.guard import FAULTS
 from ..dispatch.measure import measure
-from ..dispatch.pool import WorkerPool
+from ..dispatch.pool import Lane, WorkerPool
 from ..dispatch.settle import settling
 from ..envelope import error_reply
 from ..errors import MALFORMED, OVERLOADED, STOPPING
@@ -26,7 +26,7 @@ from ..losses import Losses
 from ..metrics import Metrics
 from ..registry import Action, Listener
 from ..settings import Settings
-from ..transport import Delivery, Subscription, Transport
+from ..transport import Delivery, EventSubscription, Subscription, Transport
 
 RETIRE_SECONDS = 1.0  # how long the server may take to confirm the end of the subscriptions
 NOT_BEGUN = "was not begun"
@@ -56,7 +56,12 @@ class Consumer:
         # Separate lanes: messages that wait for an OS thread must not delay those that need none.
         self._slow_requests = self._pool.lane(settings.queue_limit, blocking.size)
         self._slow_broadcasts = self._pool.lane(settings.queue_limit, blocking.size)
+        self._events = self._pool.lane(settings.queue_limit)
+        self._slow_events = self._pool.lane(settings.queue_limit, blocking.size)
+        self._event_handlers: dict[str, list[Handler]] = {}
+        self._event_queue: EventSubscription | None = None
         self._slow: set[str] = set()
+        self._slow_channels: set[str] = set()
         self._stopping = False
         metrics.gauge("daebus_queue_length", "Messages that wait for a worker.", lambda: self._pool.waiting)
         metrics.gauge("daebus_in_flight", "Messages being handled.", lambda: self._pool.running)
@@ -74,13 +79,28 @@ class Consumer:
     def add_listener(self, listener: Listener) -> None:
         """Pass broadcasts on a channel to a listener."""
         self._begin()
+        if listener.durable:
+            self._add_durable(listener)
+            return
         self._pool.claim(self._broadcasts)
         self._subscriptions.append(self._transport.subscribe(listener.channel, self._listening(listener)))
+
+    def _add_durable(self, listener: Listener) -> None:
+        self._pool.claim(self._events)
+        if self._event_queue is None:
+            deliver = self._queueing(settling(self._handle_event), self._events, self._slow_events, self._slow_channels)
+            self._event_queue = self._transport.consume_events(self._name, deliver, lambda: self._events.free)
+            self._subscriptions.append(self._event_queue)
+        if listener.blocking:
+            self._slow_channels.add(listener.channel)
+        self._event_handlers.setdefault(listener.channel, []).append(self._durable(listener))
+        self._event_queue.listen(listener.channel)
 
     def _begin(self) -> None:
         # A service that only listens also receives requests, so that a caller's mistake gets an error reply at once.
         if not self._subscriptions:
-            deliver = self._delivering(actions.route(self._handlers, self._name, self._losses.lost))
+            route = settling(actions.route(self._handlers, self._name, self._losses.lost))
+            deliver = self._queueing(route, self._requests, self._slow_requests, self._slow)
             self._subscriptions.append(self._transport.consume(self._name, deliver, lambda: self._requests.free))
 
     @property
@@ -134,9 +154,11 @@ class Consumer:
             text = f"service {self._name!r} is stopping; this request {what}"
             argument.abandon(Outcome(error_reply(argument.request.request_id, text, STOPPING)))
 
-    def _delivering(self, route: Handler) -> Callable[[Delivery], None]:
-        handle, slow = settling(route), self._slow
-        submit, submit_slow = self._requests.submit, self._slow_requests.submit
+    def _queueing(
+        self, handle: Callable[[Delivery], None], lane: Lane, slow_lane: Lane, slow: set[str]
+    ) -> Callable[[Delivery], None]:
+        """Queues deliveries in `lane`, and those whose action is one of `slow` in `slow_lane`."""
+        submit, submit_slow = lane.submit, slow_lane.submit
 
         def deliver(delivery: Delivery) -> None:
             if (submit_slow if slow and delivery.request.action in slow else submit)(handle, delivery):
@@ -145,7 +167,7 @@ class Consumer:
                 self._cut_off(delivery, NOT_BEGUN)
             else:
                 self._metrics.drop(OVERLOADED)
-                text = f"service {self._name!r} has {self._requests.limit} messages waiting and takes no more now"
+                text = f"service {self._name!r} has {lane.limit} messages waiting and takes no more now"
                 delivery.settle(Outcome(error_reply(delivery.request.request_id, text, OVERLOADED)))
 
         return deliver
@@ -179,6 +201,32 @@ class Consumer:
                 self._losses.lost(OVERLOADED, text)
 
         return arrived
+
+    def _durable(self, listener: Listener) -> Handler:
+        work = self._metrics.handler("listener", listener.channel)
+        run = self._blocking.run if listener.blocking else None
+
+        def handle(delivery: Delivery) -> Outcome:
+            context = Context(self._app, delivery.request)
+            begun, error = time.perf_counter(), None
+            try:
+                call_in_context(context, listener.function, delivery.request.payload, run=run)
+            except FAULTS as fault:
+                error = fault
+                runtime_logger.exception("%s failed (event %s)", listener.title, delivery.request.request_id)
+            work.done(time.perf_counter() - begun, error is not None)
+            return Outcome(error=error)
+
+        return handle
+
+    def _handle_event(self, delivery: Delivery) -> Outcome:
+        """Run the listeners of an event's channel, one after the other. One that fails takes only its own commands of
+        `request.commit` with it."""
+        for handler in self._event_handlers[delivery.request.action or ""]:
+            before = delivery.savepoint()
+            if handler(delivery).error is not None:
+                delivery.rollback(before)
+        return DONE
 
     def _object(self, channel: str, data: bytes) -> dict[str, Any] | None:
         try:

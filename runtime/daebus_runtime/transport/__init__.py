@@ -87,6 +87,14 @@ class Subscription(abc.ABC):
         """Why the server refuses it, with the missing permission; empty if it is allowed or not answered yet."""
 
 
+class EventSubscription(Subscription):
+    """Returned by `consume_events`."""
+
+    @abc.abstractmethod
+    def listen(self, channel: str) -> None:
+        """Receive the events of a channel, from now on."""
+
+
 Message = Callable[[str, bytes], None]
 Progress = Callable[[Reply], None]
 
@@ -154,6 +162,21 @@ class Transport(abc.ABC):
         """
 
     @abc.abstractmethod
+    def send_event(self, event: Request) -> int:
+        """Store an event for each service that listens durably on its channel, which is its `action`, and publish its
+        payload once for plain listeners.
+
+        Returns for how many services it is stored. BusUnavailable after `send_seconds`; Overloaded if the queue of one
+        is full (others may have it then); Unsupported."""
+
+    @abc.abstractmethod
+    def consume_events(
+        self, service: str, callback: Callable[[Delivery], None], room: Callable[[], int]
+    ) -> EventSubscription:
+        """Receive the durable events of a service: each goes to one of its replicas. Unsupported. The requests of the
+        deliveries are `EventRequest`s; `room` as in `consume`."""
+
+    @abc.abstractmethod
     def request(self, request: Request, timeout: float, on_progress: Progress | None = None) -> Reply:
         """Send a request and wait for its final reply.
 
@@ -167,6 +190,7 @@ __all__ = [
     "DONE",
     "Capabilities",
     "Delivery",
+    "EventSubscription",
     "Limits",
     "Message",
     "Outcome",

@@ -9,9 +9,28 @@ from typing import Any
 
 from .. import codec, keys
 from ..envelope import Reply, Request, error_reply, parse_request
-from ..errors import BusError, BusUnavailable, CallTimeout, MalformedMessage, MessageTooLarge, ReplyTooLarge
+from ..errors import (
+    BusError,
+    BusUnavailable,
+    CallTimeout,
+    MalformedMessage,
+    MessageTooLarge,
+    ReplyTooLarge,
+    Unsupported,
+)
 from ..native import get_ident
-from . import Capabilities, Delivery, Limits, Message, Outcome, Progress, State, Subscription, Transport
+from . import (
+    Capabilities,
+    Delivery,
+    EventSubscription,
+    Limits,
+    Message,
+    Outcome,
+    Progress,
+    State,
+    Subscription,
+    Transport,
+)
 from .bus import Bus
 from .delivery import last_words
 from .home import TIMEOUT, Waiter
@@ -129,6 +148,15 @@ class Compatible(Transport):
     def subscribe(self, channel: str, callback: Message) -> Subscription:
         self.open()
         return self.bus.channels.subscribe(channel, callback)
+
+    # --- durable events -------------------------------------------------------------------------------------------
+    def send_event(self, event: Request) -> int:
+        raise Unsupported("this transport stores no events")
+
+    def consume_events(
+        self, service: str, callback: Callable[[Delivery], None], room: Callable[[], int]
+    ) -> EventSubscription:
+        raise Unsupported("this transport stores no events")
 
     # --- requests -------------------------------------------------------------------------------------------------
     def send(self, request: Request) -> int:

@@ -69,6 +69,13 @@ class Delivery(abc.ABC):
         """See `Request.commit`."""
         raise Unsupported("this transport has no step in which commands could run with the outcome")
 
+    def savepoint(self) -> int:
+        """What `commit` has taken so far, for `rollback`."""
+        return 0
+
+    def rollback(self, savepoint: int) -> None:  # noqa: B027  # there is nothing to leave out
+        """Leave out what `commit` has taken since."""
+
 
 def last_words(reply: Reply, most: int) -> bytes:
     """A final reply as bytes; if it has more than `most`, its error text is cut."""

@@ -15,14 +15,14 @@ STALE_SECONDS = 12.0
 class Backlog:
     """The latest sample. `seen` is called in the thread of the signs of life, the gauges in that of a scrape."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, events: bool = False) -> None:
         self._latest: tuple[Look | None, float] = None, -math.inf
-        metrics.gauge("daebus_lag", "Messages for the service that no replica has read.", self._lag)
-        metrics.gauge("daebus_pending", "Messages that a replica has read and not ended.", self._pending)
-        metrics.gauge("daebus_oldest_unread_seconds", "Age of the oldest message that is not read.", self._unread)
-        metrics.gauge(
-            "daebus_oldest_unfinished_seconds", "Age of the oldest that is read, not ended.", self._unfinished
-        )
+        name, what = ("daebus_events_", "Events") if events else ("daebus_", "Messages")
+        metrics.gauge(name + "lag", f"{what} for the service that no replica has read.", self._lag)
+        metrics.gauge(name + "pending", f"{what} that a replica has read and not ended.", self._pending)
+        metrics.gauge(name + "oldest_unread_seconds", f"{what}: age of the oldest that is not read.", self._unread)
+        about = f"{what}: age of the oldest that is read, not ended."
+        metrics.gauge(name + "oldest_unfinished_seconds", about, self._unfinished)
 
     def seen(self, look: Look | None) -> None:
         self._latest = look, time.monotonic()

@@ -77,6 +77,12 @@ class DurableDelivery(Delivery):
         self.keep = True
         self.commands += commands
 
+    def savepoint(self) -> int:
+        return len(self.commands)
+
+    def rollback(self, savepoint: int) -> None:
+        del self.commands[savepoint:]
+
     def reply(self, reply: Reply) -> None:
         data = reply.encode()
         if len(data) > self._replica.most:

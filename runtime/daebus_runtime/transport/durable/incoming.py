@@ -18,7 +18,7 @@ from ..bus import Bus
 from .delivery import DurableDelivery
 from .endings import Endings
 from .membership import Membership
-from .steps import LOST, SUPERSEDED, Entry, Steps
+from .steps import FREE, LOST, SUPERSEDED, VERSION, Entry, Steps, free_for
 
 MOST_READ = 128
 MOST_READ_BESIDE = 16
@@ -30,6 +30,10 @@ MOST_DEATHS = 3
 
 class Incoming(Membership, Subscription):
     """The own service on the bus. `deliver` gets each message, `room` says how many more may come. Home loop only."""
+
+    what = "action"
+    keeps_outcomes = True
+    """Whether somebody may ask for the outcomes of its messages."""
 
     def __init__(
         self,
@@ -45,8 +49,10 @@ class Incoming(Membership, Subscription):
         self.check = steps.check
         self._reader = steps.reader(service)
         self._reading = self._taking = self._full = False
-        self._free = False
-        """Whether there may be messages that somebody gave back."""
+        self._free: dict[str, None] = {}
+        """The consumers that may have messages which somebody gave back."""
+        self._passed: set[int | str] = set()
+        """What has been said to be missing here."""
         self._twice: set[bytes] | None = None
         """While two answers may bring the same message: those that have come."""
         self._doubted = False
@@ -73,7 +79,7 @@ class Incoming(Membership, Subscription):
         return True
 
     def resume(self) -> None:
-        self._free = True
+        self._free = self.consumers()
         self._endings.resume()
 
     def forget(self) -> None:
@@ -83,9 +89,26 @@ class Incoming(Membership, Subscription):
         self._held.clear()
         self._endings.clear()
 
+    # --- what only some replicas can handle ---------------------------------------------------------------------------
+    def consumers(self) -> dict[str, None]:
+        """The consumers of free messages that this replica can handle."""
+        return {FREE: None}
+
+    def handles(self, request: Request) -> bool:
+        """Whether this replica can handle a message, as far as its action or channel goes."""
+        return True
+
+    def _pass_on(self, entry: Entry, need: int | str) -> None:
+        if need not in self._passed:
+            self._passed.add(need)
+            what = f"version {need} of the envelope" if isinstance(need, int) else f"a durable listener on {need!r}"
+            text = "messages of service %s wait for another replica: this one has not %s"
+            runtime_logger.warning(text, self.service, what)
+        self._steps.release(self.service, self.replica, free_for(need), [entry.entry], lambda value: None)
+
     # --- reading ------------------------------------------------------------------------------------------------------
     def woken(self) -> None:
-        self._free = True
+        self._free = self.consumers()
         self.want()
 
     def want(self) -> None:
@@ -93,16 +116,17 @@ class Incoming(Membership, Subscription):
         if not self._joined or self.retiring or self._taking:
             return
         # The free ones are older, so they come first.
-        free = self._free and (self._alone is None or self._alone.entry not in self._held)
+        free = bool(self._free) and (self._alone is None or self._alone.entry not in self._held)
         if self._reading and not free:
             return
         room = min(self._room(), MOST_READ if self.crowd == 1 else MOST_READ_BESIDE)
         if room <= 0:
             self._look_again()
         elif free:
-            self._taking, self._free = True, False
-            taken = functools.partial(self._taken, self.replica)
-            self._steps.take(self.service, self.replica, room, MOST_DEATHS, taken)
+            self._taking, consumer = True, next(iter(self._free))
+            del self._free[consumer]
+            taken = functools.partial(self._taken, self.replica, consumer)
+            self._steps.take(self.service, self.replica, consumer, room, MOST_DEATHS, taken)
         else:
             self._reading = True
             self._reader.read(self.replica, room, functools.partial(self._read, self.replica))
@@ -116,12 +140,13 @@ class Incoming(Membership, Subscription):
         self._full = False
         self.want()
 
-    def _taken(self, replica: str, value: Any) -> None:
+    def _taken(self, replica: str, consumer: str, value: Any) -> None:
         self._taking = False
         if replica != self.replica:
             self.want()
             return
-        self._free = self._free or type(value) is not tuple or bool(value[0])  # there may be more
+        if type(value) is not tuple or value[0]:  # there may be more
+            self._free = {consumer: None, **self._free}
         self._got("take", value)
 
     def _read(self, replica: str, value: Any) -> None:
@@ -167,18 +192,30 @@ class Incoming(Membership, Subscription):
                 deadline = now + min(entry.deadline - server, entry.budget) / 1000
             self._receive(entry, deadline)
 
+    def parse(self, entry: Entry) -> Request:
+        """The message of an entry. MalformedMessage."""
+        return parse_request(entry.envelope, self.service)
+
     def _receive(self, entry: Entry, deadline: float | None) -> None:
         if entry.entry in self._held:
             return  # somebody has removed the group, and the new one begins anew
+        if entry.version > VERSION:
+            self._pass_on(entry, entry.version)
+            return
         try:
-            request = parse_request(entry.envelope, self.service)
+            request = self.parse(entry)
         except MalformedMessage as error:
             self._bus.losses.lost(error.code, f"a message was refused: {error}")
             request = Request(self.service, "", reply_to=error.reply_to, request_id=error.request_id)
             delivery = DurableDelivery(request, self, entry, deadline)
             delivery.settle(Outcome(error_reply(error.request_id, str(error), error.code)))
             return
+        if not self.handles(request):
+            self._pass_on(entry, request.action or "")
+            return
         delivery = self._held[entry.entry] = DurableDelivery(request, self, entry, deadline)
+        if not self.keeps_outcomes:
+            delivery.key = ""
         if entry.attempt > 1:
             self._bus.metrics.redelivered += 1
             if entry.attempt >= MOST_DEATHS:
@@ -192,7 +229,7 @@ class Incoming(Membership, Subscription):
 
     def _too_often(self, delivery: DurableDelivery) -> None:
         request = delivery.request
-        text = f"action {request.action!r} was begun {MOST_DEATHS} times, and each time its worker died"
+        text = f"{self.what} {request.action!r} was begun {MOST_DEATHS} times, and each time its worker died"
         runtime_logger.error("%s (request %s)", text, request.request_id)
         delivery.settle(Outcome(error_reply(request.request_id, text, WORKER_DIED)))
 
@@ -245,7 +282,7 @@ class Incoming(Membership, Subscription):
             del self._held[delivery.entry]
         if idle and self._joined:
             entries = [delivery.entry for delivery in idle]
-            self._steps.release(self.service, self.replica, entries, lambda value: None)
+            self._steps.release(self.service, self.replica, FREE, entries, lambda value: None)
 
     def cancel(self) -> None:
         """Leave the bus."""

@@ -18,18 +18,17 @@ import gevent
 
 from ... import __version__, codec
 from ...errors import BusUnavailable
-from ...keys import INBOX_PREFIX, OWN_PREFIX
+from ...keys import INBOX_PREFIX, OWN_PREFIX, is_event_queue
 from ...logs import runtime_logger
 from ..bus import Bus
 from .backlog import Backlog
 from .pulse import TAKEN_OUT, TROUBLE, TRUSTED_SECONDS, Pulse
 from .refusals import Refusals
-from .steps import SUPERSEDED, Steps
+from .steps import SUPERSEDED, VERSION, Steps
 
 RETRY_SECONDS = 0.1
 REGROUP_SECONDS = 0.5  # errors that arrive so soon after each other have the same cause
 MOST_NAMED = 100  # channels that a replica says it listens on
-VERSION = 2
 
 
 class Membership(abc.ABC):
@@ -44,7 +43,7 @@ class Membership(abc.ABC):
         self.refusals = Refusals(service, lambda: self._pulse.trouble if self._pulse is not None else "")
         self._regrouped = 0.0
         self._since = time.monotonic()
-        self._backlog = Backlog(bus.metrics)
+        self._backlog = Backlog(bus.metrics, events=is_event_queue(service))
 
     # --- what the messages have to say about it ----------------------------------------------------------------------
     @abc.abstractmethod

@@ -12,10 +12,24 @@ from ...metrics import Metrics
 from .. import Limits
 from ..home import Home
 from ..memory import MemoryBroker, MemoryBus
-from .steps import ASLEEP, KNOWN, LOST, SUPERSEDED, UNKNOWN, Bounds, Done, Ending, Entry, Letter, Reader, Steps, Vitals
+from .steps import (
+    ASLEEP,
+    FREE,
+    KNOWN,
+    LOST,
+    SUPERSEDED,
+    UNKNOWN,
+    Bounds,
+    Done,
+    Ending,
+    Entry,
+    Letter,
+    Reader,
+    Steps,
+    Vitals,
+)
 from .transport import Durable
 
-FREE = ""
 DEFAULT = Bounds()
 
 
@@ -48,6 +62,8 @@ class MemoryStore:
     def __init__(self, now: Callable[[], float] = time.time, run: Callable[[Sequence[Any]], Any] | None = None) -> None:
         self.now, self.run = now, run
         self.streams: dict[str, _Stream] = {}
+        self.listeners: dict[str, list[str]] = {}
+        """The services that listen durably, by channel."""
 
     def time(self) -> int:
         """The server's clock, in ms."""
@@ -104,15 +120,24 @@ class MemorySteps(Steps):
             stream.beats.setdefault(replica, 0)
         self._answer(done, b"OK")
 
+    def listeners(self, channel: str, done: Done) -> None:
+        self._answer(done, list(self._store.listeners.get(channel, ())))
+
+    def listen(self, channel: str, service: str, done: Done) -> None:
+        services = self._store.listeners.setdefault(channel, [])
+        if service not in services:
+            services.append(service)
+        self._answer(done, b"OK")
+
     def reader(self, service: str) -> Reader:
         return MemoryReader(self._store, self._store.stream(service), self._bus.home)
 
-    def take(self, service: str, replica: str, most: int, alone: int, done: Done) -> None:
+    def take(self, service: str, replica: str, consumer: str, most: int, alone: int, done: Done) -> None:
         stream = self._store.stream(service)
         if replica not in stream.beats:
             self._answer(done, SUPERSEDED)
             return
-        free = [key for key, (holder, _) in stream.pending.items() if holder == FREE][:most]
+        free = [key for key, (holder, _) in stream.pending.items() if holder == consumer][:most]
         for key in free:
             stream.pending[key] = replica, stream.pending[key][1] + 1
         self._answer(done, ([stream.entry(key) for key in free], self._store.time()))
@@ -156,11 +181,11 @@ class MemorySteps(Steps):
         if ending.inbox:
             self._bus.post(ending.inbox, ending.reply, None, 0.0)
 
-    def release(self, service: str, replica: str, entries: Sequence[bytes], done: Done) -> None:
+    def release(self, service: str, replica: str, consumer: str, entries: Sequence[bytes], done: Done) -> None:
         stream = self._store.stream(service)
         for key in entries:
             if stream.pending.get(key, ("", 0))[0] == replica:
-                stream.pending[key] = FREE, stream.pending[key][1] - 1
+                stream.pending[key] = consumer, stream.pending[key][1] - 1
         self._bus.post(ServiceKeys(service).wake, b"", None, 0.0)
         self._answer(done, len(entries))
 

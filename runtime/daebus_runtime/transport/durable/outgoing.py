@@ -61,6 +61,9 @@ class Outgoing:
         self._asking = False
         """Whether the server is being asked again. Nothing new may overtake that: the server keeps the last number."""
         self._last = 0
+        self.accept_all = False
+        """Whether it does not matter that the service has no replica at present: nobody else could take the messages.
+        """
         self.known = False
         """Whether this process has reached the service. If the server knows nothing of it later, the server has lost
         its data: the service comes back to it as this process did."""
@@ -91,7 +94,11 @@ class Outgoing:
     def accept(self, parcels: list[Parcel]) -> None:
         """Store messages for a known service that has no replica at present."""
         self._number(parcels)
-        self._post(parcels, accept=KNOWN if self.known else ASLEEP)
+        self._post(parcels, self._acceptance)
+
+    @property
+    def _acceptance(self) -> str:
+        return KNOWN if self.known else ASLEEP
 
     def _flush(self) -> None:
         self._scheduled = False
@@ -100,7 +107,7 @@ class Outgoing:
             return
         fresh, self._fresh = [parcel for parcel in self._fresh if parcel.wanted], []
         self._number(fresh)
-        self._post(fresh)
+        self._post(fresh, self._acceptance if self.accept_all else "")
 
     def _number(self, parcels: list[Parcel]) -> None:
         last = self._last

@@ -98,6 +98,15 @@ class RedisSteps(Steps):
         names = _keys(service)
         self._call("outcomes", [names.meta], [names.outcomes, *keys], done)
 
+    def listeners(self, channel: str, done: Done) -> None:
+        def answered(value: Any) -> None:
+            done(self.fault(value, "ZRANGE") if isinstance(value, Exception) else [name.decode() for name in value])
+
+        self._commands.post(pack("ZRANGE", keys.listeners(channel), 0, -1), answered)
+
+    def listen(self, channel: str, service: str, done: Done) -> None:
+        self._call("enlist", [keys.listeners(channel)], [service, self._life], done)
+
     # --- replicas -------------------------------------------------------------------------------------------------
     def register(self, service: str, replica: str, info: bytes, queue: int, again: bool, done: Done) -> None:
         names = _keys(service)
@@ -117,9 +126,9 @@ class RedisSteps(Steps):
         """End a read that waits. If the server does not allow it, the read ends by itself soon."""
         self._commands.post(pack("CLIENT", "UNBLOCK", client), lambda value: None)
 
-    def take(self, service: str, replica: str, most: int, alone: int, done: Done) -> None:
+    def take(self, service: str, replica: str, consumer: str, most: int, alone: int, done: Done) -> None:
         names = _keys(service)
-        words = [replica, FREE, most, alone]
+        words = [replica, consumer, most, alone]
         self._call("take", [names.requests, names.beats], words, functools.partial(_entries, done))
 
     def recover(self, service: str, replica: str, known: Sequence[bytes], done: Done) -> None:
@@ -154,9 +163,9 @@ class RedisSteps(Steps):
 
         self._call("finish", [names.requests, names.beats, names.meta], words, answered)
 
-    def release(self, service: str, replica: str, entries: Sequence[bytes], done: Done) -> None:
+    def release(self, service: str, replica: str, consumer: str, entries: Sequence[bytes], done: Done) -> None:
         names = _keys(service)
-        words = [replica, FREE, names.wake, *entries]
+        words = [replica, consumer, names.wake, *entries]
         self._call("release", [names.requests, names.beats], words, lambda value: done(_word(value)))
 
     def leave(self, service: str, replica: str, done: Done) -> None:

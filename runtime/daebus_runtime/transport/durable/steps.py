@@ -23,8 +23,18 @@ LOST = "lost"
 """Instead of a result of `Reader.read`."""
 GONE = "gone"
 """Instead of a beat: this is no replica any more, but it has messages."""
+VERSION = 2
+"""The newest version of the envelope that this program speaks."""
 FREE = "free:2"
 """The consumer that holds messages which any replica may take; they have version 2 of the envelope."""
+
+
+def free_for(need: int | str) -> str:
+    """The consumer of the messages that only some replicas can handle: those that speak a version of the envelope, or
+    listen on a channel."""
+    return f"free:{need}"
+
+
 UNKNOWN, ASLEEP, KNOWN = "unknown", "asleep", "known"
 """Instead of a result of `send`: nobody ever registered the service; it has no replica at present."""
 
@@ -105,13 +115,21 @@ class Steps(abc.ABC):
         replica, KNOWN also if the server does not know the service, because this process does."""
 
     @abc.abstractmethod
+    def listeners(self, channel: str, done: Done) -> None:
+        """Result: the services that listen durably on a channel."""
+
+    @abc.abstractmethod
+    def listen(self, channel: str, service: str, done: Done) -> None:
+        """Note that a service listens durably on a channel."""
+
+    @abc.abstractmethod
     def reader(self, service: str) -> Reader:
         """A new object that reads the messages of a service, with a connection of its own."""
 
     @abc.abstractmethod
-    def take(self, service: str, replica: str, most: int, alone: int, done: Done) -> None:
-        """Take messages that their replica gave back, or left behind; one with `alone` attempts or more comes alone.
-        Result as of `Reader.read`, or SUPERSEDED."""
+    def take(self, service: str, replica: str, consumer: str, most: int, alone: int, done: Done) -> None:
+        """Take messages that their replica gave back to a consumer of free messages, or left behind; one with `alone`
+        attempts or more comes alone. Result as of `Reader.read`, or SUPERSEDED."""
 
     @abc.abstractmethod
     def recover(self, service: str, replica: str, known: Sequence[bytes], done: Done) -> None:
@@ -132,8 +150,9 @@ class Steps(abc.ABC):
         again: it was alive before; the result is SUPERSEDED if it was taken out since."""
 
     @abc.abstractmethod
-    def release(self, service: str, replica: str, entries: Sequence[bytes], done: Done) -> None:
-        """Give messages back that were read and not begun. Result: their number, or SUPERSEDED."""
+    def release(self, service: str, replica: str, consumer: str, entries: Sequence[bytes], done: Done) -> None:
+        """Give messages that were read and not begun to a consumer of free messages. Result: their number, or
+        SUPERSEDED."""
 
     @abc.abstractmethod
     def claim(self, service: str, replica: str, digest: str, done: Done) -> None:

@@ -17,10 +17,11 @@ import gevent
 from ... import codec, keys
 from ...envelope import Request, error_reply
 from ...errors import OVERLOADED, BusUnavailable, Overloaded, UnknownService
-from .. import Capabilities, Delivery, Limits, State, Subscription
+from .. import Capabilities, Delivery, EventSubscription, Limits, State, Subscription
 from ..bus import Bus
 from ..compatible import Compatible
 from ..home import TIMEOUT, Waiter
+from .events import Emission, Emitter, EventQueue, OwnEvents
 from .incoming import Incoming
 from .outgoing import Outgoing, Parcel
 from .steps import UNKNOWN, Steps
@@ -51,6 +52,7 @@ class Durable(Compatible):
         self._interrupted = False
         self._returning = 0.0
         """Until when services may be on their way back after an outage (time.monotonic)."""
+        self._emitter = Emitter(self._home, steps, self._store_event, self._publish_event)
         bus.watch(self._changed)
         bus.inbox.on_confirmed = self._ask_again
 
@@ -105,12 +107,16 @@ class Durable(Compatible):
         bus.metrics.sent += 1
         for observer in bus.observers:
             observer(keys.service_channel(service), parcel.envelope)
+        self._to(service).add(parcel)
+
+    def _to(self, service: str) -> Outgoing:
         outgoing = self._outgoing.get(service)
         if outgoing is None:
             outgoing = self._outgoing[service] = Outgoing(
-                self._steps, self._home, self._process, service, lambda: bus.up, self._strayed
+                self._steps, self._home, self._process, service, lambda: self.bus.up, self._strayed
             )
-        outgoing.add(parcel)
+            outgoing.accept_all = outgoing.known = keys.is_event_queue(service)
+        return outgoing
 
     def _stored(self, key: Any, waiter: Waiter, value: Any) -> None:
         if value is False:
@@ -155,6 +161,9 @@ class Durable(Compatible):
 
     def _strayed(self, service: str, why: str, parcels: list[Parcel]) -> None:
         """The service is unknown, or has no replica: does anybody listen on its channel?"""
+        if self._outgoing[service].accept_all:  # an event queue has no channel
+            self._counted(service, why, parcels, 0)
+            return
         self.bus.count_listeners(keys.service_channel(service), functools.partial(self._counted, service, why, parcels))
 
     def _counted(self, service: str, why: str, parcels: list[Parcel], value: Any) -> None:
@@ -178,6 +187,42 @@ class Durable(Compatible):
         for parcel in parcels:
             if parcel.wanted:
                 self._outgoing[service].add(parcel)
+
+    # --- events -----------------------------------------------------------------------------------------------------
+    def send_event(self, event: Request) -> int:
+        identity, plain = next(self._inbox.fresh_ids), codec.dumps(event.payload)
+        channel = event.action or ""
+        message = {"action": channel, "payload": event.payload, "request_id": identity, **event.raw}
+        data = codec.dumps(message)
+        self.check_size(data)
+        self.open()
+        waiter = Waiter(self._home)
+        emission = Emission(channel, identity, data, plain, waiter.wake)
+        self._home.run(self._emitter.emit, emission)
+        value = waiter.wait(time.monotonic() + self.limits.send_seconds)
+        if value is TIMEOUT:
+            self._home.run(emission.give_up)
+            raise BusUnavailable(f"channel {channel!r}: the bus did not take the event")
+        if isinstance(value, Exception):
+            raise type(value)(f"channel {channel!r}: {value}") from value
+        return int(value)
+
+    def _store_event(self, queue: str, parcel: Parcel) -> None:
+        self.bus.metrics.sent += 1
+        self._to(queue).add(parcel)
+
+    def _publish_event(self, channel: str, data: bytes) -> None:
+        self.bus.post(channel, data, None, 0.0)
+
+    def consume_events(
+        self, service: str, callback: Callable[[Delivery], None], room: Callable[[], int]
+    ) -> EventSubscription:
+        queue = EventQueue(self.bus, self._steps, service, callback, room, self.limits)
+        woken = self.subscribe(keys.ServiceKeys(queue.service).wake, lambda channel, data: queue.woken())
+        self._incoming.append(queue)
+        if self.bus.up:
+            self._home.run(queue.join)
+        return OwnEvents(self._home, self._incoming, queue, woken)
 
     # --- receiving --------------------------------------------------------------------------------------------------
     def consume(

@@ -1,7 +1,7 @@
--- Puts a service on the list of those that are known. The list lies on another slot than the keys of the service, so
--- this is a step of its own.
+-- Puts a service on a list: of those that are known, or of those that listen on a channel. The list lies on another
+-- slot than the keys of the service, so this is a step of its own.
 --
--- KEYS  1 services
+-- KEYS  1 the list
 -- ARGV  1 service  2 how long it stays listed after this, in ms
 local call = redis.call
 local time = call('TIME')
