@@ -51,6 +51,11 @@ def event_queue(service: str) -> str:
     return service + EVENTS
 
 
+def owner(name: str) -> str:
+    """The service that a name is of: itself, or that of an event queue."""
+    return name.removesuffix(EVENTS)
+
+
 def is_event_queue(name: str) -> bool:
     """Whether a name is that of an event queue, not of a service."""
     return name.endswith(EVENTS)
@@ -67,9 +72,9 @@ class ServiceKeys:
     __slots__ = ("_base", "beats", "meta", "outcomes", "replicas", "requests", "signs", "wake")
 
     def __init__(self, service: str) -> None:
-        owner = service.removesuffix(EVENTS)
-        self._base = base = f"daebus:{{{owner}}}:" if owner == service else f"daebus:{{{owner}}}:events:"
-        self.requests = base + ("requests" if owner == service else "messages")
+        name = owner(service)
+        self._base = base = f"daebus:{{{name}}}:" if name == service else f"daebus:{{{name}}}:events:"
+        self.requests = base + ("requests" if name == service else "messages")
         self.replicas = base + "replicas"
         self.beats = base + "beats"
         self.signs = base + "signs"

@@ -112,7 +112,7 @@ class ServiceInfo:
 
 def list_services(*names: str, redis_url: str = UNSET) -> list[ServiceInfo]:
     """The services on a bus, by name; then the names that somebody listens on without being a known service. With
-    names: those of them that are there.
+    names: those of them that are there. The queue of a service's durable events is one too, named "<service> events".
 
     redis_url: the bus; if not given `DAEBUS_REDIS_URL`, else the bus of the service in this process, else
     localhost:6379. Two round trips for any number of services. Raises BusUnavailable, NotPermitted (names what is
@@ -147,6 +147,7 @@ class Census:
         names = [_checked(name) for name in names]
         listed, heard = self._directory.names()
         self.unheard = heard if isinstance(heard, BusError) else None
+        names = [one for name in names for one in (name, keys.event_queue(name))]
         wanted = dict.fromkeys(names) or dict.fromkeys(map(_text, listed))
         if not names and not isinstance(heard, BusError):
             # Among those may be services that are not on the list, because somebody removed it.
@@ -191,9 +192,9 @@ def _checked(name: str) -> str:
 
 
 def _problem(name: str) -> str:
-    """Why a name on the list cannot be that of a service; empty if it can."""
+    """Why a name on the list cannot be that of a service or its event queue; empty if it can."""
     try:
-        _checked(name)
+        _checked(keys.owner(name))
     except ConfigurationError:
         return "this is no name of a service"
     return ""

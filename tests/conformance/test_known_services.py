@@ -257,6 +257,24 @@ def test_large_messages_are_not_read_without_bound_to_count_them(place: Place) -
     assert place.look("garden").lag in (0, None)
 
 
+def test_a_queue_of_events_has_its_own_line(place: Place) -> None:
+    place.replica("garden")
+    held: list[Delivery] = []
+    member = place.durable()
+    queue = member.consume_events("garden", held.append, lambda: 2 - len(held))
+    queue.listen("rain")
+    wait(lambda: queue.confirmed)
+    for number in range(5):
+        assert member.send_event(Request("", "rain", {"n": number})) == 1
+    wait(lambda: len(held) == 2)
+    for names in ((), ("garden",)):
+        garden, events = list_services(*names, redis_url=place.url)
+        assert (garden.name, garden.lag, garden.pending, garden.replica_count) == ("garden", 0, 0, 1)
+        assert (events.name, events.lag, events.pending, events.replica_count) == ("garden events", 3, 2, 1)
+        assert events.problem == ""
+    queue.cancel()
+
+
 # --- broken and hostile contents --------------------------------------------------------------------------------------
 
 

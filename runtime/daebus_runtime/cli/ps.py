@@ -33,8 +33,9 @@ def ps(
 
     LAG is the number of messages that no replica has read, PENDING of those that were read and are not done, OLDEST the
     age of the oldest of both. A replica without a sign of life for 3 seconds is shown as silent. PROTOCOL 1: somebody
-    only listens on the channel of this name, as programs on the original Daebus do. With SERVICE, each replica is
-    shown. "?" is what cannot be known, for example because a clock was set back.
+    only listens on the channel of this name, as programs on the original Daebus do. "garden events" is the queue of
+    garden's durable events. With SERVICE, each replica is shown. "?" is what cannot be known, for example because a
+    clock was set back.
 
     \b
     Examples:
@@ -55,7 +56,7 @@ def ps(
             for line in _lines(found, bool(names)):
                 click.echo(line)
         _remarks(census, address, found, names)
-        if len(found) < len(set(names)):
+        if set(names) - {service.name for service in found}:
             ctx.exit(output.NO_ANSWER)
 
 

@@ -62,15 +62,18 @@ def _progress(payload: Any) -> None:
 @click.command()
 @click.argument("channel")
 @click.argument("payload", metavar="JSON")
+@click.option("--durable", is_flag=True, help="Store it for the services that listen durably on CHANNEL.")
 @bus.bus_option
-def send(channel: str, payload: str, redis_url: str | None) -> None:
+def send(channel: str, payload: str, durable: bool, redis_url: str | None) -> None:
     """Broadcast a JSON object on a CHANNEL and print how many received it: {"receivers": 2}.
 
-    JSON is an object; "-" reads it from standard input.
+    JSON is an object; "-" reads it from standard input. With --durable the event is stored for each service that has a
+    durable listener on the channel, whether it runs now or not: {"services": 1}.
 
     \b
     Examples:
       daebus send weather '{"rain": true}'
+      daebus send orders '{"plant": "sage"}' --durable
       sensor | daebus send sensors.roof -
     """
     value = output.parse_json(payload, "JSON")
@@ -78,10 +81,10 @@ def send(channel: str, payload: str, redis_url: str | None) -> None:
         raise click.BadParameter(f"a broadcast is an object: {{...}}, not {payload[:60]}", param_hint="JSON")
     _check_channel(channel)
     with bus.connected(redis_url) as (_, transport):
-        receivers = publish_object(transport, channel, value)
-    output.line({"receivers": receivers})
+        receivers = publish_object(transport, channel, value, durable)
+    output.line({"services" if durable else "receivers": receivers})
     if not receivers:
-        output.say(f"nobody listens on {channel}", fg="yellow")
+        output.say(f"{'no service listens durably' if durable else 'nobody listens'} on {channel}", fg="yellow")
 
 
 @click.command()

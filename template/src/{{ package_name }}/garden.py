@@ -21,6 +21,10 @@ class Garden:
         self.moisture[plant] = min(100, self.moisture[plant] + percent)
         return self.moisture[plant]
 
+    def plant(self, plant: str) -> None:
+        """Grows one more plant; nothing changes if it grows here already."""
+        self.moisture.setdefault(plant, 50)
+
     def rain(self, percent: int = 25) -> None:
         """Waters all plants."""
         for plant in self.moisture:

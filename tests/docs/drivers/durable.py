@@ -14,3 +14,12 @@ def stock(stage: Stage) -> None:
         assert service.call("take", {"article": "tea", "pieces": 2}) == {"taken": 2}
         assert service.call("take", {"article": "tea", "pieces": 3}) == {"taken": 3}
         assert service.app.redis.hget("stock", "tea") == "-5"
+
+
+@drives(PAGE, "planner")
+def planner(stage: Stage) -> None:
+    module = stage.load()
+    with stage.service(module) as service:
+        assert service.call("order", {"plant": "sage"}) == {"services": 1}
+        service.settle()
+        assert [plant for _, plant in module.planned] == ["sage"]
