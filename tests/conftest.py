@@ -14,12 +14,15 @@ from typing import Any
 
 import gevent
 import pytest
+from daebus_runtime import processes
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.ports import free_port as find_free_port
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.wall_clock import WallClock, why_not
+
+os.close = processes.close  # pytest removes the folders of earlier runs, with all their directories
 
 pytest.register_assert_rewrite("tests.docs.drivers", "tests.docs.stage")  # their assertions explain themselves too
 

@@ -164,10 +164,14 @@ def _system(command: Any) -> int:
     return code << 8 if code >= 0 else -code
 
 
-def _close(fd: int) -> None:
-    """`os.close`. gevent's version may leave closing to the thread's loop, which does not turn while the thread waits
-    for the other end of the pipe."""
-    if native.get_ident() != MAIN_THREAD_IDENT and stat.S_ISFIFO(os.fstat(fd).st_mode):
+def close(fd: int) -> None:
+    """`os.close`. gevent's version may leave closing to the next turn of the thread's loop, which may watch the file.
+
+    Nothing can watch a directory, and `shutil.rmtree` in one turn would run out of descriptors. And in an OS thread the
+    loop does not turn while the thread waits for the other end of a pipe.
+    """
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISDIR(mode) or (stat.S_ISFIFO(mode) and native.get_ident() != MAIN_THREAD_IDENT):
         _native["close"](fd)
     else:
         gevent.os.close(fd)
@@ -239,5 +243,5 @@ def patch_processes() -> None:
     of_subprocess._fork_exec = _posixsubprocess.fork_exec = _either("fork_exec", fork_exec, fork_exec)
     os.fork, os.waitpid, os.system = fork, waitpid, _system
     if hasattr(gevent.os, "close"):
-        os.close = _close
+        os.close = close
     popen.__new__ = _new_popen

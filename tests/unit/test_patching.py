@@ -257,3 +257,30 @@ def test_the_plugins_of_gevent_are_looked_for_once_and_all_called(tmp_path: Path
     """
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=environment, check=True)
+
+
+def test_a_handler_that_removes_many_folders_does_not_run_out_of_descriptors() -> None:
+    program = """
+        from daebus import Daebus
+        import gevent, os, resource, shutil, tempfile
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+        def handler():
+            folder = tempfile.mkdtemp()
+            for number in range(200):
+                os.makedirs(f"{folder}/{number}/deeper")
+            shutil.rmtree(folder)
+            for number in range(200):
+                os.close(os.open("/", os.O_RDONLY))
+            return os.path.exists(folder), len(os.listdir("/proc/self/fd")) < 32
+
+        print(gevent.spawn(handler).get())
+        try:
+            os.close(4000)
+        except OSError as error:
+            print(type(error).__name__, error.errno)
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout, done.stderr) == ("(False, True)\nOSError 9\n", "")
