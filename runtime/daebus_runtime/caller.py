@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import settings
-from .context import pass_on
+from .context import identify, pass_on
 from .context.broadcasts import publish_object
 from .envelope import Reply, Request
 from .errors import BusError, CallTimeout, ConfigurationError, DeadlineExceeded, InvalidArgument, RemoteError
@@ -71,17 +71,25 @@ class DaebusCaller:
         payload: Any = UNSET,
         timeout: float | None = None,
         on_progress: Callable[[Any], Any] | None = None,
+        *,
+        request_id: str | None = None,
     ) -> Any:
         """Call an action and return the reply's payload.
 
         timeout: seconds, above 0; None means the caller's default. In a handler with a time limit a call takes at most
         what is left of that. on_progress: gets the payload of each intermediate
-        reply, in the calling greenlet or thread. Raises RemoteError (the service's error text, with `code`),
-        CallTimeout (a TimeoutError), BusUnavailable (a ConnectionError), NotPermitted (a PermissionError), BusRefused
-        (the bus server's error), MessageTooLarge and InvalidArgument (ValueErrors), and TypeError for a payload without
+        reply, in the calling greenlet or thread. request_id: another call of the action with this id is the same call:
+        it does not run again and gets the recorded reply, for about an hour; with another payload it is IdReused. A
+        service on the original Daebus gets the id and runs each call.
+
+        Raises RemoteError (the service's error text, with `code`), CallTimeout (a TimeoutError), BusUnavailable (a
+        ConnectionError), NotPermitted (a PermissionError), BusRefused (the bus server's error), MessageTooLarge,
+        InvalidArgument and IdReused (ValueErrors), and TypeError for a payload without
         a JSON form. Each text names service and action.
         """
         request = Request(self.target_service, action, {} if payload is UNSET else payload)
+        if request_id is not None:
+            identify(request, request_id, request.payload)
         deadline = pass_on(request)
         progress = None if on_progress is None else _Progress(on_progress)
         try:
@@ -110,14 +118,22 @@ class DaebusCaller:
         except CallTimeout:
             raise DeadlineExceeded("no reply before the time limit of the request being handled was over") from None
 
-    def send_message(self, channel: str, payload: dict[str, Any], *, durable: bool = False) -> int:
+    def send_message(
+        self, channel: str, payload: dict[str, Any], *, durable: bool = False, id: str | None = None
+    ) -> int:
         """Broadcast a JSON object; arguments, result and errors as of `broadcast.send`."""
-        return publish_object(self._bus(), channel, payload, durable)
+        return publish_object(self._bus(), channel, payload, durable, id)
 
-    def send_to_service(self, payload: dict[str, Any], action: str | None = None) -> int:
-        """Send a message to the service without waiting for a reply; returns the number of receivers."""
+    def send_to_service(self, payload: dict[str, Any], action: str | None = None, *, id: str | None = None) -> int:
+        """Send a message to the service without waiting for a reply; returns 1 once it is stored, 0 for a service that
+        never ran, and for a service on the original Daebus the number of receivers. id: as in `broadcast.send`, for the
+        action."""
         message = dict(payload) if action is None else {**payload, "action": action}
-        return self._bus().send(Request(self.target_service, message.get("action"), raw=message))
+        request = Request(self.target_service, message.get("action"), raw=message)
+        identify(request, id, message)
+        if id is not None:
+            message["request_id"] = id
+        return self._bus().send(request)
 
     def close(self) -> None:
         """Allow no further calls through this object. The connections stay open for other callers in the process."""

@@ -8,13 +8,15 @@ the format.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from . import codec, keys
-from .errors import ERROR, MalformedMessage
+from .errors import ERROR, InvalidArgument, MalformedMessage
 
 SUCCESS = "success"
+MOST_ID = 200
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,12 +36,40 @@ class Trail:
     tracestate: str | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes two messages the same one.
+
+    id: as the author gave it, or made by Daebus; unique for the target service and action, or for the channel. digest:
+    of the content, which must be the same; empty if that does not matter.
+    """
+
+    id: str
+    digest: str
+
+    @classmethod
+    def given(cls, identity: object, payload: Any) -> Identity:
+        """For an id that the author gave. InvalidArgument if it cannot be one."""
+        if not isinstance(identity, str) or not 0 < len(identity) <= MOST_ID or keys.UNUSABLE.search(identity):
+            form = f"an id has 1 to {MOST_ID} characters, no white space or control characters, and is Unicode"
+            raise InvalidArgument(f"{form}: {str(identity)[:60]!r}")
+        return cls(identity, hashlib.blake2b(codec.dumps(_ordered(payload)), digest_size=12).hexdigest())
+
+
+def _ordered(value: Any) -> Any:
+    """The same value with its keys in order."""
+    if isinstance(value, dict):
+        return {key: _ordered(value[key]) for key in sorted(value, key=str)}
+    return [_ordered(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
 @dataclasses.dataclass(slots=True)
 class Request:
     """One request. `raw` is the whole message object, including fields that this version does not know.
 
     attempt: 1 for the first delivery. deadline: when its caller stops waiting, in time.monotonic(); None if the sender
-    gave none. delivery: what the transport has received; None for a request that is being sent.
+    gave none. delivery: what the transport has received; None for a request that is being sent. identity: of a request
+    to be sent that may be sent again.
     """
 
     service: str
@@ -51,6 +81,7 @@ class Request:
     attempt: int = dataclasses.field(default=1, repr=False, compare=False)
     deadline: float | None = dataclasses.field(default=None, repr=False, compare=False)
     delivery: Any = dataclasses.field(default=None, repr=False, compare=False)
+    identity: Identity | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is the message; it cannot be answered or committed.

@@ -78,6 +78,12 @@ class InvalidArgument(ConfigurationError, ValueError):
     code = "invalid_argument"
 
 
+class IdReused(InvalidArgument):
+    """An id was given before to a message with another content, for the same action or channel; it was not sent."""
+
+    code = "id_reused"
+
+
 class OutsideHandler(DaebusError, RuntimeError, AttributeError):
     """`request` or `response` was used where no message is being handled.
 

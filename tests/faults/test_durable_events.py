@@ -143,3 +143,72 @@ def test_without_a_bus_an_event_waits_and_then_says_so(
     for name in ("broom", "mop"):
         wait_until(lambda name=name: len(sweepers.swept(client, name)) >= 30, 20)  # type: ignore[misc]
         assert sweepers.swept(client, name).get("30", "1") == "1"
+
+
+SHOP = """
+    import os
+    from daebus import Daebus, DaebusCaller, broadcast, request
+
+    app = Daebus("shop")
+    log = os.open("runs.shop", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+    @app.action("sell")
+    def sell():
+        for piece in range(3):
+            broadcast.send("sold", {"piece": piece, "attempt": request.attempt}, durable=True)
+            DaebusCaller("books").send_to_service({"piece": piece}, "note")
+        if request.attempt == 1:
+            os._exit(9)
+        broadcast.send("sold", {"piece": "last"}, durable=True)
+        return request.attempt
+
+
+    app.run()
+"""
+BOOKS = """
+    import os
+    from daebus import Daebus, request
+
+    app = Daebus("books")
+    log = os.open("runs.books", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+    @app.listen("sold", durable=True)
+    def sold(message):
+        os.write(log, f"sold {message['piece']} {message.get('attempt')}\\n".encode())
+
+
+    @app.action("note")
+    def note():
+        os.write(log, f"note {request.raw['piece']}\\n".encode())
+
+
+    app.run()
+"""
+
+
+def test_what_a_handler_sent_before_its_death_is_not_sent_twice(
+    server: RedisServer, start_process: Start, tmp_path: Path
+) -> None:
+    books = start_process(BOOKS, env=settings(server.url), name="books.py")
+    books.wait_line("is connected", START_SECONDS)
+    shops = [start_process(SHOP, env=settings(server.url), name="shop.py") for _ in range(2)]
+    for shop in shops:
+        shop.wait_line("is connected", START_SECONDS)
+    caller = DaebusCaller("shop", redis_url=server.url)
+
+    def sold() -> bool:
+        return bool(caller.send_request("sell", timeout=40, request_id="order-1") == 2)
+
+    wait_until(lambda: server.client().zcard("daebus:{sold}:listeners") == 1, 20)
+    assert sold()
+    assert sold(), "the recorded outcome"
+    runs = tmp_path / "runs.books"
+    wait_until(lambda: len(runs.read_text().splitlines()) >= 7, 20)
+    gevent.sleep(0.2)  # a second one of something would have come by now
+    assert sorted(runs.read_text().splitlines()) == [
+        *(f"note {n}" for n in range(3)),
+        *(f"sold {n} 1" for n in range(3)),
+        "sold last None",
+    ]

@@ -118,3 +118,71 @@ def test_what_cannot_be_sent_is_an_error(address: str | None, channel: str, payl
     app.listen("rain", durable=True)(lambda message: None)
     with TestApp(app, redis_url=address) as service, pytest.raises(error):
         DaebusCaller(service.runner.service).send_message(channel, payload, durable=True)
+
+
+def test_ids_of_calls_messages_and_events(address: str | None) -> None:
+    app, seen = Daebus("garden"), list[Any]()
+
+    @app.action("water")
+    def water() -> Any:
+        seen.append(("water", request.request_id, request.payload))
+        return len(seen)
+
+    @app.action("note")
+    def note() -> None:
+        seen.append(("note", request.request_id, request.raw["n"]))
+
+    @app.listen("rain", durable=True)
+    def rain(message: dict[str, Any]) -> None:
+        seen.append(("rain", request.request_id, message))
+
+    with TestApp(app, redis_url=address) as service:
+        garden = DaebusCaller("garden")
+        assert [garden.send_request("water", {"a": 1}, request_id="w-1") for _ in range(3)] == [1, 1, 1]
+        assert [garden.send_to_service({"n": 1}, "note", id="n-1") for _ in range(3)] == [1, 1, 1]
+        assert [garden.send_message("rain", {"mm": 1}, durable=True, id="r-1") for _ in range(3)] == [1, 1, 1]
+        service.settle()
+        assert sorted(seen) == [("note", "n-1", 1), ("rain", "r-1", {"mm": 1}), ("water", "w-1", {"a": 1})]
+        for again in (
+            lambda: garden.send_request("water", {"a": 2}, request_id="w-1"),
+            lambda: garden.send_to_service({"n": 2}, "note", id="n-1"),
+            lambda: garden.send_message("rain", {"mm": 2}, durable=True, id="r-1"),
+        ):
+            with pytest.raises(errors.IdReused, match="another content"):
+                again()
+        with pytest.raises(errors.InvalidArgument, match="only durable events have an id"):
+            garden.send_message("rain", {}, id="r-2")
+        with pytest.raises(errors.InvalidArgument, match="an id has 1 to 200 characters"):
+            garden.send_request("water", request_id="two words")
+        assert len(seen) == 3
+
+
+def test_a_handler_that_sends_the_same_twice_means_two_messages(address: str | None) -> None:
+    app, seen = Daebus("garden"), list[Any]()
+
+    @app.action("plan")
+    def plan() -> None:
+        for _ in range(2):
+            broadcast.send("planned", {"n": 1}, durable=True)
+            DaebusCaller("garden").send_to_service({"n": 2}, "note")
+
+    @app.action("note")
+    def note() -> None:
+        seen.append("note")
+
+    @app.listen("planned", durable=True)
+    def planned(message: dict[str, Any]) -> None:
+        seen.append("planned")
+        if len(seen) < 3:
+            broadcast.send("more", {"of": request.request_id}, durable=True)
+
+    @app.listen("more", durable=True)
+    def more(message: dict[str, Any]) -> None:
+        seen.append("more")
+
+    with TestApp(app, redis_url=address) as service:
+        assert DaebusCaller("garden").send_to_service({}, "plan") == 1
+        for _ in range(4):
+            service.settle()
+        assert sorted(seen)[-2:] == ["planned", "planned"]
+        assert seen.count("note") == 2

@@ -13,6 +13,7 @@ context for the duration of the run. Nothing else is kept between messages.
 from __future__ import annotations
 
 import functools
+import hashlib
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from gevent import getcurrent
 
 from ..dispatch.guard import contain
-from ..envelope import Request, Trail
+from ..envelope import Identity, Request, Trail
 from ..errors import OutsideHandler
 from ..transport import Transport
 from . import trace
@@ -48,9 +49,12 @@ class Service(Protocol):
 class Context:
     """One message, task run or thread, with its trace."""
 
-    __slots__ = ("_trace_id", "app", "request", "response")
+    __slots__ = ("_sent", "_trace_id", "app", "handler", "request", "response")
 
-    def __init__(self, app: Service, request: Any = None, response: Any = None) -> None:
+    def __init__(self, app: Service, request: Any = None, response: Any = None, handler: str = "") -> None:
+        self.handler = handler
+        """Tells the handlers apart that run for one message."""
+        self._sent = 0
         self.app = app
         self.request = request
         self.response = response
@@ -88,6 +92,16 @@ class Context:
             tracestate=tracestate,
         )
 
+    def next_identity(self) -> Identity | None:
+        """For a message that the handler sends to be stored: the same if the handled message is delivered again and the
+        handler does the same again. None if the handled message is never repeated."""
+        stored = getattr(getattr(self.request, "delivery", None), "id", None)
+        if stored is None:
+            return None
+        self._sent += 1
+        place = f"{stored} {self.handler} {self._sent}"
+        return Identity(hashlib.blake2b(place.encode(), digest_size=16).hexdigest(), "")
+
 
 def current() -> Context | None:
     """The context of this greenlet, if there is one."""
@@ -109,6 +123,16 @@ def pass_on(request: Request) -> float | None:
         if value is not None:
             request.raw[name] = value
     return onward.deadline
+
+
+def identify(message: Request, given: object, content: Any) -> None:
+    """Set what makes a message that is to be stored the same as another one: the author's id, if it is given; in a
+    handler, its place in the handling of the message. InvalidArgument for an id that cannot be used."""
+    if given is not None:
+        message.identity = Identity.given(given, content)
+        message.request_id = message.identity.id
+    elif (context := current()) is not None:
+        message.identity = context.next_identity()
 
 
 def call_here(context: Context | None, function: Callable[..., T], *args: Any) -> T:

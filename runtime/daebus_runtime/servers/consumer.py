@@ -203,11 +203,12 @@ class Consumer:
         return arrived
 
     def _durable(self, listener: Listener) -> Handler:
+        name = f"{listener.function.__module__}.{listener.function.__qualname__}"
         work = self._metrics.handler("listener", listener.channel)
         run = self._blocking.run if listener.blocking else None
 
         def handle(delivery: Delivery) -> Outcome:
-            context = Context(self._app, delivery.request)
+            context = Context(self._app, delivery.request, handler=name)
             begun, error = time.perf_counter(), None
             try:
                 call_in_context(context, listener.function, delivery.request.payload, run=run)

@@ -10,9 +10,9 @@ from typing import Any
 from .. import codec, keys
 from ..envelope import Reply, Request, error_reply, parse_request
 from ..errors import (
-    BusError,
     BusUnavailable,
     CallTimeout,
+    InvalidArgument,
     MalformedMessage,
     MessageTooLarge,
     ReplyTooLarge,
@@ -192,6 +192,8 @@ class Compatible(Transport):
         if request.request_id is None:
             request.request_id = next(inbox.fresh_ids)
         key = request.request_id
+        if key in inbox.waiting:  # another caller of this process has given the same id
+            key = next(inbox.fresh_ids)
         request.reply_to = inbox.name
         data = request.encode()
         if len(data) > self.limits.message:
@@ -201,9 +203,9 @@ class Compatible(Transport):
         waiter = inbox.waiting[key] = Waiter(self._home)
         try:
             if waiter.is_home:
-                self._begin(request, data, deadline)
+                self._begin(key, request, data, deadline)
             else:
-                self._home.run(self._begin, request, data, deadline)
+                self._home.run(self._begin, key, request, data, deadline)
             while True:
                 value = waiter.wait(deadline)
                 if type(value) is Reply:
@@ -212,7 +214,7 @@ class Compatible(Transport):
                     if on_progress is not None:
                         on_progress(value)
                 elif value is TIMEOUT:
-                    raise self._too_late(request, timeout)
+                    raise self._too_late(key, request, timeout)
                 elif isinstance(value, Exception):
                     raise self._failed(request, value) from value
         finally:
@@ -225,10 +227,10 @@ class Compatible(Transport):
         if inbox.not_begun or inbox.held:
             inbox.forget(key)
 
-    def _begin(self, request: Request, data: bytes, deadline: float) -> None:
-        bus, key = self.bus, request.request_id
+    def _begin(self, key: Any, request: Request, data: bytes, deadline: float) -> None:
+        bus = self.bus
         if not bus.is_confirmed(self._inbox.name):
-            self._inbox.when_heard(key, functools.partial(self._begin, request, data, deadline), deadline)
+            self._inbox.when_heard(key, functools.partial(self._begin, key, request, data, deadline), deadline)
             return
         waiter = self._inbox.waiting.get(key)
         if waiter is not None:
@@ -238,11 +240,13 @@ class Compatible(Transport):
             if held is not None:
                 self._inbox.held[key] = held
 
-    def _failed(self, request: Request, value: Exception) -> BusError:
+    def _failed(self, request: Request, value: Exception) -> Exception:
+        if isinstance(value, InvalidArgument):
+            return type(value)(f"{_who(request)}: {value}")
         error = self.bus.explain(value, keys.service_channel(request.service))
         return type(error)(f"{_who(request)}: {error}")
 
-    def _too_late(self, request: Request, timeout: float) -> Exception:
+    def _too_late(self, key: Any, request: Request, timeout: float) -> Exception:
         if self.bus.state is State.UP:
             return CallTimeout(f"{_who(request)}: no reply within {timeout:g} seconds")
         why = f" ({self.bus.reason})" if self.bus.reason else ""

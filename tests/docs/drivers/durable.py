@@ -23,3 +23,12 @@ def planner(stage: Stage) -> None:
         assert service.call("order", {"plant": "sage"}) == {"services": 1}
         service.settle()
         assert [plant for _, plant in module.planned] == ["sage"]
+
+
+@drives(PAGE, "shop")
+def shop(stage: Stage) -> None:
+    module = stage.load()
+    with stage.service(module):
+        assert [module.buy("order-1", "tea") for _ in range(2)] == [{"sold": 1}] * 2
+        assert module.buy("order-2", "tea") == {"sold": 2}
+        assert module.sold == ["tea", "tea"]

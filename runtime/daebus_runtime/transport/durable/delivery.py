@@ -38,19 +38,21 @@ class DurableDelivery(Delivery):
     """It is acknowledged, and its outcome recorded, when it is settled.
 
     deadline: in time.monotonic(). begun: whether its handler has begun. released: it belongs to another replica now.
-    answer: the final reply. published: it was sent before the delivery was settled.
+    id: as it is stored. key: under which its outcome is recorded; empty if nobody asks for it. answer: the final reply.
+    published: it was sent before the delivery was settled.
     """
 
     __slots__ = (
         *("_replica", "answer", "attempt", "begun", "commands", "deadline"),
-        *("entry", "key", "published", "released", "size"),
+        *("entry", "id", "key", "published", "released", "size"),
     )
 
     def __init__(self, request: Request, replica: Replica, entry: Entry, deadline: float | None) -> None:
         self.request, self._replica = request, replica
         request.attempt, request.deadline, request.delivery = entry.attempt, deadline, self
         self.keep = self.answered = self.settled = self.begun = self.released = self.published = False
-        self.entry, self.key, self.size = entry.entry, entry.id, len(entry.envelope)
+        self.entry, self.id, self.size = entry.entry, entry.id, len(entry.envelope)
+        self.key = entry.id
         self.attempt, self.deadline = entry.attempt, deadline
         self.answer: bytes | None = None
         self.commands: list[Any] = []

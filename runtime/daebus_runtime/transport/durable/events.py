@@ -20,7 +20,7 @@ from ..bus import Bus
 from ..home import Home
 from .incoming import Incoming
 from .outgoing import AGAIN_SECONDS, Parcel
-from .steps import Entry, Steps, free_for
+from .steps import DUPLICATE, Entry, Steps, free_for
 
 RENEW_SECONDS = 3600.0
 """How often a service says again that it listens; the list forgets it after some months."""
@@ -32,11 +32,14 @@ class Emission:
     id, envelope: of the stored message. plain: what plain listeners get.
     """
 
-    def __init__(self, channel: str, identity: str, envelope: bytes, plain: bytes, done: Callable[[Any], None]) -> None:
-        self.channel, self.id, self.envelope, self.plain, self.done = channel, identity, envelope, plain, done
+    def __init__(
+        self, channel: str, identity: str, digest: str, envelope: bytes, plain: bytes, done: Callable[[Any], None]
+    ) -> None:
+        self.channel, self.id, self.digest, self.envelope = channel, identity, digest, envelope
+        self.plain, self.done = plain, done
         self.wanted = True
         self.parcels: list[Parcel] = []
-        self.stored = self.left = 0
+        self.stored = self.left = self.fresh = 0
         self.error: Exception | None = None
 
     def give_up(self) -> None:
@@ -86,17 +89,17 @@ class Emitter:
         elif emission.wanted:
             emission.left = len(value)
             for service in value:
-                parcel = Parcel(
-                    emission.id, emission.envelope, None, functools.partial(self._stored, emission, service)
-                )
+                stored = functools.partial(self._stored, emission, service)
+                parcel = Parcel(emission.id, emission.envelope, None, stored, emission.digest)
                 emission.parcels.append(parcel)
                 self._store(keys.event_queue(service), parcel)
             if not value:
                 self._end(emission)
 
     def _stored(self, emission: Emission, service: str, value: Any) -> None:
-        if value is True:
+        if value is True or value is DUPLICATE:
             emission.stored += 1
+            emission.fresh += value is True
         elif value is False:
             emission.error = Overloaded(f"too many events wait for service {service!r}; it takes no more now")
         elif not isinstance(value, UnknownService):  # it was not seen for so long that nothing is kept for it
@@ -106,7 +109,7 @@ class Emitter:
             self._end(emission)
 
     def _end(self, emission: Emission) -> None:
-        if emission.error is None:
+        if emission.error is None and (emission.fresh or not emission.stored):  # plain listeners get it once, too
             self._publish(emission.channel, emission.plain)
         emission.done(emission.error or emission.stored)
 
@@ -141,7 +144,7 @@ class EventQueue(Incoming):
 
     def parse(self, entry: Entry) -> EventRequest:
         request = parse_request(entry.envelope, self._listener)
-        return EventRequest(self._listener, request.action, request.payload, None, entry.id, request.raw)
+        return EventRequest(self._listener, request.action, request.payload, None, request.request_id, request.raw)
 
     def listen(self, channel: str) -> None:
         """Events on this channel are for this service from now on."""

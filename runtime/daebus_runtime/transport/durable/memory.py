@@ -13,10 +13,13 @@ from .. import Limits
 from ..home import Home
 from ..memory import MemoryBroker, MemoryBus
 from .steps import (
+    ANY,
     ASLEEP,
+    DUPLICATE,
     FREE,
     KNOWN,
     LOST,
+    REUSED,
     SUPERSEDED,
     UNKNOWN,
     Bounds,
@@ -46,6 +49,8 @@ class _Stream:
         self.replicas: dict[str, bytes] = {}
         self.beats: dict[str, int] = {}
         self.records: dict[str, bytes] = {}
+        self.digests: dict[str, str] = {}
+        """Of messages whose ids must be unique, by id."""
         self.senders: dict[str, dict[int, bool]] = {}
         self.bytes = 0
         self.queue = 10_000
@@ -90,9 +95,19 @@ class MemorySteps(Steps):
             self._answer(done, ASLEEP)
         else:
             sent = stream.senders.setdefault(process, {})
-            self._answer(done, [self._store_one(stream, sent, letter) for letter in letters])
+            self._answer(done, [self._send_one(stream, sent, letter) for letter in letters])
             for reader in list(stream.readers):
                 reader.serve()
+
+    def _send_one(self, stream: _Stream, sent: dict[int, bool], letter: Letter) -> int:
+        if letter.digest:
+            before = stream.digests.get(letter.id)
+            if before is not None:
+                return DUPLICATE if ANY in (before, letter.digest) or before == letter.digest else REUSED
+        stored = self._store_one(stream, sent, letter)
+        if stored and letter.digest:
+            stream.digests[letter.id] = letter.digest
+        return int(stored)
 
     def _store_one(self, stream: _Stream, sent: dict[int, bool], letter: Letter) -> bool:
         if letter.number in sent:

@@ -13,26 +13,37 @@ from typing import Any
 
 import gevent
 
-from ...errors import BusUnavailable
+from ...errors import BusUnavailable, IdReused
 from ..home import Home
-from .steps import ASLEEP, KNOWN, UNKNOWN, Letter, NotNow, Steps
+from .steps import ASLEEP, DUPLICATE, KNOWN, REUSED, STORED, UNKNOWN, Letter, NotNow, Steps
 
+RESULTS = {
+    DUPLICATE: DUPLICATE,
+    REUSED: IdReused("this id was given to a message with another content"),
+}
 AGAIN_SECONDS = 0.05
 """When a batch is tried again that a connected server could not take (LOADING)."""
 
 
 class Parcel:
-    """One message to be stored. `done` gets True once it is, False if there is no room, or an exception; if it was
-    published instead, the number of receivers.
+    """One message to be stored. `done` gets True once it is, DUPLICATE if it was stored before, False if there is no
+    room, or an exception; if it was published instead, the number of receivers.
 
     deadline: in time.monotonic(); None without one. wanted: False once nobody waits any more; then it is not sent.
     stored: whether the bus is known to have it.
     """
 
-    __slots__ = ("deadline", "done", "envelope", "id", "number", "stored", "wanted")
+    __slots__ = ("deadline", "digest", "done", "envelope", "id", "number", "stored", "wanted")
 
-    def __init__(self, identity: str, envelope: bytes, deadline: float | None, done: Callable[[Any], None]) -> None:
-        self.id, self.envelope, self.deadline, self.done = identity, envelope, deadline, done
+    def __init__(
+        self,
+        identity: str,
+        envelope: bytes,
+        deadline: float | None,
+        done: Callable[[Any], None],
+        digest: str = "",
+    ) -> None:
+        self.id, self.envelope, self.deadline, self.done, self.digest = identity, envelope, deadline, done, digest
         self.number = 0
         self.wanted = True
         self.stored = False
@@ -126,6 +137,7 @@ class Outgoing:
                 parcel.id,
                 0 if parcel.deadline is None else max(1, int((parcel.deadline - now) * 1000)),
                 parcel.envelope,
+                parcel.digest,
             )
             for parcel in parcels
         ]
@@ -138,9 +150,9 @@ class Outgoing:
             self._home.soon(self._flush)
         if type(value) is list:
             self.known = True
-            for parcel, stored in zip(parcels, value, strict=True):
-                parcel.stored = bool(stored)
-                parcel.done(parcel.stored)
+            for parcel, code in zip(parcels, value, strict=True):
+                parcel.stored = 0 < code < REUSED
+                parcel.done(parcel.stored if code <= STORED else RESULTS[code])
         elif value is UNKNOWN or value is ASLEEP:
             if accept == KNOWN:
                 self.known = False  # the server remembers that no replica came for long

@@ -83,6 +83,8 @@ class RedisSteps(Steps):
             SENDER_SECONDS * 1000,
             accept,
             "again" if again else "",
+            names.outcomes,
+            *self._outcome_bounds,
         ]
         for letter in letters:
             words += letter
@@ -116,6 +118,10 @@ class RedisSteps(Steps):
         self._call("enlist", [keys.SERVICES], [service, self._life], functools.partial(_enlisted, service))
 
     @property
+    def _outcome_bounds(self) -> tuple[int, int]:
+        return int(self._bounds.outcome_seconds * 1000), self._bounds.outcome_bytes
+
+    @property
     def _life(self) -> int:
         return life_ms(self._bounds)
 
@@ -138,12 +144,11 @@ class RedisSteps(Steps):
     def finish(
         self, service: str, replica: str, endings: Sequence[Ending], read: bytes, left: bytes, again: bool, done: Done
     ) -> None:
-        bounds, names = self._bounds, _keys(service)
+        names = _keys(service)
         words: list[Any] = [
             replica,
             names.outcomes,
-            int(bounds.outcome_seconds * 1000),
-            bounds.outcome_bytes,
+            *self._outcome_bounds,
             sum([len(ending.key) + len(ending.record) for ending in endings]),
             read,
             left,

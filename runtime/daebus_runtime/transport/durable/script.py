@@ -19,9 +19,8 @@ class Script:
     """One script. `name` is its file without `.lua`."""
 
     def __init__(self, name: str) -> None:
-        text = resources.files(__package__).joinpath("scripts", f"{name}.lua").read_text()
-        self.text = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
-        self.commands = sorted(set(re.findall(r"call\('([A-Z]+)'", text)))
+        self.text = _source(name)
+        self.commands = sorted(set(re.findall(r"call\('([A-Z]+)'", self.text)))
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def call(
@@ -36,6 +35,13 @@ class Script:
                 callback(value)
 
         link.post(pack("EVALSHA", self.digest, len(keys), *keys, *words), answered, hold)
+
+
+def _source(name: str) -> str:
+    """The text of a script without the comments at its top; a line `--! other` stands for the text of that file."""
+    lines = resources.files(__package__).joinpath("scripts", f"{name}.lua").read_text().splitlines()
+    parts = [_source(line[4:]) if line.startswith("--! ") else line for line in lines]
+    return "\n".join(part for part in parts if not part.startswith("--"))
 
 
 @functools.cache

@@ -35,6 +35,10 @@ def free_for(need: int | str) -> str:
     return f"free:{need}"
 
 
+ANY = "*"
+"""A digest that agrees with every other one."""
+STORED, DUPLICATE, REUSED = 1, 2, 3
+"""What `send` says of a message: it is stored; it was stored before; another one was stored under its id."""
 UNKNOWN, ASLEEP, KNOWN = "unknown", "asleep", "known"
 """Instead of a result of `send`: nobody ever registered the service; it has no replica at present."""
 
@@ -66,12 +70,14 @@ class NotNow(BusUnavailable):
 
 class Letter(NamedTuple):
     """A message to be stored: `number` counts the messages of its sender, `budget` is in ms (0: no deadline, so it is
-    no call)."""
+    no call). digest: empty for a message that is sent once; else of its content, or ANY, and another message with this
+    id is not stored."""
 
     number: int
     id: str
     budget: int
     envelope: bytes
+    digest: str = ""
 
 
 class Entry(NamedTuple):
@@ -110,9 +116,9 @@ class Steps(abc.ABC):
 
     @abc.abstractmethod
     def send(self, service: str, process: str, letters: Sequence[Letter], accept: str, again: bool, done: Done) -> None:
-        """Store messages in their order. Result: for each whether it was stored (False: there is no room); or UNKNOWN,
-        or ASLEEP. again: an earlier try may have stored them. accept: ASLEEP to store them for a service that has no
-        replica, KNOWN also if the server does not know the service, because this process does."""
+        """Store messages in their order. Result: for each STORED, DUPLICATE, REUSED, or 0 if there is no room; or
+        UNKNOWN or ASLEEP. again: an earlier try may have stored them. accept: ASLEEP to store them for a service that
+        has no replica, KNOWN also if the server does not know the service, because this process does."""
 
     @abc.abstractmethod
     def listeners(self, channel: str, done: Done) -> None:

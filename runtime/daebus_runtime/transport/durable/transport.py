@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 
 from ... import codec, keys
-from ...envelope import Request, error_reply
+from ...envelope import Request, error_reply, parse_replies
 from ...errors import OVERLOADED, BusUnavailable, Overloaded, UnknownService
 from .. import Capabilities, Delivery, EventSubscription, Limits, State, Subscription
 from ..bus import Bus
@@ -24,7 +24,7 @@ from ..home import TIMEOUT, Waiter
 from .events import Emission, Emitter, EventQueue, OwnEvents
 from .incoming import Incoming
 from .outgoing import Outgoing, Parcel
-from .steps import UNKNOWN, Steps
+from .steps import ANY, DUPLICATE, UNKNOWN, Steps
 
 FULL = "too many messages wait for the service; it takes no more now"
 COMPATIBLE_SECONDS = 1.0
@@ -32,6 +32,8 @@ COMPATIBLE_SECONDS = 1.0
 RETURN_SECONDS = 3.0
 """After an outage the server may have lost its data. So long a service that nobody knows may be on its way back."""
 ASK_SECONDS = 0.1
+FIRST_ASK_SECONDS, MOST_ASK_SECONDS = 0.02, 0.5
+"""How often the outcome of a call is asked for that somebody made before, under the same id."""
 
 
 class Durable(Compatible):
@@ -75,8 +77,8 @@ class Durable(Compatible):
     def _ask_again(self) -> None:
         """The inbox is heard again: replies that were published meanwhile stand in the records."""
         services: dict[str, list[Any]] = {}
-        for key, (service, _) in self._calls.items():
-            services.setdefault(service, []).append(key)
+        for service, parcel in self._calls.values():
+            services.setdefault(service, []).append(parcel.id)
         for service, ids in services.items():
             self._steps.outcomes(service, ids, self._recorded)
 
@@ -87,18 +89,20 @@ class Durable(Compatible):
                     self.bus.inbox.arrived(self.bus.inbox.name, record)
 
     # --- sending ----------------------------------------------------------------------------------------------------
-    def _begin(self, request: Request, data: bytes, deadline: float) -> None:
-        bus, key, service = self.bus, request.request_id, request.service
+    def _begin(self, key: Any, request: Request, data: bytes, deadline: float) -> None:
+        bus, service = self.bus, request.service
         if not bus.is_confirmed(self._inbox.name):
-            self._inbox.when_heard(key, functools.partial(self._begin, request, data, deadline), deadline)
+            self._inbox.when_heard(key, functools.partial(self._begin, key, request, data, deadline), deadline)
             return
         waiter = self._inbox.waiting.get(key)
         if waiter is None:
             return
         if self._published and self._published.get(service, 0.0) > time.monotonic():
-            super()._begin(request, data, deadline)
+            super()._begin(key, request, data, deadline)
             return
-        parcel = Parcel(key, data, deadline, functools.partial(self._stored, key, waiter))
+        identity, digest = _identity(request, request.action) if request.identity is not None else (key, "")
+        stored = functools.partial(self._stored, key, key == request.request_id, waiter)
+        parcel = Parcel(identity, data, deadline, stored, digest)
         self._calls[key] = service, parcel
         self._store(service, parcel)
 
@@ -118,28 +122,48 @@ class Durable(Compatible):
             outgoing.accept_all = outgoing.known = keys.is_event_queue(service)
         return outgoing
 
-    def _stored(self, key: Any, waiter: Waiter, value: Any) -> None:
-        if value is False:
+    def _stored(self, key: Any, alone: bool, waiter: Waiter, value: Any) -> None:
+        if value is DUPLICATE or (value is True and not alone):  # the reply goes to another call with this id
+            self._ask_for_outcome(key, waiter, FIRST_ASK_SECONDS)
+        elif value is False:
             self.bus.metrics.drop(OVERLOADED)
             waiter.wake(error_reply(key, FULL, OVERLOADED))
         elif isinstance(value, Exception):
             waiter.wake(value)
 
-    def _too_late(self, request: Request, timeout: float) -> Exception:
-        _, parcel = self._calls.get(request.request_id, (None, None))
+    def _ask_for_outcome(self, key: Any, waiter: Waiter, pause: float) -> None:
+        call = self._calls.get(key)
+        if call is None:
+            return  # nobody waits for it any more
+
+        def recorded(value: Any) -> None:
+            if type(value) is list and value[0]:
+                waiter.wake(parse_replies(value[0])[-1])
+            else:
+                longer = min(2 * pause, MOST_ASK_SECONDS)
+                self._home.soon(gevent.spawn_later, pause, self._ask_for_outcome, key, waiter, longer)
+
+        service, parcel = call
+        self._steps.outcomes(service, [parcel.id], recorded)
+
+    def _too_late(self, key: Any, request: Request, timeout: float) -> Exception:
+        _, parcel = self._calls.get(key, (None, None))
         if self.bus.up and parcel is not None and not parcel.stored:
             return BusUnavailable(
                 f"service {request.service!r}, action {request.action!r}: the bus did not say within {timeout:g} s "
                 "whether it has the request"
             )
-        return super()._too_late(request, timeout)
+        return super()._too_late(key, request, timeout)
 
     def send(self, request: Request) -> int:
         data = codec.dumps(request.raw) if request.raw or request.action is None else request.encode()
         self.check_size(data)
         self.open()
         waiter = Waiter(self._home)
-        parcel = Parcel(next(self._inbox.fresh_ids), data, None, waiter.wake)
+        identity, digest = next(self._inbox.fresh_ids), ""
+        if request.identity is not None:
+            identity, digest = _identity(request, request.action)
+        parcel = Parcel(identity, data, None, waiter.wake, digest)
         self._home.run(self._store, request.service, parcel)
         value = waiter.wait(time.monotonic() + self.limits.send_seconds)
         parcel.wanted = False
@@ -151,7 +175,7 @@ class Durable(Compatible):
             return 0
         if isinstance(value, Exception):
             raise self._failed(request, value)
-        return int(value)
+        return 1 if value is DUPLICATE else int(value)
 
     def _forget(self, key: Any) -> None:
         super()._forget(key)
@@ -190,14 +214,15 @@ class Durable(Compatible):
 
     # --- events -----------------------------------------------------------------------------------------------------
     def send_event(self, event: Request) -> int:
-        identity, plain = next(self._inbox.fresh_ids), codec.dumps(event.payload)
-        channel = event.action or ""
-        message = {"action": channel, "payload": event.payload, "request_id": identity, **event.raw}
+        channel, plain = event.action or "", codec.dumps(event.payload)
+        own = event.request_id or next(self._inbox.fresh_ids)
+        identity, digest = _identity(event, channel) if event.identity is not None else (own, "")
+        message = {"action": channel, "payload": event.payload, "request_id": own, **event.raw}
         data = codec.dumps(message)
         self.check_size(data)
         self.open()
         waiter = Waiter(self._home)
-        emission = Emission(channel, identity, data, plain, waiter.wake)
+        emission = Emission(channel, identity, digest, data, plain, waiter.wake)
         self._home.run(self._emitter.emit, emission)
         value = waiter.wait(time.monotonic() + self.limits.send_seconds)
         if value is TIMEOUT:
@@ -235,6 +260,12 @@ class Durable(Compatible):
         if self.bus.up:
             self._home.run(incoming.join)
         return Both(self._incoming, incoming, published, woken)
+
+
+def _identity(message: Request, scope: str | None) -> tuple[Any, str]:
+    """The id under which a message is stored, and its digest. An id is unique within the action or channel."""
+    assert message.identity is not None
+    return f"={scope} {message.identity.id}", message.identity.digest or ANY
 
 
 class Both(Subscription):

@@ -8,25 +8,18 @@
 --       commands, and each command as its number of words and its words
 -- Returns "superseded", when nothing was done; else number and error of each message that was not ended, because the
 -- server refused one of its commands. (Redis does not undo the commands before it.) Number 0: a reply was refused.
+--! _period
 local requests, beats, meta = KEYS[1], KEYS[2], KEYS[3]
 local call = redis.call
 if call('HEXISTS', beats, ARGV[1]) == 0 then return 'superseded' end
 local again, refused = ARGV[8] == 'again', nil
-
--- One hash holds the outcomes of a period, which ends with an eighth of the time or of the bytes. Eight are kept.
-local state, time = call('HMGET', meta, 'period', 'since', 'kept'), call('TIME')
-local period, since, kept = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or 0)
-local ttl, now = tonumber(ARGV[3]), time[1] * 1000 + math.floor(time[2] / 1000)
-if period == 0 or kept > tonumber(ARGV[4]) / 8 or now < since or now - since > ttl / 8 then
-  period, kept, since = period + 1, 0, now
-end
-local outcomes = ARGV[2] .. period
+local time = call('TIME')
 -- Everything that the server may refuse (no memory, no permission, a wrong type) is refused here, before any effect.
-call('HSET', meta, 'period', period, 'since', since, 'kept', kept + ARGV[5])
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local outcomes = ARGV[2] .. current_period(meta, ARGV[2], ARGV[3], ARGV[4], ARGV[5], now)
 call('HLEN', outcomes)
 call('XACK', requests, 'workers', '0-0')
 call('XDEL', requests, '0-0')
-if kept == 0 then call('UNLINK', ARGV[2] .. (period - 8)) end
 
 local function run(at, count, fault) -- the commands of request.commit; returns where they end, and an error if any
   for _ = 1, count do
@@ -64,7 +57,7 @@ end
 
 if #records > 0 then
   call('HSET', outcomes, unpack(records))
-  call('PEXPIRE', outcomes, ttl)
+  call('PEXPIRE', outcomes, ARGV[3])
 end
 if #done > 0 then
   call('XACK', requests, 'workers', unpack(done))

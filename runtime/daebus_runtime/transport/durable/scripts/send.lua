@@ -5,8 +5,12 @@
 --       4 TTL of the sender's record, in ms  5 "asleep" to accept messages for a service without a replica,
 --         "known" also if nothing is known of it here: then the server has lost its data, and the service will come
 --       6 "again" if an earlier try of this batch may have been stored
---       then for each message: its number with this sender, its id, its time budget in ms (0: none), its envelope
--- Returns "unknown" or "asleep", when nothing was stored; else for each message 1 (stored) or 0 (too many wait).
+--       7 prefix of the outcomes' keys  8 how long outcomes are kept, in ms  9 their most bytes
+--       then for each message: its number with this sender, its id, its time budget in ms (0: none), its envelope, and
+--       "" or, if another message with this id must not be stored, the digest of its content ("*" agrees with all)
+-- Returns "unknown" or "asleep", when nothing was stored; else for each message 1 (stored), 0 (too many wait), 2 (it was
+-- stored before) or 3 (another one was stored under its id).
+--! _period
 local requests, beats, meta, sender = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call, most_entries, most_bytes = redis.call, tonumber(ARGV[1]), tonumber(ARGV[2])
 
@@ -21,7 +25,7 @@ if call('EXISTS', requests) == 0 then
 end
 local known = ARGV[6] == 'again' and tonumber(call('HGET', sender, 'last') or 0) or 0
 -- If an earlier try was stored, its sender must not look for another way.
-if call('HLEN', beats) == 0 and known < tonumber(ARGV[7]) then
+if call('HLEN', beats) == 0 and known < tonumber(ARGV[10]) then
   local idle = now - (call('HGET', meta, 'seen') or 0)
   if idle > tonumber(ARGV[3]) then return 'unknown' end
   if ARGV[5] == '' then return 'asleep' end
@@ -46,25 +50,43 @@ end
 -- The queue of calls has a limit of its own. What is being handled does not count; it is asked for when it matters.
 local waiting, exact, full = length, false, false
 
-for i = 7, #ARGV, 4 do
-  local number, envelope = ARGV[i], ARGV[i + 3]
+-- An id that must be unique stands in the hashes of the outcomes, and is forgotten with them.
+local function seen_before(id, digest) -- 2 or 3, or nil if the id is new
+  local period = tonumber(call('HGET', meta, 'period') or 0)
+  for number = period, math.max(period - 7, 1), -1 do
+    local other = call('HGET', ARGV[7] .. number, '#' .. id)
+    if other then return (other == digest or other == '*' or digest == '*') and 2 or 3 end
+  end
+end
+local function remember(id, digest)
+  local outcomes = ARGV[7] .. current_period(meta, ARGV[7], ARGV[8], ARGV[9], #id + #digest + 1, now)
+  call('HSET', outcomes, '#' .. id, digest)
+  call('PEXPIRE', outcomes, ARGV[8])
+end
+
+for i = 10, #ARGV, 5 do
+  local number, id, envelope, digest = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
+  local seen = digest ~= '' and seen_before(id, digest)
   local size, budget = #envelope, tonumber(ARGV[i + 2])
   if budget > 0 and waiting >= queue and not exact then waiting, exact = unread(), true end
   -- If one is refused, the later ones are too, so that none overtakes another.
   full = full or length >= most_entries or (bytes > 0 and bytes + size > most_bytes) or (budget > 0 and waiting >= queue)
-  if tonumber(number) <= known then
+  if seen then
+    stored[#stored + 1] = seen
+  elseif tonumber(number) <= known then
     stored[#stored + 1] = 1 - call('HEXISTS', sender, number)
   elseif full then
     call('HSET', sender, number, '')
     stored[#stored + 1] = 0
   else
-    local head = string.format('2 %.0f %.0f %s', budget > 0 and now + budget or 0, budget, ARGV[i + 1])
+    local head = string.format('2 %.0f %.0f %s', budget > 0 and now + budget or 0, budget, id)
     call('XADD', requests, '*', 'h', head, 'm', envelope)
+    if digest ~= '' then remember(id, digest) end
     length, waiting, bytes = length + 1, waiting + 1, bytes + size
     stored[#stored + 1] = 1
   end
 end
 if bytes > before then call('HSET', meta, 'bytes', bytes) end
-call('HSET', sender, 'last', ARGV[#ARGV - 3])
+call('HSET', sender, 'last', ARGV[#ARGV - 4])
 call('PEXPIRE', sender, ARGV[4])
 return stored
