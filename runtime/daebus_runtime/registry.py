@@ -53,6 +53,7 @@ class Action(Declared):
     unique = "name"
     name: str
     blocking: bool = False
+    redeliver: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Listener(Declared):
     channel: str
     blocking: bool = False
     durable: bool = False
+    redeliver: bool = True
 
     @property
     def title(self) -> str:
@@ -250,20 +252,24 @@ class Declarations:
 
         return decorate
 
-    def action(self, action_name: str, *, blocking: bool = False) -> Callable[[F], F]:
+    def action(self, action_name: str, *, blocking: bool = False, redeliver: bool = True) -> Callable[[F], F]:
         """Answer requests for an action; the handler takes no argument and reads `request`.
 
-        It replies with `response.*` or with its return value. `blocking=True` runs it in an OS thread.
+        It replies with `response.*` or with its return value. `blocking=True` runs it in an OS thread. With
+        `redeliver=False` a request whose replica died is not run again: its caller gets the error `worker_died`.
         """
         name = _check_name("an action", action_name)
-        return self._declare(lambda function: Action(function, name, blocking))
+        return self._declare(lambda function: Action(function, name, blocking, redeliver))
 
-    def listen(self, channel: str, *, blocking: bool = False, durable: bool = False) -> Callable[[F], F]:
+    def listen(
+        self, channel: str, *, blocking: bool = False, durable: bool = False, redeliver: bool = True
+    ) -> Callable[[F], F]:
         """Receive broadcasts: the handler gets each JSON object. `channel` may be a pattern, as in "sensors.*".
 
         A plain listener gets what is sent while it listens, in every replica. `durable=True` receives what was sent
         with `durable=True`: each event is stored for the service and handled in one of its replicas, also if it was
-        sent while none ran. A pattern cannot be durable.
+        sent while none ran. A pattern cannot be durable. With `redeliver=False` an event whose replica died is not
+        handled again, but logged.
         """
         try:
             keys.check_channel(channel)
@@ -274,7 +280,9 @@ class Declarations:
                 f"a durable listener names one channel, not the pattern {channel!r}: the sender stores an event for "
                 "the services that are registered for its channel, and does not know patterns"
             )
-        return self._declare(lambda function: Listener(function, channel, blocking, durable))
+        if not (redeliver or durable):
+            raise RegistrationError("redeliver= is for durable listeners: a plain one never gets a message again")
+        return self._declare(lambda function: Listener(function, channel, blocking, durable, redeliver))
 
     def route(
         self, path: str, methods: Iterable[str] | None = None, *, blocking: bool = False, timeout: float | None = None

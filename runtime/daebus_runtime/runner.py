@@ -51,7 +51,7 @@ from .servers.management import Management
 from .servers.scheduler import Scheduler
 from .servers.threads import Threads
 from .settings import Settings, authority, redact
-from .transport import State, Transport, shared, topology
+from .transport import State, Transport, keeping, shared, topology
 from .transport.embedded import Bus
 from .transport.keeper import Keeper
 
@@ -113,6 +113,7 @@ class Runner:
         self.draining = False
         self.running: Running = app.running(self.settings, self.blocking, lambda: self.draining)
         self.stopped = Event()
+        self._told_keeping = False
         self._hooked = self._started = False
         self._names: dict[CodeType, str] = {}
         self._watchdog = Watchdog(self._names, self.settings.block_seconds, self.metrics)
@@ -203,6 +204,10 @@ class Runner:
         where = redact(self.bus.url) if self.bus else "memory"
         if state is State.UP:
             runtime_logger.info("the bus at %s is connected", where)
+            if not self._told_keeping:
+                self._told_keeping = True
+                durable = any(listener.durable for listener in self.app.registry.all(Listener))
+                gevent.spawn(keeping.tell, self.transport.keeping, durable)
         elif state is State.DOWN:
             runtime_logger.warning("the bus at %s is away (%s); trying again until it is back", where, reason)
 

@@ -17,6 +17,7 @@ from ..dispatch.blocking import BlockingPool
 from ..dispatch.faults import answer_faults
 from ..dispatch.guard import FAULTS
 from ..dispatch.measure import measure
+from ..dispatch.once import at_most_once
 from ..dispatch.pool import Lane, WorkerPool
 from ..dispatch.settle import settling
 from ..envelope import error_reply
@@ -74,7 +75,8 @@ class Consumer:
         if action.blocking:
             self._slow.add(action.name)
         inner = answering(self._app, action.function, self._blocking.run if action.blocking else None)
-        self._handlers[action.name] = compose(inner, measure(work), answer_faults)
+        once = () if action.redeliver else (at_most_once(f"action {action.name!r}"),)
+        self._handlers[action.name] = compose(inner, measure(work), *once, answer_faults)
 
     def add_listener(self, listener: Listener) -> None:
         """Pass broadcasts on a channel to a listener."""
@@ -218,7 +220,7 @@ class Consumer:
             work.done(time.perf_counter() - begun, error is not None)
             return Outcome(error=error)
 
-        return handle
+        return handle if listener.redeliver else compose(handle, at_most_once(listener.title))
 
     def _handle_event(self, delivery: Delivery) -> Outcome:
         """Run the listeners of an event's channel, one after the other. One that fails takes only its own commands of

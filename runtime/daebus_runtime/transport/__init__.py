@@ -22,6 +22,7 @@ from collections.abc import Callable
 from ..envelope import Reply, Request
 from ..settings import Settings
 from .delivery import DONE, Delivery, Outcome
+from .keeping import Keeping
 
 
 class State(enum.Enum):
@@ -132,6 +133,10 @@ class Transport(abc.ABC):
     @abc.abstractmethod
     def observe(self, callback: Callable[[str, bytes], None]) -> None:
         """Call `callback(channel, data)` before each message that this bus publishes. For tests."""
+
+    def keeping(self) -> Keeping | None:
+        """How the server keeps what is stored; None if there is no server. BusError. May wait."""
+        return None
 
     @abc.abstractmethod
     def publish(self, channel: str, data: bytes) -> int:

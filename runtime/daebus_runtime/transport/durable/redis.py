@@ -12,6 +12,7 @@ from ...logs import runtime_logger
 from ...metrics import Metrics
 from .. import Limits
 from ..home import Home
+from ..keeping import Keeping
 from ..link import Link, pack
 from ..redis import RedisBus
 from ..refusals import mapped
@@ -287,7 +288,10 @@ class RedisDurable(Durable):
     def __init__(
         self, topology: Topology, home: Home, limits: Limits, metrics: Metrics | None = None, bounds: Bounds = DEFAULT
     ) -> None:
-        bus = RedisBus(topology, home, metrics)
+        bus = self._server = RedisBus(topology, home, metrics)
         steps = RedisSteps(bus, bounds)
         bus.on_connected = steps.opened
         super().__init__(bus, limits, steps)
+
+    def keeping(self) -> Keeping:
+        return Keeping.read(self._server.ask)
