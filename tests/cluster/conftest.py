@@ -44,7 +44,8 @@ def cluster() -> None:
 def services(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """Generated services whose images are in the cluster.
 
-    `alone` has its bus in the pod; its image also exists as version 0.2.0, which has one more plant.
+    `alone` has its bus in the pod; its image also exists as version 0.2.0, which has one more plant. Version 0.3.0 of
+    `north` counts the calls of its action `count`.
     `north` and `south` are on a shared bus. `former` is `north` as it was at the commit `FORMER`, or None when this
     repository does not have that commit.
     """
@@ -60,6 +61,8 @@ def services(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         )
         plant_fern(found.alone)
         images.build(found.alone, "0.2.0")
+        count_calls(found.north)
+        images.build(found.north, "0.3.0")
         images.load()
         yield found
     finally:
@@ -78,6 +81,27 @@ def plant_fern(service: Service) -> None:
     text = garden.read_text()
     assert '"basil": 60' in text
     garden.write_text(text.replace('"basil": 60', '"fern": 80, "basil": 60'))
+
+
+COUNTING = """
+
+@watering.action("count")
+def count() -> Any:
+    cache.rpush("runs", request.payload)
+    time.sleep(0.05)
+    pipe = cache.pipeline()
+    pipe.hincrby("counts", request.payload, 1)
+    request.commit(pipe)
+    return request.payload
+"""
+
+
+def count_calls(service: Service) -> None:
+    [watering] = service.generated.project.glob("src/*/watering.py")
+    imports = "import time\n\nfrom daebus_runtime import cache\n"
+    watering.write_text(
+        watering.read_text().replace("from typing import Any\n", f"{imports}from typing import Any\n") + COUNTING
+    )
 
 
 @pytest.fixture(scope="session")

@@ -188,9 +188,10 @@ class Client:
         return answer["status"], answer["body"]
 
     @contextmanager
-    def flood(self, method: str, url: str, clients: int = 4) -> Iterator[Flood]:
-        """Sends requests without a pause while the block runs; the results are known after it."""
-        command = self.command("flood", method, url, str(clients))
+    def flood(self, method: str, url: str, clients: int = 4, kept: bool = False) -> Iterator[Flood]:
+        """Sends requests without a pause while the block runs; the results are known after it. kept: each client keeps
+        its connection until an answer ends it."""
+        command = self.command("kept" if kept else "flood", method, url, str(clients))
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         result = Flood()
