@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
+import trustme
 
 from tests.cluster.kubernetes import Client, Namespace, is_ready
 from tests.cluster.test_bus import ask
@@ -140,3 +141,26 @@ def test_a_rolling_restart_fails_no_client_that_keeps_its_connection(
     )
     assert flood.answers > 100
     assert flood.failures == []
+
+
+def test_with_tls_the_chart_passes_its_own_test_and_plain_requests_fail(
+    namespace: Namespace, client: Client, north: SimpleNamespace
+) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert(north.objects)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "north-tls"},
+        "type": "kubernetes.io/tls",
+        "stringData": {
+            "tls.crt": b"".join(blob.bytes() for blob in issued.cert_chain_pems).decode(),
+            "tls.key": issued.private_key_pem.bytes().decode(),
+        },
+    }
+    namespace.kubectl("create", "--filename", "-", stdin=json.dumps(secret))
+    settings = ("replicaCount=3", "image.tag=0.3.0", "tls.existingSecret=north-tls")
+    namespace.install(north.objects, north.chart, *settings, command="upgrade")
+    assert "Phase:          Succeeded" in namespace.helm("test", north.objects, "--timeout", "60s")
+    with pytest.raises(AssertionError, match=r"RemoteDisconnected|ConnectionReset|BadStatusLine|400"):
+        assert client.ask("GET", f"{north.url}/plants")[0] == 200
