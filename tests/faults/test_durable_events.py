@@ -15,6 +15,7 @@ from daebus_runtime import DaebusCaller, errors
 
 from tests.faults.instruments import Start, settings
 from tests.faults.mill import START_SECONDS
+from tests.support import durable
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -118,6 +119,7 @@ def test_events_survive_the_death_of_workers_and_of_the_server(
         values = Counter(sweepers.swept(client, name).values())
         assert values.pop("1") >= count
         assert sum(values.values()) <= 1, "only number -1 was sent until both services listened"
+    durable.check(client)
     again = sum(sweepers.the_same_id_each_time(name) for name in ("broom", "mop"))
     measured(f"{count} events to two services, workers and the server killed: {again} runs were repetitions")
 

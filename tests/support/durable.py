@@ -34,7 +34,9 @@ def group(client: redis.Redis, service: str) -> dict[str, Any]:
 
 def untrue_lags(client: redis.Redis) -> list[str]:
     """The streams whose lag the server does not know, or that is not the number of unread entries."""
-    return [name for name in client.scan_iter("daebus:*:requests", count=1000) if not _is_true(client, name)]
+    patterns = ("daebus:*:requests", "daebus:*:events:messages")
+    names = [name for pattern in patterns for name in client.scan_iter(pattern, count=1000)]
+    return [name for name in names if not _is_true(client, name)]
 
 
 def _is_true(client: redis.Redis, name: str) -> bool:

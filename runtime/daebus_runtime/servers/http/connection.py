@@ -25,11 +25,13 @@ from .server import Server
 from .source import open_source
 from .target import Refused, bad
 
-SLICE = 262_144
-"""An answer is passed to the kernel in pieces of this size; other greenlets may run between two pieces."""
+WHOLE = 262_144
+"""An answer up to this size is passed to the kernel in one piece, if the client takes it."""
+SLICE = 131_072
+"""A longer one, or one that waits for the client, is passed in pieces; other greenlets may run between two."""
 MAPPED = "::ffff:"
 
-UNSENT = 262_144
+UNSENT = 65_536
 """Bytes of a long answer that the kernel takes before it can send them."""
 
 
@@ -227,7 +229,7 @@ class HttpConnection(UpgradeHandler):
     def _push(self, data: bytes) -> None:
         """Send. What the client does not accept at once must be sent within the time limit for an answer."""
         try:
-            sent = self._send(data) if len(data) <= SLICE else 0
+            sent = self._send(data) if len(data) <= WHOLE else 0
         except BlockingIOError:
             sent = 0
         if sent < len(data):
