@@ -108,7 +108,8 @@ def place(running: RedisServer) -> Iterator[Place]:
 
 def test_a_service_and_its_replicas_are_listed(place: Place) -> None:
     place.replica("garden"), place.replica("garden"), place.replica("shop")
-    wait(lambda: all(replica.alive for replica in place.look("garden").replicas))
+    beats = keys.ServiceKeys("garden").beats
+    wait(lambda: all(int(beat) > 2 for beat in place.client.hvals(beats)))
     garden, shop = list_services(redis_url=place.url)
     assert (garden.name, shop.name) == ("garden", "shop")
     assert (garden.known, garden.replica_count, garden.listeners, garden.problem) == (True, 2, 2, "")

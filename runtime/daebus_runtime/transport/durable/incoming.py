@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 
 from ...envelope import Request, error_reply, parse_request
-from ...errors import DEADLINE_EXCEEDED, WORKER_DIED, MalformedMessage
+from ...errors import DEADLINE_EXCEEDED, WORKER_DIED, BusUnavailable, MalformedMessage
 from ...logs import runtime_logger
 from .. import Delivery, Limits, Outcome, Subscription
 from ..bus import Bus
@@ -26,10 +26,14 @@ MOST_READ_BESIDE = 16
 ROOM_SECONDS = 0.02
 """How often a full service looks for room: requests over publish/subscribe do not say when they end."""
 MOST_DEATHS = 3
+AGREE_SECONDS = 0.8
+"""How long a replica that is not the only one waits before it receives published requests: longer than the others may
+believe that they are alone (ALONE_SECONDS)."""
 
 
 class Incoming(Membership, Subscription):
-    """The own service on the bus. `deliver` gets each message, `room` says how many more may come. Home loop only."""
+    """The own service on the bus. `deliver` gets each message, `room` says how many more may come. `channel` is called
+    once this replica may receive what all replicas get. Home loop only."""
 
     what = "action"
     keeps_outcomes = True
@@ -43,8 +47,10 @@ class Incoming(Membership, Subscription):
         deliver: Callable[[Delivery], None],
         room: Callable[[], int],
         limits: Limits,
+        channel: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(bus, steps, service, limits.queue)
+        self._channel = channel
         self._deliver, self._room, self.most = deliver, room, limits.message
         self.check = steps.check
         self._reader = steps.reader(service)
@@ -81,6 +87,21 @@ class Incoming(Membership, Subscription):
     def resume(self) -> None:
         self._free = self.consumers()
         self._endings.resume()
+
+    def settled(self) -> None:
+        if self._channel is not None:
+            self._steps.count(self.service, self._counted)
+
+    def _counted(self, value: Any) -> None:
+        """How many replicas there are. If there are others, each must know of this one before it gets what they get."""
+        if not isinstance(value, BusUnavailable):  # else it joins again
+            alone = not isinstance(value, int) or value <= 1
+            self._home.soon(gevent.spawn_later, 0 if alone else AGREE_SECONDS, self._open_channel)
+
+    def _open_channel(self) -> None:
+        begin, self._channel = self._channel, None
+        if begin is not None and not self.retiring:
+            begin()
 
     def forget(self) -> None:
         self._twice = None
@@ -255,7 +276,7 @@ class Incoming(Membership, Subscription):
     # --- messages that every replica gets -----------------------------------------------------------------------------
     def claim(self, data: bytes, delivery: Delivery) -> None:
         """Deliver a request that came over publish/subscribe, if no other replica does."""
-        if self.crowd == 1 or not self._joined:
+        if self.alone or not self._joined:
             self._deliver(delivery)
             return
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()

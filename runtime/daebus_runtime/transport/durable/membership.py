@@ -22,7 +22,7 @@ from ...keys import INBOX_PREFIX, OWN_PREFIX, is_event_queue
 from ...logs import runtime_logger
 from ..bus import Bus
 from .backlog import Backlog
-from .pulse import TAKEN_OUT, TROUBLE, TRUSTED_SECONDS, Pulse
+from .pulse import ALONE_SECONDS, TAKEN_OUT, TROUBLE, TRUSTED_SECONDS, Pulse
 from .refusals import Refusals
 from .steps import SUPERSEDED, VERSION, Steps
 
@@ -57,6 +57,10 @@ class Membership(abc.ABC):
     @abc.abstractmethod
     def recovered(self, value: Any) -> bool:
         """The entries that it has and did not know of. Returns whether that is all; else they are asked for again."""
+
+    @abc.abstractmethod
+    def settled(self) -> None:
+        """It has joined, or the server does not allow that."""
 
     @abc.abstractmethod
     def resume(self) -> None:
@@ -134,6 +138,7 @@ class Membership(abc.ABC):
 
     def _go_on(self) -> None:
         self._joined = True
+        self.settled()
         self.refusals.works("join")
         self.refusals.well()
         self.resume()
@@ -169,6 +174,14 @@ class Membership(abc.ABC):
         return self._pulse is not None and time.monotonic() - self._pulse.beaten > TRUSTED_SECONDS
 
     @property
+    def alone(self) -> bool:
+        """Whether no other replica can have begun to receive published requests."""
+        pulse = self._pulse
+        if pulse is None:
+            return True
+        return len(pulse.alive) == 1 and time.monotonic() - pulse.looked < ALONE_SECONDS
+
+    @property
     def crowd(self) -> int:
         """How many replicas the service has, as last seen."""
         return 1 if self._pulse is None else len(self._pulse.alive)
@@ -195,6 +208,8 @@ class Membership(abc.ABC):
             self._regroup()
             return
         self.refusals.add(what, text, passing)
+        if what == "join" and not passing:
+            self.settled()
         if not self._retrying:
             self._retrying = True
             self._home.soon(gevent.spawn_later, RETRY_SECONDS, self._retry)

@@ -21,6 +21,8 @@ BEAT_SECONDS = 0.25
 DEAD_SECONDS = 8.7
 TRUSTED_SECONDS = 5.0
 """A replica whose last sign of life is older may be dead for the others: it asks before it begins a message."""
+ALONE_SECONDS = 0.5
+"""A replica that has seen no other believes that for so long."""
 PAUSED_SECONDS = 1.0
 """A watcher that did not look for this long was stopped itself: what it did not watch, it does not judge."""
 WATCHERS = 8
@@ -62,7 +64,7 @@ class Pulse:
     tell: called in this thread with TAKEN_OUT when the replica was taken for dead, with FREE if there are free messages
     and with TROUBLE at each change of `trouble`: why the server refuses the signs of life, if it does. seen: gets what
     waits for the service, once a second; every five seconds where eight others do so more often. alive: the names of
-    all when last seen. beaten: when the last sign of life was given (time.monotonic).
+    all when last seen. looked: when that was, beaten: when the last sign of life was given (time.monotonic).
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Pulse:
         self._sample_at = 0.0
         self.alive: frozenset[str] = frozenset((replica,))
         self._watch = Watch()
-        self._looked = self._kept = 0.0
+        self.looked = self._kept = 0.0
         self._stopping = native.make_lock()
         self._stopping.acquire()
 
@@ -133,7 +135,7 @@ class Pulse:
     def _beat(self, now: float) -> bool:
         """Returns whether this replica is still known."""
         watching = self._watching
-        look = watching or now - self._looked > LOOK_SECONDS
+        look = watching or now - self.looked > LOOK_SECONDS
         keep = now - self._kept > KEEP_SECONDS
         seen = self._vitals.beat(look, keep)
         if seen is None:
@@ -148,7 +150,7 @@ class Pulse:
         return True
 
     def _saw(self, seen: Seen, now: float) -> None:
-        self._looked, self.alive = now, frozenset(seen.beats)
+        self.looked, self.alive = now, frozenset(seen.beats)
         for name in seen.strays:
             self._vitals.bury(name, GONE)
         if seen.free:

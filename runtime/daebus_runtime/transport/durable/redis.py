@@ -118,6 +118,12 @@ class RedisSteps(Steps):
         self._call("register", key_names, words, lambda value: done(_word(value)))
         self._call("enlist", [keys.SERVICES], [service, self._life], functools.partial(_enlisted, service))
 
+    def count(self, service: str, done: Done) -> None:
+        def answered(value: Any) -> None:
+            done(self.fault(value, "HLEN") if isinstance(value, Exception) else value)
+
+        self._commands.post(pack("HLEN", _keys(service).beats), answered)
+
     @property
     def _outcome_bounds(self) -> tuple[int, int]:
         return int(self._bounds.outcome_seconds * 1000), self._bounds.outcome_bytes

@@ -156,6 +156,10 @@ class Steps(abc.ABC):
         again: it was alive before; the result is SUPERSEDED if it was taken out since."""
 
     @abc.abstractmethod
+    def count(self, service: str, done: Done) -> None:
+        """Result: how many replicas the service has."""
+
+    @abc.abstractmethod
     def release(self, service: str, replica: str, consumer: str, entries: Sequence[bytes], done: Done) -> None:
         """Give messages that were read and not begun to a consumer of free messages. Result: their number, or
         SUPERSEDED."""

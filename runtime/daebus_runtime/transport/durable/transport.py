@@ -253,8 +253,10 @@ class Durable(Compatible):
     def consume(
         self, service: str, callback: Callable[[Delivery], None], room: Callable[[], int] | None = None
     ) -> Subscription:
-        incoming = Incoming(self.bus, self._steps, service, callback, room or (lambda: 1000), self.limits)
-        published = self._published_requests(service, incoming.claim)
+        published = Later(lambda: self._published_requests(service, incoming.claim))
+        incoming = Incoming(
+            self.bus, self._steps, service, callback, room or (lambda: 1000), self.limits, published.begin
+        )
         woken = self.subscribe(keys.ServiceKeys(service).wake, lambda channel, data: incoming.woken())
         self._incoming.append(incoming)
         if self.bus.up:
@@ -266,6 +268,41 @@ def _identity(message: Request, scope: str | None) -> tuple[Any, str]:
     """The id under which a message is stored, and its digest. An id is unique within the action or channel."""
     assert message.identity is not None
     return f"={scope} {message.identity.id}", message.identity.digest or ANY
+
+
+class Later(Subscription):
+    """A subscription that `begin` makes."""
+
+    def __init__(self, make: Callable[[], Subscription]) -> None:
+        self._make = make
+        self._made: Subscription | None = None
+        self._over = False
+
+    def begin(self) -> None:
+        if not self._over and self._made is None:
+            self._made = self._make()
+
+    def cancel(self) -> None:
+        self._over = True
+        if self._made is not None:
+            self._made.cancel()
+
+    def retire(self) -> None:
+        self._over = True
+        if self._made is not None:
+            self._made.retire()
+
+    @property
+    def retired(self) -> bool:
+        return self._over if self._made is None else self._made.retired
+
+    @property
+    def confirmed(self) -> bool:
+        return self._over if self._made is None else self._made.confirmed
+
+    @property
+    def refused(self) -> str:
+        return "" if self._made is None else self._made.refused
 
 
 class Both(Subscription):

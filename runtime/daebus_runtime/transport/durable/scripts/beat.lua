@@ -13,7 +13,7 @@ local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 call('HSET', KEYS[5], ARGV[1], now)
 if ARGV[3] ~= '' then
   call('HSET', KEYS[4], 'seen', now, 'queue', ARGV[5])
-  call('HSET', KEYS[3], ARGV[1], ARGV[4])
+  call('HSETNX', KEYS[3], ARGV[1], ARGV[4]) -- somebody may have removed it
   for i = 1, 5 do call('PEXPIRE', KEYS[i], ARGV[3]) end
 end
 if ARGV[2] ~= 'all' then return {} end
