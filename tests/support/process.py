@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -37,7 +38,10 @@ class ServiceProcess(Closing):
     ) -> None:
         if isinstance(program, str):
             file = directory / name
-            file.write_text(textwrap.dedent(program))
+            # In one step: a process that was started from the same file a moment ago may not have read it yet.
+            written = directory / f".{name}.{uuid.uuid4().hex}"
+            written.write_text(textwrap.dedent(program))
+            written.replace(file)
             command = [str(python), str(file)]
         elif isinstance(program, Path):
             command = [str(python), str(program)]
