@@ -134,10 +134,10 @@ class Outgoing:
         letters = [
             Letter(
                 parcel.number,
-                parcel.id,
-                0 if parcel.deadline is None else max(1, int((parcel.deadline - now) * 1000)),
-                parcel.envelope,
                 parcel.digest,
+                0 if parcel.deadline is None else max(1, int((parcel.deadline - now) * 1000)),
+                parcel.id,
+                parcel.envelope,
             )
             for parcel in parcels
         ]

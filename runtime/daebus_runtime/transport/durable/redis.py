@@ -24,6 +24,7 @@ from .steps import (
     DAY_MS,
     FREE,
     LOST,
+    STORED,
     SUPERSEDED,
     UNKNOWN,
     Bounds,
@@ -86,12 +87,19 @@ class RedisSteps(Steps):
             "again" if again else "",
             names.outcomes,
             *self._outcome_bounds,
+            " ".join([str(letter.number) for letter in letters]),
+            " ".join([letter.digest or "-" for letter in letters]) if any(letter.digest for letter in letters) else "",
+            letters[-1].number,
+            sum([len(letter.envelope) for letter in letters]),
+            sum([letter.budget > 0 for letter in letters]),
         ]
         for letter in letters:
-            words += letter
+            words += letter[2:5]
 
         def answered(value: Any) -> None:
-            if isinstance(value, bytes):
+            if value == 1:
+                value = [STORED] * len(letters)
+            elif isinstance(value, bytes):
                 value = UNKNOWN if value == b"unknown" else ASLEEP
             done(value)
 
@@ -152,28 +160,18 @@ class RedisSteps(Steps):
         self, service: str, replica: str, endings: Sequence[Ending], read: bytes, left: bytes, again: bool, done: Done
     ) -> None:
         names = _keys(service)
-        words: list[Any] = [
-            replica,
-            names.outcomes,
-            *self._outcome_bounds,
-            sum([len(ending.key) + len(ending.record) for ending in endings]),
-            read,
-            left,
-            "again" if again else "",
-        ]
-        for ending in endings:
-            commands = ending.commands
-            words += (ending.entry, ending.size, ending.key, ending.record, ending.inbox, ending.reply, len(commands))
-            for command in commands:
-                words.append(len(command))
-                words += command
+        kept = sum([len(ending.key) + len(ending.record) for ending in endings])
+        words: list[Any] = [replica, names.outcomes, *self._outcome_bounds, kept]
+        one_by_one = again or any(ending.commands for ending in endings)
+        words += _each(endings, read, left, again) if one_by_one else _all(endings, read, left)
 
         def answered(value: Any) -> None:
             if isinstance(value, list):
                 value = [(int(value[at]) - 1, value[at + 1].decode()) for at in range(0, len(value), 2)]
             done(_word(value))
 
-        self._call("finish", [names.requests, names.beats, names.meta], words, answered)
+        script_name = "commit" if one_by_one else "finish"
+        self._call(script_name, [names.requests, names.beats, names.meta], words, answered)
 
     def release(self, service: str, replica: str, consumer: str, entries: Sequence[bytes], done: Done) -> None:
         names = _keys(service)
@@ -202,6 +200,49 @@ class RedisSteps(Steps):
 
     def vitals(self, service: str, replica: str, info: bytes, queue: int) -> Vitals:
         return RedisVitals(self._links.topology, service, replica, [self._life, info, queue])
+
+
+FIRST = 13
+"""Where finish.lua's list of entries begins, counted from 1."""
+
+
+def _all(endings: Sequence[Ending], read: bytes, left: bytes) -> list[Any]:
+    """What finish.lua gets after the fifth word."""
+    entries = [ending.entry for ending in endings if ending.entry != read]
+    stays = len(entries) < len(endings)
+    records: list[Any] = []
+    mail: dict[str, list[bytes]] = {}
+    for ending in endings:
+        if ending.key:
+            records += (ending.key, ending.record)
+        if ending.inbox:
+            mail.setdefault(ending.inbox, []).append(ending.reply)
+    # What is only deleted comes first, what is only acknowledged last.
+    listed = [*([left] if left else []), *entries, *([read] if stays else [])]
+    begin, end = FIRST + bool(left), FIRST + len(listed) - 1
+    words: list[Any] = [
+        sum([ending.size for ending in endings]),
+        *(begin, end),
+        *(FIRST, end - stays),
+        *(end + 1, end + len(records)),
+        *listed,
+        *records,
+    ]
+    for inbox, replies in mail.items():
+        words += (inbox, replies[0] if len(replies) == 1 else b"[" + b",".join(replies) + b"]")
+    return words
+
+
+def _each(endings: Sequence[Ending], read: bytes, left: bytes, again: bool) -> list[Any]:
+    """What commit.lua gets after the fifth word."""
+    words: list[Any] = [read, left, "again" if again else ""]
+    for ending in endings:
+        commands = ending.commands
+        words += (ending.entry, ending.size, ending.key, ending.record, ending.inbox, ending.reply, len(commands))
+        for command in commands:
+            words.append(len(command))
+            words += command
+    return words
 
 
 TIME = pack("TIME")

@@ -12,7 +12,20 @@ from typing import Any
 from ..link import Link, pack
 
 Word = str | bytes | int
-NAMES = ("send", "finish", "register", "enlist", "beat", "bury", "release", "take", "recover", "claim", "outcomes")
+NAMES = (
+    "send",
+    "finish",
+    "commit",
+    "register",
+    "enlist",
+    "beat",
+    "bury",
+    "release",
+    "take",
+    "recover",
+    "claim",
+    "outcomes",
+)
 
 
 class Script:

@@ -74,10 +74,10 @@ class Letter(NamedTuple):
     id is not stored."""
 
     number: int
-    id: str
+    digest: str
     budget: int
+    id: str
     envelope: bytes
-    digest: str = ""
 
 
 class Entry(NamedTuple):

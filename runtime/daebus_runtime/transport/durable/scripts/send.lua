@@ -6,10 +6,12 @@
 --         "known" also if nothing is known of it here: then the server has lost its data, and the service will come
 --       6 "again" if an earlier try of this batch may have been stored
 --       7 prefix of the outcomes' keys  8 how long outcomes are kept, in ms  9 their most bytes
---       then for each message: its number with this sender, its id, its time budget in ms (0: none), its envelope, and
---       "" or, if another message with this id must not be stored, the digest of its content ("*" agrees with all)
--- Returns "unknown" or "asleep", when nothing was stored; else for each message 1 (stored), 0 (too many wait), 2 (it was
--- stored before) or 3 (another one was stored under its id).
+--       10 the messages' numbers with this sender, separated by spaces  11 "", or for each message "-" or, if another
+--          message with its id must not be stored, the digest of its content ("*" agrees with all)
+--       12 the last number  13 bytes of all envelopes  14 how many of the messages are calls
+--       then for each message: its time budget in ms (0: none), its id, its envelope
+-- Returns "unknown" or "asleep", when nothing was stored; 1 if all were; else for each message 1 (stored), 0 (too many
+-- wait), 2 (it was stored before) or 3 (another one was stored under its id).
 --! _period
 local requests, beats, meta, sender = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call, most_entries, most_bytes = redis.call, tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -25,7 +27,7 @@ if call('EXISTS', requests) == 0 then
 end
 local known = ARGV[6] == 'again' and tonumber(call('HGET', sender, 'last') or 0) or 0
 -- If an earlier try was stored, its sender must not look for another way.
-if call('HLEN', beats) == 0 and known < tonumber(ARGV[10]) then
+if call('HLEN', beats) == 0 and known < tonumber(string.match(ARGV[10], '%d+')) then
   local idle = now - (call('HGET', meta, 'seen') or 0)
   if idle > tonumber(ARGV[3]) then return 'unknown' end
   if ARGV[5] == '' then return 'asleep' end
@@ -35,7 +37,31 @@ local length = call('XLEN', requests)
 local state = call('HMGET', meta, 'bytes', 'queue')
 if length == 0 then call('HSET', meta, 'bytes', 0) end -- the count heals itself
 local bytes, queue = length > 0 and tonumber(state[1] or 0) or 0, tonumber(state[2] or most_entries)
-local before, stored = bytes, {}
+local function note(bytes) -- what was stored
+  call('HSET', meta, 'bytes', bytes)
+  call('HSET', sender, 'last', ARGV[12])
+  call('PEXPIRE', sender, ARGV[4])
+end
+
+-- Most batches: nothing has to be looked at message by message, and all have room.
+local count, total = (#ARGV - 14) / 3, bytes + tonumber(ARGV[13])
+local roomy = length + count <= most_entries and total <= most_bytes and (ARGV[14] == '0' or length + count <= queue)
+if ARGV[6] == '' and ARGV[11] == '' and roomy then
+  local heads = {}
+  for i = 15, #ARGV, 3 do
+    local budget = ARGV[i]
+    local head = heads[budget]
+    if not head then
+      head = string.format('2 %.0f %s ', budget ~= '0' and now + budget or 0, budget)
+      heads[budget] = head
+    end
+    call('XADD', requests, '*', 'h', head .. ARGV[i + 1], 'm', ARGV[i + 2])
+  end
+  note(total)
+  return 1
+end
+
+local stored = {}
 -- Numbers that were refused stand here until there are too many.
 if ARGV[6] ~= 'again' and call('HLEN', sender) > 10000 then call('UNLINK', sender) end
 
@@ -64,10 +90,11 @@ local function remember(id, digest)
   call('PEXPIRE', outcomes, ARGV[8])
 end
 
-for i = 10, #ARGV, 5 do
-  local number, id, envelope, digest = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
-  local seen = digest ~= '' and seen_before(id, digest)
-  local size, budget = #envelope, tonumber(ARGV[i + 2])
+local next_number, next_digest = string.gmatch(ARGV[10], '%S+'), string.gmatch(ARGV[11], '%S+')
+for i = 15, #ARGV, 3 do
+  local budget, id, envelope = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
+  local number, digest, size = next_number(), next_digest() or '-', #envelope
+  local seen = digest ~= '-' and seen_before(id, digest)
   if budget > 0 and waiting >= queue and not exact then waiting, exact = unread(), true end
   -- If one is refused, the later ones are too, so that none overtakes another.
   full = full or length >= most_entries or (bytes > 0 and bytes + size > most_bytes) or (budget > 0 and waiting >= queue)
@@ -81,12 +108,10 @@ for i = 10, #ARGV, 5 do
   else
     local head = string.format('2 %.0f %.0f %s', budget > 0 and now + budget or 0, budget, id)
     call('XADD', requests, '*', 'h', head, 'm', envelope)
-    if digest ~= '' then remember(id, digest) end
+    if digest ~= '-' then remember(id, digest) end
     length, waiting, bytes = length + 1, waiting + 1, bytes + size
     stored[#stored + 1] = 1
   end
 end
-if bytes > before then call('HSET', meta, 'bytes', bytes) end
-call('HSET', sender, 'last', ARGV[#ARGV - 4])
-call('PEXPIRE', sender, ARGV[4])
+note(bytes)
 return stored
