@@ -6,12 +6,13 @@ import json
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
 import trustme
 
-from tests.cluster.kubernetes import Client, Namespace, is_ready
+from tests.cluster.kubernetes import OWN, Client, Namespace, ctr, is_ready, statuses
 from tests.cluster.test_bus import ask
 from tests.support.waiting import wait_until
 from tests.template.rendering import REPOSITORY
@@ -83,6 +84,17 @@ def kill(namespace: Namespace, pod: str) -> None:
     namespace.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
 
 
+def kill_bus(namespace: Namespace) -> None:
+    """SIGKILL where this machine can reach its process; in any other cluster a SHUTDOWN that saves nothing. The pod
+    stays: one that is deleted by force may still write to the volume when its successor has read it."""
+    [container] = statuses(namespace.pod(BUS))
+    if OWN:
+        ctr("tasks", "kill", "--signal", "SIGKILL", container["containerID"].rpartition("//")[2])
+        return
+    with suppress(AssertionError):  # the server ends before kubectl gets an answer
+        ask(namespace, "SHUTDOWN NOSAVE")
+
+
 def counted(namespace: Namespace) -> tuple[Counter[str], int]:
     """How often the effect of each call is there, and how many runs were begun; forgotten afterwards."""
     counts = ask(namespace, "HGETALL counts").split()
@@ -115,8 +127,8 @@ def test_each_call_runs_once(namespace: Namespace, north: SimpleNamespace) -> No
 def test_a_replica_is_killed_and_then_the_bus(
     namespace: Namespace, north: SimpleNamespace, measured: Callable[[str], None]
 ) -> None:
-    victim, [bus] = min(namespace.names(north.objects)), namespace.names(BUS)
-    answers = called(namespace, north, (50, lambda: kill(namespace, victim)), (150, lambda: kill(namespace, bus)))
+    victim = min(namespace.names(north.objects))
+    answers = called(namespace, north, (50, lambda: kill(namespace, victim)), (150, lambda: kill_bus(namespace)))
     all_is_well(answers)
     everyone_is_back(namespace, north)
     counts, runs = counted(namespace)
