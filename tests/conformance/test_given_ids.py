@@ -135,6 +135,7 @@ def test_the_same_id_while_the_first_waits_for_a_replica(bus: Bus) -> None:
     before = Counting(bus.member(), name)
     assert call(callers[0], name, 0, "before").payload == 1
     before.subscription.retire()
+    wait_until(lambda: before.subscription.retired)
     before.subscription.cancel()
     calls = [gevent.spawn(call, one, name, 5, "x") for one in callers]
     gevent.sleep(0.1)
