@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -111,7 +112,7 @@ class RedisSteps(Steps):
 
     def listeners(self, channel: str, done: Done) -> None:
         def answered(value: Any) -> None:
-            done(self.fault(value, "ZRANGE") if isinstance(value, Exception) else [name.decode() for name in value])
+            done(self.fault(value, "ZRANGE") if isinstance(value, Exception) else _names(value))
 
         self._commands.post(pack("ZRANGE", keys.listeners(channel), 0, -1), answered)
 
@@ -243,6 +244,15 @@ def _each(endings: Sequence[Ending], read: bytes, left: bytes, again: bool) -> l
             words.append(len(command))
             words += command
     return words
+
+
+def _names(members: Sequence[bytes]) -> list[str]:
+    """The names of services among the members of a list; somebody else may have written there too."""
+    found = []
+    for member in members:
+        with contextlib.suppress(UnicodeDecodeError):
+            found.append(member.decode())
+    return found
 
 
 TIME = pack("TIME")
